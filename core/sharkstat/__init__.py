@@ -1,0 +1,72 @@
+"""sharkstat: statistics of network traffic as tables, counted inside tshark or on decoded packets.
+
+The public names are those below; a plugin needs no others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sharkstat.errors import (
+    MergeError,
+    OutputError,
+    RequestError,
+    SharkstatError,
+    SourceError,
+    StatisticError,
+    TsharkError,
+)
+from sharkstat.statistic import Listen, PacketCounter, Statistic, hookimpl, sort_rows
+from sharkstat.table import Column, Reading, Row, Table, Type, Value
+
+if TYPE_CHECKING:
+    from sharkstat.packet import Packet
+    from sharkstat.registry import Registry
+    from sharkstat.runner import run
+    from sharkstat.source import Source
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Column",
+    "Listen",
+    "MergeError",
+    "OutputError",
+    "Packet",
+    "PacketCounter",
+    "Reading",
+    "Registry",
+    "RequestError",
+    "Row",
+    "SharkstatError",
+    "Source",
+    "SourceError",
+    "Statistic",
+    "StatisticError",
+    "Table",
+    "TsharkError",
+    "Type",
+    "Value",
+    "hookimpl",
+    "run",
+    "sort_rows",
+]
+
+# Loaded when first used: they pull in pyshark, or what only a run needs.
+_LAZY = {
+    "Packet": "sharkstat.packet",
+    "Registry": "sharkstat.registry",
+    "Source": "sharkstat.source",
+    "run": "sharkstat.runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,69 @@
+"""Everything that can go wrong, each with the exit status that the command line gives it.
+
+The message of every error is one line that says what is wrong and how to mend it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from sharkstat.table import Table
+
+
+class SharkstatError(Exception):
+    """The base of all errors that sharkstat raises on purpose.
+
+    `exit_status` is what the command line ends with; see docs/exit-statuses.md.
+    """
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class RequestError(SharkstatError):
+    """A request, a filter or an option that cannot be carried out as it stands."""
+
+    exit_status = 2
+
+
+class TsharkError(SharkstatError):
+    """tshark (or dumpcap, or mergecap) is missing, too old, cannot run Lua, or died."""
+
+    exit_status = 3
+
+
+class SourceError(SharkstatError):
+    """What was to be read cannot be read: a file, standard input, an interface."""
+
+    exit_status = 4
+
+
+class OutputError(SharkstatError):
+    """The results cannot be written where they should go."""
+
+    exit_status = 5
+
+
+class StatisticError(SharkstatError):
+    """A statistic failed on the way; `tables` holds the results of the others."""
+
+    exit_status = 7
+
+    def __init__(self, message: str, tables: list[Table] | None = None, *, traceback: str = "") -> None:
+        super().__init__(message, traceback=traceback)
+        self.tables = tables or []
+
+
+class MergeError(SharkstatError):
+    """Tables that cannot be made one without saying something wrong."""
+
+    exit_status = 2
+
+
+# Exit statuses that are no exceptions: results were printed, but they are not whole.
+EXIT_INCOMPLETE = 6
+EXIT_INTERRUPTED = 130

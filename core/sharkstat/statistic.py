@@ -1,0 +1,151 @@
+"""What a plugin author implements: a `Statistic`, and a `PacketCounter` where it runs in Python.
+
+    import sharkstat
+
+    class Hosts(sharkstat.Statistic):
+        name = "hosts,sent"
+        title = "Packets sent by each host"
+
+        def columns(self, arguments):
+            return (sharkstat.Column("address", "address", role="key"),
+                    sharkstat.Column("packets", "integer", unit="packets"))
+
+        def counter(self, arguments):
+            return HostCounter(arguments)
+
+    @sharkstat.hookimpl
+    def register_statistics(register):
+        register(Hosts())
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import pluggy
+
+from sharkstat.errors import MergeError
+
+if TYPE_CHECKING:
+    from sharkstat.packet import Packet
+    from sharkstat.table import Column, Row, Table, Type, Value
+
+hookspec = pluggy.HookspecMarker("sharkstat")
+hookimpl = pluggy.HookimplMarker("sharkstat")
+
+
+class Hooks:
+    """The hooks that a plugin may implement, in a module or an object, marked with `hookimpl`."""
+
+    @hookspec
+    def register_statistics(self, register: Callable[[Statistic], None]) -> None:
+        """Call `register(statistic)` once for every statistic that the plugin brings."""
+
+    @hookspec
+    def register_exporters(self, register: Callable[[str, Callable[[Sequence[Table]], Iterable[str]]], None]) -> None:
+        """Call `register(format, exporter)` for every output format that the plugin brings."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """One tap of tshark's that a packet counter listens to.
+
+    `tap` is "frame" (every packet once) or a protocol's tap ("eth", "ip", "ipv6", "tcp", "udp",
+    "http"), which tshark announces once for every header or message that counts; `filter` is a
+    display filter that the packet must match; `info` names what the tap itself says of each, as
+    tshark gives it to Lua ("ip_src", "th_sport", ...), or the packet's own addresses ("pinfo.src",
+    "pinfo.dst").
+    """
+
+    tap: str = "frame"
+    filter: str = ""
+    info: tuple[str, ...] = ()
+
+
+class PacketCounter(ABC):
+    """Counts decoded packets in Python for one request.
+
+    `listens` says which packets are wanted; `fields` which fields they carry. `fields` = None asks
+    for whole packets, as pyshark's own capture gives them: everything is there, very slowly. Before the
+    first packet, `types` is set to the types of the fields, in tshark's words ("UINT32", "RELATIVE_TIME").
+    """
+
+    listens: Sequence[Listen] = (Listen(),)
+    fields: Sequence[str] | None = ()
+    types: Mapping[str, str] = MappingProxyType({})
+
+    @abstractmethod
+    def packet(self, packet: Packet) -> None:
+        """Count one packet; it is called once a packet that any of `listens` takes."""
+
+    @abstractmethod
+    def rows(self) -> Iterable[Sequence[Value]]:
+        """The rows: values in the order of the statistic's columns that are not derived."""
+
+    def column_types(self) -> Sequence[Type] | None:
+        """The types of those columns, where they depend on the fields that were asked for."""
+        return None
+
+
+class Statistic(ABC):
+    """A statistic that can be asked for with -z.
+
+    `name` is what is asked for, `title` a heading, `description` a paragraph for `sharkstat show`,
+    `usage` its argument grammar. `tap` is the Lua file of a tap that registers the same name, for
+    the lua engine. `layer` is "transport" where neither the numbers nor the names that it gives
+    depend on anything above TCP and UDP: tshark is then spared the work above.
+    """
+
+    name: ClassVar[str] | str = ""
+    title: ClassVar[str] | str = ""
+    description: ClassVar[str] | str = ""
+    usage: ClassVar[str] | str = ""
+    tap: ClassVar[Path | None] | Path | None = None
+    layer: ClassVar[Literal["transport", "application"]] | Literal["transport", "application"] = "application"
+
+    @abstractmethod
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        """The table's columns for these arguments (what follows the name); RequestError if they are bad.
+
+        Columns that are not derived come in the order in which the engines give their values.
+        """
+
+    def filters(self, arguments: str) -> Sequence[str]:
+        """The display filters in the arguments. By default the arguments are one."""
+        return (arguments,) if arguments.strip() else ()
+
+    def counter(self, arguments: str) -> PacketCounter | None:
+        """A new counter for the packets engine; None where there is none."""
+        return None
+
+    def derive(self, table: Table) -> None:
+        """Set the derived columns of every row of the table, from its measures."""
+        return None
+
+    def order(self, table: Table) -> None:
+        """Put the rows in the order in which they are shown by default."""
+        return None
+
+    def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
+        """The rows of the tables, such that rows of equal key may be combined. MergeError if they cannot."""
+        return [table.rows for table in tables]
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        return tuple(e for e, has in (("lua", self.tap is not None), ("packets", self._counts())) if has)
+
+    def _counts(self) -> bool:
+        return type(self).counter is not Statistic.counter
+
+    def refuse_merge(self, reason: str) -> MergeError:
+        return MergeError(f"{self.name} cannot be merged: {reason}")
+
+
+def sort_rows(table: Table, key: Callable[[Row], Any], descending: bool = False) -> None:
+    """Sort a table's rows in place; for `Statistic.order`."""
+    table.rows.sort(key=key, reverse=descending)

@@ -1,0 +1,142 @@
+-- Conversations: who talked with whom, both ways, as tshark's -z conv,TYPE counts them, with exact
+-- bytes and times. By itself: tshark -q -X lua_script:conversations.lua -z sharkstat,conv,tcp -r FILE
+--
+-- A is the sender of the first packet. TCP and UDP conversations are told apart by tshark's stream
+-- number, so a reused port is a conversation of its own. Bytes are frame lengths on the wire.
+
+package.path = __DIR__ .. "?.lua;" .. package.path
+local sharkstat = require "sharkstat"
+
+local relative_ns = sharkstat.relative_ns
+
+-- What a conversation holds, by position: a table with names is slower to fill, once a packet.
+local ADDRESS_A, PORT_A, ADDRESS_B, PORT_B = 1, 2, 3, 4
+local PACKETS_AB, BYTES_AB, PACKETS_BA, BYTES_BA, FIRST, LAST, STREAM = 5, 6, 7, 8, 9, 10, 11
+
+local function count(conversation, forward, length, time)
+  if forward then
+    conversation[PACKETS_AB] = conversation[PACKETS_AB] + 1
+    conversation[BYTES_AB] = conversation[BYTES_AB] + length
+  else
+    conversation[PACKETS_BA] = conversation[PACKETS_BA] + 1
+    conversation[BYTES_BA] = conversation[BYTES_BA] + length
+  end
+  if time > conversation[LAST] then
+    conversation[LAST] = time
+  elseif time < conversation[FIRST] then
+    conversation[FIRST] = time
+  end
+end
+
+-- Streams: the stream number is the key, so addresses become text once a conversation.
+local function stream_counter(run, all, tap, stream_key, source_key, destination_key)
+  local streams = {}
+  run:listen(tap, function(pinfo, _, info)
+    local stream = info[stream_key]
+    local source_port = info[source_key]
+    local conversation = streams[stream]
+    local length, time = pinfo.len, relative_ns(pinfo)
+    if not conversation then
+      conversation = {
+        run:address(info.ip_src), source_port, run:address(info.ip_dst), info[destination_key],
+        1, length, 0, 0, time, time, stream,
+      }
+      streams[stream] = conversation
+      all[#all + 1] = conversation
+      return
+    end
+    local forward = source_port == conversation[PORT_A]
+    if forward and source_port == conversation[PORT_B] then
+      forward = run:address(info.ip_src) == conversation[ADDRESS_A]
+    end
+    count(conversation, forward, length, time)
+  end)
+end
+
+-- Pairs of addresses: `ends(info, nth)` gives the source and destination of the nth header.
+local function pair_counter(run, all, tap, ends)
+  local pairs_seen = {}
+  local packet, nth = -1, 0
+  run:listen(tap, function(pinfo, _, info)
+    local number = pinfo.number
+    if number == packet then nth = nth + 1 else packet, nth = number, 1 end
+    local source, destination = ends(info, nth)
+    local length, time = pinfo.len, relative_ns(pinfo)
+    local from = pairs_seen[source]
+    if not from then
+      from = {}
+      pairs_seen[source] = from
+    end
+    local conversation = from[destination]
+    if conversation then
+      return count(conversation, conversation[ADDRESS_A] == source, length, time)
+    end
+    conversation = { source, nil, destination, nil, 1, length, 0, 0, time, time, nil }
+    from[destination] = conversation
+    local back = pairs_seen[destination]
+    if not back then
+      back = {}
+      pairs_seen[destination] = back
+    end
+    back[source] = conversation
+    all[#all + 1] = conversation
+  end)
+end
+
+local PORTS = {
+  { "address_a", "address" }, { "port_a", "integer" }, { "address_b", "address" }, { "port_b", "integer" },
+}
+local ADDRESSES = { { "address_a", "address" }, { "address_b", "address" } }
+local MEASURES = {
+  { "packets_a_to_b", "integer" }, { "bytes_a_to_b", "integer" },
+  { "packets_b_to_a", "integer" }, { "bytes_b_to_a", "integer" },
+  { "start", "time" }, { "stop", "time" },
+}
+
+local function joined(...)
+  local result = {}
+  for _, list in ipairs { ... } do
+    for _, item in ipairs(list) do result[#result + 1] = item end
+  end
+  return result
+end
+
+local function register(kind, title, counter, with_ports)
+  sharkstat.register {
+    name = "conv," .. kind,
+    z_name = "sharkstat,conv," .. kind,
+    title = title .. " conversations",
+    columns = joined(with_ports and PORTS or ADDRESSES, MEASURES, with_ports and { { "stream", "integer" } } or {}),
+    fields = kind == "ipv6" and { "ipv6.src", "ipv6.dst" } or nil,
+    start = function(run)
+      run.filter = run.arguments
+      local all = {}
+      counter(run, all)
+      return function()
+        for _, c in ipairs(all) do
+          if with_ports then
+            run:row {
+              c[ADDRESS_A], c[PORT_A], c[ADDRESS_B], c[PORT_B],
+              c[PACKETS_AB], c[BYTES_AB], c[PACKETS_BA], c[BYTES_BA], c[FIRST], c[LAST], c[STREAM],
+            }
+          else
+            run:row {
+              c[ADDRESS_A], c[ADDRESS_B],
+              c[PACKETS_AB], c[BYTES_AB], c[PACKETS_BA], c[BYTES_BA], c[FIRST], c[LAST],
+            }
+          end
+        end
+      end
+    end,
+  }
+end
+
+register("tcp", "TCP", function(run, all)
+  stream_counter(run, all, "tcp", "th_stream", "th_sport", "th_dport")
+end, true)
+register("udp", "UDP", function(run, all)
+  stream_counter(run, all, "udp", "uh_stream", "uh_sport", "uh_dport")
+end, true)
+for kind, title in pairs { eth = "Ethernet", ip = "IPv4", ipv6 = "IPv6" } do
+  register(kind, title, function(run, all) pair_counter(run, all, kind, run:ends_of(kind)) end, false)
+end

@@ -1,0 +1,113 @@
+-- Endpoints: every address, and for TCP and UDP every port, with what it sent and received, as
+-- tshark's -z endpoints,TYPE counts them.
+-- By itself: tshark -q -X lua_script:endpoints.lua -z sharkstat,endpoints,ip -r FILE
+
+package.path = __DIR__ .. "?.lua;" .. package.path
+local sharkstat = require "sharkstat"
+
+-- What an endpoint holds, by position: a table with names is slower to fill, once a packet.
+local ADDRESS, PORT, TX_PACKETS, TX_BYTES, RX_PACKETS, RX_BYTES = 1, 2, 3, 4, 5, 6
+
+local function sent(endpoint, length)
+  endpoint[TX_PACKETS] = endpoint[TX_PACKETS] + 1
+  endpoint[TX_BYTES] = endpoint[TX_BYTES] + length
+end
+
+local function received(endpoint, length)
+  endpoint[RX_PACKETS] = endpoint[RX_PACKETS] + 1
+  endpoint[RX_BYTES] = endpoint[RX_BYTES] + length
+end
+
+local function finder(all)
+  local seen = {}
+  return function(address, port)
+    local ports = seen[address]
+    if not ports then
+      ports = {}
+      seen[address] = ports
+    end
+    local endpoint = ports[port or 0]
+    if not endpoint then
+      endpoint = { address, port, 0, 0, 0, 0 }
+      ports[port or 0] = endpoint
+      all[#all + 1] = endpoint
+    end
+    return endpoint
+  end
+end
+
+-- A stream's two endpoints are found once: its packets are told apart by their source port.
+local function stream_counter(run, all, tap, stream_key, source_key, destination_key)
+  local endpoint_of = finder(all)
+  local streams = {}
+  run:listen(tap, function(pinfo, _, info)
+    local stream, source_port, length = info[stream_key], info[source_key], pinfo.len
+    local ends = streams[stream]
+    if not ends then
+      ends = {
+        endpoint_of(run:address(info.ip_src), source_port),
+        endpoint_of(run:address(info.ip_dst), info[destination_key]),
+      }
+      streams[stream] = ends
+    end
+    local from, to = ends[1], ends[2]
+    if source_port ~= from[PORT] then
+      from, to = to, from
+    elseif source_port == to[PORT] and run:address(info.ip_src) ~= from[ADDRESS] then
+      from, to = to, from
+    end
+    sent(from, length)
+    received(to, length)
+  end)
+end
+
+local function address_counter(run, all, tap, ends)
+  local endpoint_of = finder(all)
+  local packet, nth = -1, 0
+  run:listen(tap, function(pinfo, _, info)
+    local number, length = pinfo.number, pinfo.len
+    if number == packet then nth = nth + 1 else packet, nth = number, 1 end
+    local source, destination = ends(info, nth)
+    sent(endpoint_of(source), length)
+    received(endpoint_of(destination), length)
+  end)
+end
+
+local function register(kind, title, counter, with_ports)
+  local columns = { { "address", "address" } }
+  if with_ports then columns[2] = { "port", "integer" } end
+  for _, name in ipairs { "tx_packets", "tx_bytes", "rx_packets", "rx_bytes" } do
+    columns[#columns + 1] = { name, "integer" }
+  end
+  sharkstat.register {
+    name = "endpoints," .. kind,
+    z_name = "sharkstat,endpoints," .. kind,
+    title = title .. " endpoints",
+    columns = columns,
+    fields = kind == "ipv6" and { "ipv6.src", "ipv6.dst" } or nil,
+    start = function(run)
+      run.filter = run.arguments
+      local all = {}
+      counter(run, all)
+      return function()
+        for _, e in ipairs(all) do
+          if with_ports then
+            run:row { e[ADDRESS], e[PORT], e[TX_PACKETS], e[TX_BYTES], e[RX_PACKETS], e[RX_BYTES] }
+          else
+            run:row { e[ADDRESS], e[TX_PACKETS], e[TX_BYTES], e[RX_PACKETS], e[RX_BYTES] }
+          end
+        end
+      end
+    end,
+  }
+end
+
+register("tcp", "TCP", function(run, all)
+  stream_counter(run, all, "tcp", "th_stream", "th_sport", "th_dport")
+end, true)
+register("udp", "UDP", function(run, all)
+  stream_counter(run, all, "udp", "uh_stream", "uh_sport", "uh_dport")
+end, true)
+for kind, title in pairs { eth = "Ethernet", ip = "IPv4", ipv6 = "IPv6" } do
+  register(kind, title, function(run, all) address_counter(run, all, kind, run:ends_of(kind)) end, false)
+end

@@ -1,0 +1,196 @@
+-- Runs inside tshark for sharkstat: reads the job that sharkstat wrote, starts what it asks for, and
+-- sends records, one a line, values parted by tabs (sharkstat.escape), to the pipe that the job names:
+--
+--   H version                         the taps are ready: every filter and field was taken
+--   E run message packet traceback    a run failed (run "-": the display filter)
+--   C run column...                   the columns of a run's rows: name, space, type
+--   F name type                       a declared field's type, as tshark calls it
+--   R run value...                    a row
+--   D run rows                        the end of a run's rows
+--   P number length time hits... fields...   a packet for Python
+--   A digits name                     an address with the name that tshark gave it
+--   B packets bytes first last secs nsecs    what was read, and the time of the first packet
+--   T secs nsecs                      the time of the capture's first packet, before the first P
+--   Z                                 the end: without it, the results are not whole
+--
+-- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once), "load FILE", "run ID NAME ARGUMENTS",
+-- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
+
+package.path = __DIR__ .. "?.lua;" .. package.path
+local sharkstat = require "sharkstat"
+
+local job_path = ...
+local concat = table.concat
+
+local unescapes = { ["\\"] = "\\", t = "\t", n = "\n", r = "\r" }
+local function unescape(text)
+  return (text:gsub("\\(.)", unescapes))
+end
+
+local jobs = {}
+for line in io.lines(job_path) do
+  local words = {}
+  for word in (line .. "\t"):gmatch("(.-)\t") do words[#words + 1] = unescape(word) end
+  jobs[#jobs + 1] = words
+end
+
+local out
+local function send(...)
+  local words = { ... }
+  for index = 1, select("#", ...) do words[index] = sharkstat.escape(words[index]) end
+  out:write(concat(words, "\t"), "\n")
+end
+
+local function fail(id, failure)
+  send("E", id, failure.message, failure.packet or "", failure.traceback or "")
+end
+
+sharkstat.hosted = true
+package.loaded.sharkstat = sharkstat
+
+local runs, listens, fields = {}, {}, {}
+
+-- Values are escaped as they are written; a path's levels are parted by the character 0x1f.
+local function emit(run, values)
+  local words = {}
+  for index = 1, #run.columns do
+    local value = values[index]
+    if type(value) == "table" then
+      local levels = {}
+      for at, level in ipairs(value) do levels[at] = sharkstat.escape(level):gsub("\31", "\\u") end
+      words[index] = concat(levels, "\31")
+    else
+      words[index] = sharkstat.escape(value)
+    end
+  end
+  out:write("R\t", run.id, "\t", concat(words, "\t"), "\n")
+end
+
+local function attempt(id, action)
+  local fine, problem = xpcall(action, function(message)
+    return { message = tostring(message), traceback = debug and debug.traceback() or "" }
+  end)
+  if not fine then
+    fail(id, problem)
+    return false
+  end
+  return true
+end
+
+-- Runs a tap's file as tshark would: with globals of its own, its __DIR__ among them. (tshark has
+-- its own loadfile and dofile, which take no environment.)
+local function load_tap(path)
+  local own = setmetatable({ __FILE__ = path, __DIR__ = path:match("^(.*[/\\])") or "" }, { __index = _ENV })
+  local file = assert(io.open(path, "r"))
+  local chunk, problem = load(file:read("*a"), "@" .. path, "t", own)
+  file:close()
+  if not chunk then error(problem, 0) end
+  chunk()
+end
+
+local ready = true
+local function start_run(id, name, arguments)
+  ready = attempt(id, function()
+    local statistic = sharkstat.registered[name]
+    if not statistic then error("no tap registers " .. name, 0) end
+    local run = sharkstat.start(statistic, arguments, emit)
+    run.id = id
+    runs[#runs + 1] = run
+  end) and ready
+end
+
+local starts = {}
+for _, words in ipairs(jobs) do
+  local verb = words[1]
+  if verb == "rows" then
+    out = assert(io.open(words[2], "w"))
+    out:setvbuf("full", 65536)
+  elseif verb == "filter" then
+    sharkstat.display_filter = words[2]
+  elseif verb == "prompt" then
+    out:setvbuf("line")
+  elseif verb == "names" then
+    sharkstat.use_names()
+  elseif verb == "load" then
+    ready = attempt("load " .. words[2], function() load_tap(words[2]) end) and ready
+  elseif verb == "run" then
+    starts[#starts + 1] = words
+  elseif verb == "listen" then
+    listens[#listens + 1] = { id = words[2], tap = words[3], filter = words[4], keys = { table.unpack(words, 5) } }
+  elseif verb == "field" then
+    fields[#fields + 1] = words[2]
+  end
+end
+
+sharkstat.use_exact_times()
+
+-- The books: every packet that the statistics may see, and the capture's first and last time.
+local packets, bytes, first, last = 0, 0, nil, nil
+local base_secs, base_nsecs
+local books
+ready = attempt("-", function()
+  books = Listener.new("frame", sharkstat.all_of(sharkstat.display_filter))
+end) and ready
+
+for _, words in ipairs(starts) do start_run(words[2], words[3], words[4]) end
+
+local feed_runs, flush = {}, nil
+if #listens > 0 then
+  for _, name in ipairs(fields) do
+    ready = attempt("field " .. name, function() sharkstat.field(name) end) and ready
+  end
+end
+if #listens > 0 and ready then
+  local listen
+  listen, flush = require("feed").new(fields, #listens, function(line) out:write(line, "\n") end)
+  for index, subscription in ipairs(listens) do
+    ready = attempt(subscription.id, function() feed_runs[index] = listen(index, subscription) end) and ready
+  end
+end
+
+if ready and books then
+  function books.packet(pinfo)
+    packets = packets + 1
+    bytes = bytes + pinfo.len
+    local time = sharkstat.relative_ns(pinfo)
+    if packets == 1 then
+      base_secs, base_nsecs = sharkstat.base_time(pinfo)
+      if base_secs then send("T", base_secs, base_nsecs) end
+      first, last = time, time
+    elseif time > last then
+      last = time
+    elseif time < first then
+      first = time
+    end
+  end
+
+  function books.draw()
+    if flush then flush() end
+    for index, run in ipairs(feed_runs) do
+      if run.failure then fail(listens[index].id, run.failure) end
+    end
+    for _, run in ipairs(runs) do
+      if not run.failure then
+        local names = {}
+        for index, column in ipairs(run.columns) do names[index] = column[1] .. " " .. column[2] end
+        send("C", run.id, table.unpack(names))
+        attempt(run.id, function() run.finish() end)
+        send("D", run.id, run.rows)
+      else
+        fail(run.id, run.failure)
+      end
+    end
+    for digits, name in pairs(sharkstat.names()) do send("A", digits, name) end
+    send("B", packets, bytes, first, last, base_secs, base_nsecs)
+    out:write("Z\n")
+    out:close()
+  end
+  for _, name in ipairs(fields) do
+    local kind = sharkstat.field(name).type
+    for word, value in pairs(ftypes) do
+      if value == kind then send("F", name, word) end
+    end
+  end
+  send("H", get_version and get_version() or "")
+end
+out:flush()

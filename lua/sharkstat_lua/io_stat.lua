@@ -1,0 +1,269 @@
+-- io,stat,INTERVAL[,COLUMN]...: what was sent in every interval, one group of columns a filter.
+-- By itself: tshark -q -X lua_script:io_stat.lua -z sharkstat,io,stat,10,tcp,udp -r FILE
+--
+-- A column is a display filter (its frames and bytes), or CALC(field)filter with CALC one of FRAMES,
+-- BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. Time starts at the capture's first packet; interval k holds
+-- k*INTERVAL <= time < (k+1)*INTERVAL, with the time rounded to microseconds as tshark does. Every
+-- packet has its interval, wherever in the file it stands, and an interval without packets has no row.
+
+package.path = __DIR__ .. "?.lua;" .. package.path
+local sharkstat = require "sharkstat"
+
+local floor = math.floor
+local relative_ns = sharkstat.relative_ns
+
+-- Splits at commas outside quotes and brackets, so that `tcp.port in {80,443}` is one column.
+local function split(text)
+  local parts, depth, quote, from = {}, 0, nil, 1
+  local at = 1
+  while at <= #text do
+    local c = text:sub(at, at)
+    if quote then
+      if c == "\\" then at = at + 1 elseif c == quote then quote = nil end
+    elseif c == '"' or c == "'" then
+      quote = c
+    elseif c == "{" or c == "(" or c == "[" then
+      depth = depth + 1
+    elseif c == "}" or c == ")" or c == "]" then
+      depth = depth - 1
+    elseif c == "," and depth <= 0 then
+      parts[#parts + 1] = text:sub(from, at - 1)
+      from = at + 1
+    end
+    at = at + 1
+  end
+  parts[#parts + 1] = text:sub(from)
+  return parts
+end
+
+local CALCULATIONS = {
+  FRAMES = true, BYTES = true, COUNT = true, SUM = true, MIN = true, MAX = true, AVG = true, LOAD = true,
+}
+
+local function column_of(text)
+  text = text:match("^%s*(.-)%s*$")
+  local calculation, field, filter = text:match("^(%u+)%s*%(%s*([%w%._%-]*)%s*%)%s*(.*)$")
+  if calculation and CALCULATIONS[calculation] then
+    return { calculation = calculation, field = field ~= "" and field or nil, filter = filter }
+  end
+  return { filter = text }
+end
+
+local function parse(arguments)
+  local parts = split(arguments)
+  local seconds = tonumber(parts[1])
+  if not seconds or seconds < 0 then error("io,stat: the interval must be a number of seconds: " .. parts[1], 0) end
+  local columns = {}
+  for index = 2, #parts do columns[#columns + 1] = column_of(parts[index]) end
+  if #columns == 0 then columns[1] = { filter = "" } end
+  return floor(seconds * 1e6 + 0.5), columns
+end
+
+-- How the values of a field are read and kept. Durations are kept as seconds and nanoseconds apart
+-- and 64-bit integers as tshark's own objects, since a double holds neither exactly.
+local DURATION, WIDE, PLAIN = 1, 2, 3
+local KINDS = {}
+for kind, names in pairs {
+  [DURATION] = { "RELATIVE_TIME" },
+  [WIDE] = { "UINT64", "INT64", "UINT40", "UINT48", "UINT56", "INT40", "INT48", "INT56" },
+  [PLAIN] = { "UINT8", "UINT16", "UINT24", "UINT32", "INT8", "INT16", "INT24", "INT32", "FLOAT", "DOUBLE" },
+} do
+  for _, name in ipairs(names) do if ftypes[name] then KINDS[ftypes[name]] = kind end end
+end
+
+local function add(total, value, kind)
+  if total == nil then
+    if kind == DURATION then return { value.secs, value.nsecs } end
+    return value
+  end
+  if kind == DURATION then
+    total[1], total[2] = total[1] + value.secs, total[2] + value.nsecs
+    return total
+  end
+  return total + value
+end
+
+-- A pair of seconds and nanoseconds as the digits of its nanoseconds.
+local function nanoseconds(secs, nsecs)
+  local carry = floor(nsecs / 1000000000)
+  secs, nsecs = secs + carry, nsecs - carry * 1000000000
+  if secs < 0 and nsecs > 0 then secs, nsecs = secs + 1, nsecs - 1000000000 end
+  local sign = (secs < 0 or nsecs < 0) and "-" or ""
+  secs, nsecs = math.abs(secs), math.abs(nsecs)
+  if secs == 0 then return sign .. string.format("%.0f", nsecs) end
+  return sign .. string.format("%.0f%09.0f", secs, nsecs)
+end
+
+local function value_text(value, kind)
+  if value == nil then return nil end
+  if kind == DURATION then
+    if type(value) == "table" then return nanoseconds(value[1], value[2]) end
+    return nanoseconds(value.secs, value.nsecs)
+  end
+  if kind == WIDE then return tostring(value) end
+  return value
+end
+
+local function less(a, b, kind)
+  if kind ~= DURATION then return a < b end
+  return a.secs < b.secs or (a.secs == b.secs and a.nsecs < b.nsecs)
+end
+
+-- Each counter: packet(slots, pinfo, bucket, slot_of) adds to the slots from `at` on.
+local counters = {}
+
+function counters.FRAMES(_, at)
+  return { "integer" }, function(slots) slots[at] = (slots[at] or 0) + 1 end
+end
+
+function counters.BYTES(_, at)
+  return { "integer" }, function(slots, pinfo) slots[at] = (slots[at] or 0) + pinfo.len end
+end
+
+function counters.COUNT(column, at)
+  local field = sharkstat.field(column.field)
+  return { "integer" }, function(slots) slots[at] = (slots[at] or 0) + select("#", field()) end
+end
+
+local function type_of(kind) return kind == DURATION and "duration" or "number" end
+
+function counters.SUM(column, at, kind)
+  local field = sharkstat.field(column.field)
+  return { type_of(kind) }, function(slots)
+    for _, found in ipairs { field() } do slots[at] = add(slots[at], found.value, kind) end
+  end
+end
+
+function counters.AVG(column, at, kind)
+  local field = sharkstat.field(column.field)
+  return { type_of(kind), "integer" }, function(slots)
+    for _, found in ipairs { field() } do
+      slots[at] = add(slots[at], found.value, kind)
+      slots[at + 1] = (slots[at + 1] or 0) + 1
+    end
+  end
+end
+
+local function extreme(wanted)
+  return function(column, at, kind)
+    local field = sharkstat.field(column.field)
+    return { type_of(kind) }, function(slots)
+      for _, found in ipairs { field() } do
+        local value = found.value
+        if slots[at] == nil or wanted(value, slots[at], kind) then slots[at] = value end
+      end
+    end
+  end
+end
+
+counters.MIN = extreme(less)
+counters.MAX = extreme(function(a, b, kind) return less(b, a, kind) end)
+
+-- The load of an interval is the time that calls were under way in it: a response time reaches back
+-- from its packet over the intervals before, in whole microseconds, as far as the first interval.
+function counters.LOAD(column, at, _, interval, slots_of)
+  local field = sharkstat.field(column.field)
+  return { "duration" }, function(_, pinfo, bucket)
+    local into = floor(relative_ns(pinfo) / 1000) % interval
+    for _, found in ipairs { field() } do
+      local left = found.value.secs * 1000000 + floor(found.value.nsecs / 1000)
+      local part, at_bucket = math.min(into, left), bucket
+      while left > 0 do
+        local slots = slots_of(at_bucket)
+        slots[at] = slots[at] or { 0, 0 }
+        slots[at][2] = slots[at][2] + part * 1000
+        if at_bucket == 0 then break end
+        at_bucket = at_bucket - 1
+        left = left - part
+        part = math.min(left, interval)
+      end
+    end
+  end
+end
+
+-- Prepares the counters of a column: their types, and the function that counts a packet.
+local function counter_of(column, at, interval, slots_of)
+  if not column.calculation then
+    local frames, bytes = at, at + 1
+    return { "integer", "integer" }, { PLAIN, PLAIN }, function(slots, pinfo)
+      slots[frames] = (slots[frames] or 0) + 1
+      slots[bytes] = (slots[bytes] or 0) + pinfo.len
+    end
+  end
+  local calculation, kind = column.calculation, PLAIN
+  if calculation ~= "FRAMES" and calculation ~= "BYTES" then
+    if not column.field then error(("io,stat: %s() needs a field"):format(calculation), 0) end
+    local fine, field = pcall(sharkstat.field, column.field)
+    if not fine then error(("io,stat: %s(%s): no such field"):format(calculation, column.field), 0) end
+    if calculation ~= "COUNT" then
+      kind = KINDS[field.type]
+      if not kind then
+        error(("io,stat: %s(%s): the field is not a number or a duration"):format(calculation, column.field), 0)
+      end
+      if calculation == "LOAD" and kind ~= DURATION then
+        error(("io,stat: LOAD(%s): the field is not a duration"):format(column.field), 0)
+      end
+    end
+  end
+  local types, packet = counters[calculation](column, at, kind, interval, slots_of)
+  local kinds = { kind, calculation == "AVG" and PLAIN or nil }
+  if calculation == "COUNT" then kinds[1] = PLAIN end
+  return types, kinds, packet
+end
+
+sharkstat.register {
+  name = "io,stat",
+  z_name = "sharkstat,io,stat",
+  title = "I/O statistics",
+  columns = { { "start", "duration" } },
+  start = function(run)
+    local interval, columns = parse(run.arguments)
+    local buckets = {}
+    local function slots_of(bucket)
+      local slots = buckets[bucket]
+      if not slots then
+        slots = {}
+        buckets[bucket] = slots
+      end
+      return slots
+    end
+    local function bucket_of(pinfo)
+      if interval == 0 then return 0 end
+      return floor(floor(relative_ns(pinfo) / 1000 + 0.5) / interval)
+    end
+
+    local shown, kinds, slots = { { "start", "duration" } }, {}, 0
+    local seen_by_column = false
+    for number, column in ipairs(columns) do
+      local types, column_kinds, packet = counter_of(column, slots + 1, interval, slots_of)
+      for index, type_name in ipairs(types) do
+        kinds[slots + index] = column_kinds[index]
+        shown[#shown + 1] = { ("%d.%d"):format(number, index), type_name }
+      end
+      slots = slots + #types
+      -- A column without a filter has every packet, so its intervals are all that there are.
+      if column.filter == "" then seen_by_column = true end
+      run:listen("frame", function(pinfo)
+        local bucket = bucket_of(pinfo)
+        packet(slots_of(bucket), pinfo, bucket)
+      end, column.filter)
+    end
+    if not seen_by_column then
+      run:listen("frame", function(pinfo) slots_of(bucket_of(pinfo)) end)
+    end
+    run.columns = shown
+
+    return function()
+      local order = {}
+      for bucket in pairs(buckets) do order[#order + 1] = bucket end
+      table.sort(order)
+      for _, bucket in ipairs(order) do
+        local row = { nanoseconds(0, 0) }
+        local start = bucket * interval
+        row[1] = start == 0 and "0" or string.format("%.0f000", start)
+        for slot = 1, slots do row[slot + 1] = value_text(buckets[bucket][slot], kinds[slot]) end
+        run:row(row)
+      end
+    end
+  end,
+}

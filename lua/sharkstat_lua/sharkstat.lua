@@ -1,0 +1,353 @@
+-- The library of sharkstat's taps: what a tap file may call.
+--
+-- A tap file registers one or more statistics:
+--
+--     package.path = __DIR__ .. "?.lua;" .. package.path
+--     local sharkstat = require "sharkstat"
+--
+--     sharkstat.register {
+--       name = "hosts,sent",                       -- what is asked for with -z
+--       title = "Packets sent by each host",
+--       columns = { { "address", "address" }, { "packets", "integer" } },
+--       start = function(run)
+--         local sent = {}
+--         run:listen("ip", function(pinfo, tvb, info)
+--           local host = run:address(info.ip_src)
+--           sent[host] = (sent[host] or 0) + 1
+--         end)
+--         return function()                        -- called once, after the last packet
+--           for host, packets in pairs(sent) do run:row { host, packets } end
+--         end
+--       end,
+--     }
+--
+-- Loaded by tshark or Wireshark (-X lua_script:FILE, or from a plugin folder) every statistic becomes
+-- a real name for -z and prints a table. Loaded by sharkstat the same code sends rows to the host.
+-- It must run on Lua 5.2 (tshark 4.0) and 5.4 (4.4 and later): no //, no integer literals above
+-- 2^53, no unpack, no string.format("%d") of a fraction.
+
+local sharkstat = { registered = {}, order = {} }
+
+local floor = math.floor
+local concat = table.concat
+
+-- Above this many seconds a double no longer holds every nanosecond, and the exact field is read.
+local EXACT_SECONDS = 2 ^ 22
+local EXACT_INTEGER = 2 ^ 53
+
+-- The host (host.lua) replaces these for a hosted run; by itself a tap has no display filter.
+sharkstat.hosted = false
+sharkstat.display_filter = ""
+sharkstat.resolving = false
+
+local Run = {}
+Run.__index = Run
+
+---------------------------------------------------------------------------------------------------
+-- Time
+
+local epoch_field, relative_field
+local exact_times = {}
+local fields = {}
+
+-- The extractor of a field. tshark makes extractors only while it loads scripts, and one that exists
+-- makes it build a tree for every packet: so a statistic lists in `fields` the ones that it needs.
+function sharkstat.field(name)
+  if not fields[name] then fields[name] = Field.new(name) end
+  return fields[name]
+end
+
+-- A hosted run reads exact times where a double holds too few digits; by itself, a tap does without.
+function sharkstat.use_exact_times()
+  epoch_field = sharkstat.field("frame.time_epoch")
+  relative_field = sharkstat.field("frame.time_relative")
+end
+
+-- Nanoseconds since the first packet of the capture. pinfo.rel_ts is a double and cheap; where it
+-- is too large to be exact, the field is read. Lua 5.2 has no integers beyond 2^53: there the exact
+-- digits are kept beside the number, for sharkstat.integer to find.
+function sharkstat.relative_ns(pinfo)
+  local seconds = pinfo.rel_ts
+  if seconds < EXACT_SECONDS and seconds > -EXACT_SECONDS then
+    return floor(seconds * 1e9 + 0.5)
+  end
+  local value = relative_field and relative_field()
+  if not value then return floor(seconds * 1e9 + 0.5) end
+  local secs, nsecs = value.value.secs, value.value.nsecs
+  local total = secs * 1000000000 + nsecs
+  if math.type then return total end
+  if total >= EXACT_INTEGER or total <= -EXACT_INTEGER then
+    local sign = ""
+    if secs < 0 or nsecs < 0 then sign, secs, nsecs = "-", -secs, -nsecs end
+    exact_times[total] = sign .. string.format("%.0f%09.0f", secs, nsecs)
+  end
+  return total
+end
+
+-- The time of the capture's first packet, as whole seconds and nanoseconds since 1970; nil for
+-- packets that have no time.
+function sharkstat.base_time(pinfo)
+  local epoch, relative = epoch_field(), relative_field()
+  if not epoch then return nil end
+  local secs, nsecs = epoch.value.secs, epoch.value.nsecs
+  if relative then
+    secs, nsecs = secs - relative.value.secs, nsecs - relative.value.nsecs
+  end
+  if nsecs < 0 then secs, nsecs = secs - 1, nsecs + 1000000000 end
+  if nsecs >= 1000000000 then secs, nsecs = secs + 1, nsecs - 1000000000 end
+  return secs, nsecs
+end
+
+---------------------------------------------------------------------------------------------------
+-- Values as text
+
+-- A whole number in decimal digits, exact on both Luas.
+function sharkstat.integer(number)
+  if exact_times[number] then return exact_times[number] end
+  return string.format("%.0f", number)
+end
+
+local escapes = { ["\\"] = "\\\\", ["\t"] = "\\t", ["\n"] = "\\n", ["\r"] = "\\r" }
+
+-- One value of a record: a backslash and the three characters that separate records are escaped.
+function sharkstat.escape(value)
+  if value == nil then return "\\N" end
+  local kind = type(value)
+  if kind == "string" then return (value:gsub("[\\\t\n\r]", escapes)) end
+  if kind == "number" then
+    if math.type and math.type(value) == "integer" then return tostring(value) end
+    if exact_times[value] then return exact_times[value] end
+    if value == floor(value) and value < EXACT_INTEGER and value > -EXACT_INTEGER then
+      return string.format("%.0f", value)
+    end
+    return string.format("%.17g", value)
+  end
+  return (tostring(value):gsub("[\\\t\n\r]", escapes))
+end
+
+---------------------------------------------------------------------------------------------------
+-- Addresses
+
+local WORDS = { Broadcast = "ff:ff:ff:ff:ff:ff" }
+local ADDRESS_FIELDS = { "eth.src", "eth.dst", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst" }
+local address_fields = {}
+local names = {}
+
+-- Tells the library that tshark resolves names (-N), so that digits must come from fields.
+function sharkstat.use_names()
+  sharkstat.resolving = true
+  for index, name in ipairs(ADDRESS_FIELDS) do address_fields[index] = sharkstat.field(name) end
+end
+
+-- The address in digits. With name resolution on, tostring() gives the name: the digits are then
+-- those of the packet's field that holds the same address, and the name is kept for the host.
+function Run:address(address)
+  local text = tostring(address)
+  if not sharkstat.resolving then return WORDS[text] or text end
+  for _, field in ipairs(address_fields) do
+    for _, found in ipairs { field() } do
+      if found.value == address then
+        local digits = sharkstat.digits(found)
+        if digits ~= text then names[digits] = text end
+        return digits
+      end
+    end
+  end
+  return WORDS[text] or text
+end
+
+-- The digits of a field that holds an address, whatever names are resolved.
+function sharkstat.digits(field_info)
+  local raw = field_info.range:raw()
+  if #raw == 4 then return string.format("%d.%d.%d.%d", raw:byte(1, 4)) end
+  if #raw == 6 then return string.format("%02x:%02x:%02x:%02x:%02x:%02x", raw:byte(1, 6)) end
+  return field_info.label
+end
+
+function sharkstat.names() return names end
+
+local TAP_ADDRESSES = { eth = { "src", "dst" }, ip = { "ip_src", "ip_dst" } }
+
+-- For the taps of addresses alone: a function of (info, nth) that gives the source and destination,
+-- in digits, of the packet's nth header. tshark gives Lua no tap info for ipv6: there the fields are
+-- read. They also hold the headers that an ICMP error quotes, but behind those that are announced.
+function Run:ends_of(tap)
+  local keys = TAP_ADDRESSES[tap]
+  if keys then
+    local source_key, destination_key = keys[1], keys[2]
+    if not sharkstat.resolving then
+      return function(info)
+        local source, destination = tostring(info[source_key]), tostring(info[destination_key])
+        return WORDS[source] or source, WORDS[destination] or destination
+      end
+    end
+    return function(info) return self:address(info[source_key]), self:address(info[destination_key]) end
+  end
+  local sources, destinations = sharkstat.field(tap .. ".src"), sharkstat.field(tap .. ".dst")
+  return function(_, nth)
+    local source, destination
+    if nth == 1 then
+      source, destination = sources(), destinations()
+    else
+      source, destination = select(nth, sources()), select(nth, destinations())
+    end
+    return self:address(source.value), self:address(destination.value)
+  end
+end
+
+---------------------------------------------------------------------------------------------------
+-- Runs: one statistic, asked for once
+
+-- Joins filters that must all hold. Each is tried by itself first: "a) || (b" would join well.
+function sharkstat.all_of(...)
+  local parts = {}
+  for index = 1, select("#", ...) do
+    local filter = select(index, ...)
+    if filter and filter:find("%S") then parts[#parts + 1] = filter end
+  end
+  if #parts < 2 then return parts[1] end
+  for index, filter in ipairs(parts) do
+    Listener.new("frame", filter):remove()
+    parts[index] = "(" .. filter .. ")"
+  end
+  return concat(parts, " && ")
+end
+
+-- Calls packet(pinfo, tvb, info) for every header or message that tshark's tap `tap` announces
+-- ("frame", "eth", "ip", "ipv6", "tcp", "udp", "http", ...) in packets that `filter` takes.
+-- An error in it ends this statistic, and the others go on.
+function Run:listen(tap, packet, filter)
+  local listener = Listener.new(tap, sharkstat.all_of(sharkstat.display_filter, self.filter, filter))
+  local failed = function(message)
+    if debug and debug.traceback then return { message, debug.traceback() } end
+    return { message, "" }
+  end
+  local pcall = xpcall
+  function listener.packet(pinfo, tvb, info)
+    if self.failure then return end
+    local fine, problem = pcall(packet, failed, pinfo, tvb, info)
+    if not fine then
+      self.failure = { message = tostring(problem[1]), packet = pinfo.number, traceback = problem[2] }
+    end
+  end
+  self.listeners[#self.listeners + 1] = listener
+  return listener
+end
+
+-- Emits one row: values in the order of the columns; nil where there is none.
+function Run:row(values)
+  self.rows = self.rows + 1
+  self.emit(self, values)
+end
+
+local function start(statistic, arguments, emit)
+  local run = setmetatable({
+    statistic = statistic,
+    arguments = arguments or "",
+    filter = nil,
+    listeners = {},
+    rows = 0,
+    emit = emit,
+  }, Run)
+  run.columns = statistic.columns
+  run.finish = statistic.start(run)
+  return run
+end
+sharkstat.start = start
+
+---------------------------------------------------------------------------------------------------
+-- By itself: a table on standard output
+
+-- No control character of a packet may reach the terminal.
+local function printable(text)
+  return (text:gsub("%c", function(c) return string.format("\\x%02x", c:byte()) end))
+end
+
+local function cell(value, kind)
+  if value == nil then return "-" end
+  if type(value) == "table" then return concat(value, " / ") end
+  if kind == "time" or kind == "duration" then return string.format("%.9f", value / 1e9) end
+  if type(value) == "number" then return sharkstat.escape(value) end
+  return tostring(value)
+end
+
+local LEFT = { text = true, address = true, path = true }
+
+local function print_table(run, rows)
+  local widths, head, lines = {}, {}, {}
+  for index, column in ipairs(run.columns) do
+    head[index] = column[1]
+    widths[index] = #column[1]
+  end
+  for _, row in ipairs(rows) do
+    local line = {}
+    for index, column in ipairs(run.columns) do
+      line[index] = printable(cell(row[index], column[2]))
+      widths[index] = math.max(widths[index], #line[index])
+    end
+    lines[#lines + 1] = line
+  end
+  local function show(line)
+    local cells = {}
+    for index, column in ipairs(run.columns) do
+      local pad = (" "):rep(widths[index] - #line[index])
+      cells[index] = LEFT[column[2]] and line[index] .. pad or pad .. line[index]
+    end
+    print((concat(cells, "  "):gsub("%s+$", "")))
+  end
+  print("")
+  print(run.statistic.title .. (run.arguments ~= "" and "  [" .. printable(run.arguments) .. "]" or ""))
+  if #rows == 0 then
+    print("no matching packets")
+    return
+  end
+  show(head)
+  local rule = {}
+  for index, width in ipairs(widths) do rule[index] = ("-"):rep(width) end
+  show(rule)
+  for _, line in ipairs(lines) do show(line) end
+end
+
+local function open_by_itself(statistic, prefix, argument)
+  local rows = {}
+  local text = tostring(argument or "")
+  if text:sub(1, #prefix) == prefix then text = text:sub(#prefix + 1) end
+  text = text:gsub("^,", "")
+  local run = start(statistic, text, function(_, values) rows[#rows + 1] = values end)
+  -- Every listener is drawn at the end; the first one speaks for all.
+  run.listeners[1].draw = function()
+    if run.failure then
+      error(("%s: packet %s: %s"):format(statistic.name, tostring(run.failure.packet), run.failure.message))
+    end
+    run.finish()
+    print_table(run, rows)
+    rows = {}
+  end
+end
+
+---------------------------------------------------------------------------------------------------
+-- Registration
+
+-- statistic: name, title, columns ({name, type[, unit]} each), start(run), and `fields`, the names of
+-- the fields that it reads, if any. `z_name` is the name for -z where it differs: a tap that counts what tshark's own statistic of that name counts is
+-- "sharkstat," and the name, since tshark takes -z names by their beginning.
+function sharkstat.register(statistic)
+  for _, key in ipairs { "name", "title", "columns", "start" } do
+    if statistic[key] == nil then
+      error(("statistic %s: missing required field: %s"):format(tostring(statistic.name), key), 2)
+    end
+  end
+  sharkstat.registered[statistic.name] = statistic
+  sharkstat.order[#sharkstat.order + 1] = statistic.name
+  if not sharkstat.hosted then
+    for _, name in ipairs(statistic.fields or {}) do sharkstat.field(name) end
+    local z_name = statistic.z_name or statistic.name
+    -- tshark swallows the reason of an error in this callback.
+    register_stat_cmd_arg(z_name, function(argument)
+      local fine, problem = pcall(open_by_itself, statistic, z_name, argument)
+      if not fine then io.stderr:write("tshark: ", z_name, ": ", tostring(problem), "\n") end
+    end)
+  end
+end
+
+return sharkstat

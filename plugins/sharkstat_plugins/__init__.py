@@ -1,0 +1,1 @@
+"""The built-in statistics, one file a family; they use only what `sharkstat` gives every plugin."""

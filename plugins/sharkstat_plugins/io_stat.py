@@ -1,0 +1,342 @@
+"""io,stat: frames, bytes and calculations over field values in every interval."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import sharkstat_lua
+from sharkstat import (
+    Column,
+    Listen,
+    Packet,
+    PacketCounter,
+    RequestError,
+    Row,
+    Statistic,
+    Table,
+    Type,
+    Value,
+    hookimpl,
+    sort_rows,
+)
+
+CALCULATIONS = ("FRAMES", "BYTES", "COUNT", "SUM", "MIN", "MAX", "AVG", "LOAD")
+_OPEN, _CLOSE = "{([", "})]"
+_CALCULATION = re.compile(r"([A-Z]+)\s*\(\s*([\w.\-]*)\s*\)\s*(.*)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One column of the request: a filter, or a calculation over a field's values with a filter."""
+
+    calculation: str
+    field: str
+    filter: str
+
+    @property
+    def label(self) -> str:
+        """What the columns of this part are called: SUM(ip.len)tcp is sum(ip.len)[tcp]."""
+        name = self.calculation.lower()
+        if self.calculation not in ("FRAMES", "BYTES", ""):
+            name = f"{name}({self.field})"
+        return f"{name}[{self.filter}]" if self.filter else name
+
+
+def split(text: str) -> list[str]:
+    """Split at commas outside quotes and brackets, so that `tcp.port in {80,443}` stays whole.
+
+    >>> split('10,tcp.port in {80,443},udp')
+    ['10', 'tcp.port in {80,443}', 'udp']
+    """
+    parts, depth, quote, start, at = [], 0, "", 0, 0
+    while at < len(text):
+        character = text[at]
+        if quote:
+            if character == "\\":
+                at += 1
+            elif character == quote:
+                quote = ""
+        elif character in "\"'":
+            quote = character
+        elif character in _OPEN:
+            depth += 1
+        elif character in _CLOSE:
+            depth -= 1
+        elif character == "," and depth <= 0:
+            parts.append(text[start:at])
+            start = at + 1
+        at += 1
+    return [*parts, text[start:]]
+
+
+def parse(arguments: str) -> tuple[int, list[Part]]:
+    """The interval in microseconds and the parts. RequestError if the arguments are bad."""
+    interval_text, *columns = split(arguments)
+    try:
+        interval = Decimal(interval_text.strip() or "nothing")
+    except InvalidOperation:
+        raise RequestError(
+            f"io,stat: bad interval {interval_text!r}: give seconds, as in io,stat,10 or io,stat,0.001,tcp"
+        ) from None
+    microseconds = int((interval * 10**6).to_integral_value()) if interval.is_finite() else -1
+    if microseconds < 0 or (microseconds == 0 and interval != 0) or microseconds > 10**15:
+        raise RequestError(
+            f"io,stat: bad interval {interval_text!r}: give seconds from 0.000001 up, or 0 for one interval"
+        )
+    return microseconds, [_part(text.strip()) for text in columns] or [Part("", "", "")]
+
+
+def _part(text: str) -> Part:
+    found = _CALCULATION.match(text)
+    if not found:
+        return Part("", "", text)
+    calculation, field, filter_text = found.groups()
+    if calculation not in CALCULATIONS:
+        raise RequestError(f"io,stat: unknown calculation {calculation} in {text!r}: take {', '.join(CALCULATIONS)}")
+    if calculation in ("FRAMES", "BYTES"):
+        return Part(calculation, "", filter_text)
+    if not field:
+        raise RequestError(f"io,stat: {calculation}() needs a field, as in {calculation}(frame.len)tcp")
+    return Part(calculation, field, filter_text)
+
+
+class IoStat(Statistic):
+    name = "io,stat"
+    title = "I/O statistics"
+    usage = "io,stat,INTERVAL[,FILTER | CALC(field)FILTER]..."
+    description = (
+        "Frames and bytes in every interval of INTERVAL seconds, for each filter; or a calculation over a field: "
+        "FRAMES, BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. INTERVAL 0 is one interval for all. Time starts at the "
+        "capture's first packet. Unlike tshark's own, every packet has its interval, whatever the order of times; "
+        "an interval without packets has no row; SUM and the like need not name the field again in the filter, and "
+        "AVG is not cut to a whole number."
+    )
+    tap = Path(sharkstat_lua.__file__).with_name("io_stat.lua")
+
+    @property
+    def layer(self) -> str:  # type: ignore[override]
+        return "transport"
+
+    def filters(self, arguments: str) -> Sequence[str]:
+        return [text for part in parse(arguments)[1] for text in (part.filter, part.field) if text]
+
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        interval, parts = parse(arguments)
+        columns = [Column("start", "duration", "seconds", role="key", title="Start")]
+        taken = {"start", "stop"}
+
+        def unique(name: str) -> str:
+            number = 2
+            chosen = name
+            while chosen in taken:
+                chosen, number = f"{name}#{number}", number + 1
+            taken.add(chosen)
+            return chosen
+
+        derived = [Column("stop", "duration", "seconds", role="derived", title="Stop")] if interval else []
+        for part in parts:
+            suffix = f"[{part.filter}]" if part.filter else ""
+            heading = f"\n{part.filter}" if part.filter else ""
+            if part.calculation == "":
+                columns.append(Column(unique(f"frames{suffix}"), "integer", "packets", title=f"Frames{heading}"))
+                columns.append(Column(unique(f"bytes{suffix}"), "integer", "bytes", title=f"Bytes{heading}"))
+                continue
+            unit = {"FRAMES": "packets", "BYTES": "bytes"}.get(part.calculation, "")
+            label, title = part.label, f"{part.calculation}({part.field}){heading}"
+            if part.calculation == "AVG":
+                total, count = unique(f"sum({part.field}){suffix}"), unique(f"count({part.field}){suffix}")
+                columns.append(Column(total, "number", title=total, shown=False))
+                columns.append(Column(count, "integer", title=count, shown=False))
+                derived.append(Column(unique(label), "number", role="derived", title=title))
+            elif part.calculation == "LOAD":
+                busy = unique(f"busy({part.field}){suffix}")
+                columns.append(Column(busy, "duration", "seconds", title=busy, shown=False))
+                derived.append(Column(unique(label), "number", role="derived", title=title))
+            else:
+                merge = {"MIN": "min", "MAX": "max"}.get(part.calculation, "sum")
+                integer = part.calculation in ("FRAMES", "BYTES", "COUNT")
+                columns.append(
+                    Column(unique(label), "integer" if integer else "number", unit, merge=merge, title=title)  # type: ignore[arg-type]
+                )
+        return (*columns[:1], *derived[: 1 if interval else 0], *_interleaved(columns[1:], derived[1 if interval else 0 :]))
+
+    def counter(self, arguments: str) -> PacketCounter:
+        return IoCounter(*parse(arguments))
+
+    def derive(self, table: Table) -> None:
+        interval = parse(_arguments(table))[0] * 1000
+        for row in table.rows:
+            start = row["start"]
+            if interval and isinstance(start, int):
+                row["stop"] = start + interval
+        previous: list[Column] = []
+        for column in table.columns:
+            if column.role == "measure":
+                previous = [*previous, column][-2:]
+            elif column.name.startswith("avg("):
+                total, count = previous
+                for row in table.rows:
+                    mean = _divided(row[total.name], row[count.name])
+                    row[column.name] = round(mean) if mean is not None and total.type == "duration" else mean
+                if total.type == "duration":
+                    table.columns = tuple(
+                        replace(c, type="duration", unit="seconds") if c is column else c for c in table.columns
+                    )
+            elif column.name.startswith("load("):
+                for row in table.rows:
+                    row[column.name] = _divided(row[previous[-1].name], interval)
+        # A count of nothing is 0; a minimum of nothing is nothing.
+        for column in table.columns:
+            if column.role == "measure" and column.merge == "sum" and column.type == "integer":
+                for row in table.rows:
+                    if row[column.name] is None:
+                        row[column.name] = 0
+
+    def order(self, table: Table) -> None:
+        sort_rows(table, lambda row: row["start"])
+
+    def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
+        interval = parse(_arguments(tables[0]))[0] * 1000
+        starts = [t.reading.start for t in tables if t.reading.start is not None]
+        if not starts or not interval:
+            return [table.rows for table in tables]
+        origin = min(starts)
+        aligned = []
+        for table in tables:
+            offset = (table.reading.start or origin) - origin
+            if offset % interval and table.rows:
+                raise self.refuse_merge(
+                    "the captures do not start a whole number of intervals apart; read them together instead"
+                )
+            aligned.append([{**row, "start": int(row["start"]) + offset} for row in table.rows])  # type: ignore[arg-type]
+        return aligned
+
+
+def _interleaved(measures: list[Column], derived: list[Column]) -> list[Column]:
+    """Each derived column behind the measures that it is computed from."""
+    waiting = list(derived)
+    result: list[Column] = []
+    for column in measures:
+        result.append(column)
+        if not column.shown and (column.name.startswith(("count(", "busy("))) and waiting:
+            result.append(waiting.pop(0))
+    return result
+
+
+def _arguments(table: Table) -> str:
+    return table.request[len("io,stat,") :]
+
+
+def _divided(total: Value, count: Value) -> float | None:
+    if not isinstance(total, (int, float)) or not isinstance(count, (int, float)) or not count:
+        return None
+    return total / count
+
+
+class IoCounter(PacketCounter):
+    """The same counting as lua/sharkstat_lua/io_stat.lua, on packets."""
+
+    def __init__(self, interval: int, parts: list[Part]) -> None:
+        self._interval = interval
+        self._parts = parts
+        self.listens = [Listen(filter=part.filter) for part in parts]
+        if all(part.filter for part in parts):
+            self.listens.append(Listen())
+        self.fields = list(dict.fromkeys(part.field for part in parts if part.field))
+        self._widths = [2 if part.calculation in ("", "AVG") else 1 for part in parts]
+        self._offsets = [sum(self._widths[:index]) for index in range(len(parts))]
+        self._buckets: dict[int, list[Value]] = {}
+
+    def _slots(self, bucket: int) -> list[Value]:
+        slots = self._buckets.get(bucket)
+        if slots is None:
+            slots = self._buckets[bucket] = [None] * sum(self._widths)
+        return slots
+
+    def packet(self, packet: Packet) -> None:
+        bucket = 0
+        if self._interval:
+            # To the microsecond, halves up, as tshark rounds.
+            bucket = (packet.relative_ns + 500) // 1000 // self._interval
+        slots = self._slots(bucket)
+        for part, at, hits in zip(self._parts, self._offsets, packet.hits, strict=False):
+            if hits:
+                self._count(part, at, slots, bucket, packet)
+
+    def _count(self, part: Part, at: int, slots: list[Value], bucket: int, packet: Packet) -> None:
+        if part.calculation in ("", "FRAMES"):
+            _add(slots, at, 1)
+        if part.calculation in ("", "BYTES"):
+            _add(slots, at + (part.calculation == ""), packet.length)
+        if not part.field:
+            return
+        values = packet.values(part.field)
+        if part.calculation == "COUNT":
+            _add(slots, at, len(values))
+            return
+        if part.calculation == "LOAD":
+            for text in values:
+                self._load(at, bucket, packet.relative_ns, _nanoseconds(text))
+            return
+        duration = self.types.get(part.field) == "RELATIVE_TIME"
+        for text in values:
+            value = _number(text, duration)
+            known = slots[at]
+            if part.calculation in ("SUM", "AVG"):
+                _add(slots, at, value)
+            elif not isinstance(known, (int, float)):
+                slots[at] = value
+            else:
+                slots[at] = min(known, value) if part.calculation == "MIN" else max(known, value)
+            if part.calculation == "AVG":
+                _add(slots, at + 1, 1)
+
+    def _load(self, at: int, bucket: int, relative_ns: int, response_ns: int) -> None:
+        left = response_ns // 1000
+        part = min(relative_ns // 1000 % self._interval, left) if self._interval else left
+        while left > 0:
+            _add(self._slots(bucket), at, part * 1000)
+            if bucket == 0:
+                return
+            bucket -= 1
+            left -= part
+            part = min(left, self._interval)
+
+    def column_types(self) -> list[Type]:
+        types: list[Type] = ["duration"]
+        for part in self._parts:
+            duration = self.types.get(part.field) == "RELATIVE_TIME" and part.calculation != "COUNT"
+            kind: Type = "duration" if duration else "number"
+            types += [kind, "integer"] if part.calculation == "AVG" else [kind] * (2 if not part.calculation else 1)
+        return types
+
+    def rows(self) -> list[list[Value]]:
+        return [[bucket * self._interval * 1000, *slots] for bucket, slots in sorted(self._buckets.items())]
+
+
+def _add(slots: list[Value], at: int, value: int | float) -> None:
+    known = slots[at]
+    slots[at] = value if not isinstance(known, (int, float)) else known + value
+
+
+def _nanoseconds(text: str) -> int:
+    return int((Decimal(text) * 10**9).to_integral_value())
+
+
+def _number(text: str, duration: bool) -> int | float:
+    """A field's value: a duration in nanoseconds, a whole number, or a float."""
+    if duration:
+        return _nanoseconds(text)
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+@hookimpl
+def register_statistics(register):  # type: ignore[no-untyped-def]
+    register(IoStat())
