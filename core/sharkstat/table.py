@@ -61,7 +61,7 @@ class Column:
 
     @property
     def heading(self) -> str:
-        return self.title or self.name.replace("_", " ").capitalize()
+        return self.title or self.name.replace("_", " ").title()
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Table:
 
     `rows` holds a dict a row, with a value for every column. `complete` is False where the source
     ended early (a file that is cut short, a run that was interrupted). `names` has names for
-    addresses, where resolution was asked for.
+    addresses, where resolution was asked for; `omitted` counts the rows that `--top` left out.
     """
 
     name: str
@@ -124,6 +124,7 @@ class Table:
     reading: Reading = field(default_factory=Reading)
     warnings: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
+    omitted: int = 0
     statistic: Statistic | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:

@@ -1,0 +1,347 @@
+"""The command line. It reads options, asks the library, and prints; nothing imports it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from sharkstat.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, RequestError, SharkstatError, StatisticError
+
+if TYPE_CHECKING:
+    from sharkstat.registry import Registry
+    from sharkstat.source import Source
+    from sharkstat.table import Table
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="What is this traffic made of, and why did it change? Statistics of captures and live traffic, as tables.",
+)
+
+PluginOption = Annotated[
+    Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def say(text: str) -> None:
+    """A line on stderr; results alone go to stdout."""
+    from sharkstat.view import safe
+
+    print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
+
+
+@app.command()
+def run(
+    files: Annotated[
+        Optional[list[str]], typer.Argument(metavar="[FILE]...", help="Capture files, or - for standard input.")
+    ] = None,
+    statistics: Annotated[
+        Optional[list[str]], typer.Option("-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="A statistic; repeat for more.")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="lua (a tap inside tshark) or packets (in Python).")] = "lua",
+    display_filter: Annotated[str, typer.Option("-Y", metavar="FILTER", help="Only packets that match this display filter.")] = "",
+    per_file: Annotated[bool, typer.Option("--per-file", help="Each file by itself, not all as one capture.")] = False,
+    interfaces: Annotated[Optional[list[str]], typer.Option("-i", metavar="INTERFACE", help="Capture live; repeat for more.")] = None,
+    capture_filter: Annotated[str, typer.Option("-f", metavar="FILTER", help="Capture filter, for -i.")] = "",
+    autostop: Annotated[
+        Optional[list[str]], typer.Option("-a", metavar="CONDITION", help="Stop condition for -i, as duration:60.")
+    ] = None,
+    packets: Annotated[Optional[int], typer.Option("-c", metavar="COUNT", help="Stop after so many packets.")] = None,
+    snaplen: Annotated[Optional[int], typer.Option("-s", metavar="BYTES", help="Snapshot length, for -i.")] = None,
+    no_promiscuous: Annotated[bool, typer.Option("-p", help="Not in promiscuous mode, for -i.")] = False,
+    no_names: Annotated[bool, typer.Option("-n", help="No name resolution (the default).")] = False,
+    resolve: Annotated[str, typer.Option("-N", metavar="LETTERS", help="Resolve names: tshark's letters, as mn.")] = "",
+    decode_as: Annotated[
+        Optional[list[str]], typer.Option("-d", metavar="LAYER==VALUE,PROTOCOL", help="Decode as; repeat for more.")
+    ] = None,
+    preferences: Annotated[
+        Optional[list[str]], typer.Option("-o", metavar="NAME:VALUE", help="A preference of tshark's; repeat for more.")
+    ] = None,
+    two_pass: Annotated[bool, typer.Option("-2", help="Let tshark read the file twice.")] = False,
+    read_filter: Annotated[str, typer.Option("-R", metavar="FILTER", help="Read filter, with -2.")] = "",
+    profile: Annotated[str, typer.Option("-C", metavar="PROFILE", help="Your Wireshark profile of that name.")] = "",
+    keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="TLS key log, to decrypt with.")] = "",
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="table, json, jsonl, csv, tsv, markdown, or one of tabulate's.")
+    ] = "table",
+    sort: Annotated[str, typer.Option("--sort", metavar="COLUMN", help="Largest first; COLUMN:asc for smallest first.")] = "",
+    top: Annotated[Optional[int], typer.Option("--top", metavar="N", help="Only the first N rows (of a tree: of each level).")] = None,
+    columns: Annotated[str, typer.Option("--columns", metavar="A,B,...", help="Only these columns, in this order.")] = "",
+    output: Annotated[str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")] = "",
+    plugin: PluginOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Count statistics over files, standard input or live interfaces, all in one pass.
+
+    sharkstat run cap.pcapng -z io,stat,10,tcp,udp -z conv,tcp -z http_req,tree
+
+    sharkstat run -i eth0 -f 'dst host 172.17.0.9' -a duration:60 -z conv,tcp
+
+    ssh host dumpcap -w - | sharkstat run - -z conv,ip --format json
+    """
+    from sharkstat import export
+    from sharkstat.selection import Selection
+    from sharkstat.source import Source
+    from sharkstat.view import safe
+
+    if no_names and resolve:
+        raise RequestError("-n and -N contradict each other: leave out one")
+    source = Source(
+        files=tuple(files or ()),
+        interfaces=tuple(interfaces or ()),
+        capture_filter=capture_filter,
+        autostop=tuple(autostop or ()),
+        snaplen=snaplen,
+        promiscuous=not no_promiscuous,
+        packets=packets,
+        display_filter=display_filter,
+        read_filter=read_filter,
+        two_pass=two_pass,
+        resolve=resolve,
+        decode_as=tuple(decode_as or ()),
+        preferences=tuple(preferences or ()),
+        profile=profile,
+        keylog=keylog,
+    )
+    registry = load_registry(plugin or [])
+    exporter = None if output_format == "table" else export.find(output_format, registry.exporters)
+    chosen = Selection(sort=sort, top=top, columns=columns)
+    export.check_output(output)
+    sources = [Source(**{**vars(source), "files": (name,)}) for name in source.files] if per_file else [source]
+    tables, failure = count(sources, statistics or [], engine, registry, chosen)
+    if exporter is None:
+        to_terminal = sys.stdout.isatty() and output in ("", "-")
+        exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
+    with terminated_by_reader():
+        export.write(tables, exporter, output, export.ENDINGS.get(output_format, "txt"))
+    for name, counts in {t.reading.sources: t.reading for t in tables}.items():
+        if source.live:
+            dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
+            say(f"{', '.join(name)}: {counts.captured or counts.packets:,} packets captured, {dropped} dropped")
+    for warning in dict.fromkeys(w for t in tables for w in t.warnings):
+        say(safe(warning))
+    if failure is not None:
+        if debug and failure.traceback:
+            print(failure.traceback, file=sys.stderr)
+        raise failure
+    if any(w.startswith("interrupted") for t in tables for w in t.warnings):
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not all(t.complete for t in tables):
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def count(
+    sources: Sequence[Source], statistics: Sequence[str], engine: str, registry: Registry, chosen: Any
+) -> tuple[list[Table], StatisticError | None]:
+    """The tables of all sources; a failed statistic is given beside those that did not fail."""
+    from sharkstat.plan import make_plan
+    from sharkstat.runner import run_plan
+    from sharkstat.tshark import find_tshark
+
+    tables: list[Table] = []
+    failure: StatisticError | None = None
+    plans = [make_plan(source, statistics, engine, registry) for source in sources]
+    for plan in plans:
+        for request in plan.requests:
+            chosen.check(request.statistic.name, request.columns)
+    with progress_bar() as progress:
+        for plan in plans:
+            try:
+                tables += run_plan(plan, find_tshark(), progress)
+            except StatisticError as problem:
+                tables += problem.tables
+                failure = problem
+    return [chosen.apply(table) for table in tables], failure
+
+
+def load_registry(files: Sequence[Path]) -> Registry:
+    from sharkstat.registry import Registry
+
+    for path in files:
+        if not path.is_file():
+            raise RequestError(f"--plugin {path}: no such file")
+    registry = Registry.default(files)
+    for warning in registry.warnings:
+        say(warning)
+    return registry
+
+
+def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]], Iterator[str]]:
+    """The exporter of the default format, for a terminal of that width."""
+    from sharkstat import view
+
+    def left_out(request: str) -> Callable[[list[str]], None]:
+        return lambda names: say(f"{request}: no room for {', '.join(names)} (--columns chooses; a pipe shows all)")
+
+    def export(tables: Sequence[Table]) -> Iterator[str]:
+        for number, table in enumerate(tables):
+            gap = "\n" if number else ""
+            if name_sources:
+                gap += f"{view.safe(', '.join(table.reading.sources))}: "
+            yield f"{gap}{view.text(table, width=width, on_left_out=left_out(table.request))}\n"
+
+    return export
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal, from the bytes read; nothing where stderr is not one."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("reading"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda position, size: bar.update(task, completed=position, total=size)
+
+
+@contextlib.contextmanager
+def terminated_by_reader() -> Iterator[None]:
+    """`| head` ends the output without a word, with the status that a shell expects."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(128 + signal.SIGPIPE) from None
+
+
+@app.command(name="list")
+def list_statistics(
+    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
+    plugin: PluginOption = None,
+) -> None:
+    """List the statistics that can be asked for."""
+    from sharkstat.table import Column, Table
+
+    registry = load_registry(plugin or [])
+    owners = {name: p.origin for p in registry.plugins for name in p.statistics}
+    columns = (
+        Column("name", "text", role="key"),
+        Column("title", "text", merge="first"),
+        Column("usage", "text", merge="first", shown=False),
+        Column("engines", "text", merge="first"),
+        Column("from", "text", merge="first"),
+    )
+    rows = [
+        {"name": s.name, "title": s.title, "usage": s.usage, "engines": ", ".join(s.engines), "from": owners[s.name]}
+        for s in registry.statistics.values()
+    ]
+    table = Table("list", "Statistics", "list", columns, sorted(rows, key=lambda row: row["name"]))  # type: ignore[arg-type]
+    print_table(table, output_format, registry)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A statistic, as conv,tcp.")],
+    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
+    plugin: PluginOption = None,
+) -> None:
+    """Describe one statistic: what it counts, its arguments, and its columns."""
+    from sharkstat.table import Column, Table
+
+    registry = load_registry(plugin or [])
+    statistic, arguments = registry.find(name)
+    described = (
+        Column("column", "text", role="key"),
+        *(Column(n, "text", merge="first") for n in ("type", "unit", "role", "merge", "description")),
+    )
+    try:
+        columns = statistic.columns(arguments)
+    except RequestError:
+        columns = statistic.columns("1")
+    rows = [
+        {"column": c.name, "type": c.type, "unit": c.unit, "role": c.role, "merge": c.merge, "description": c.description}
+        for c in columns
+    ]
+    table = Table(statistic.name, f"Columns of {statistic.name}", name, described, rows)  # type: ignore[arg-type]
+    if output_format == "table":
+        with terminated_by_reader():
+            print(f"{statistic.name}: {statistic.title}\n")
+            import textwrap
+
+            print(textwrap.fill(str(statistic.description), min(100, shutil.get_terminal_size().columns)))
+            print(f"\nUsage:    -z '{statistic.usage}'")
+            print(f"Engines:  {', '.join(statistic.engines)}\n", flush=True)
+    print_table(table, output_format, registry)
+
+
+@app.command()
+def doctor() -> None:
+    """Check that everything sharkstat needs is there and works."""
+    from sharkstat.doctor import examine
+
+    ill = False
+    for check in examine():
+        ill = ill or check.mark == "FAIL"
+        print(f"{check.mark:<4}  {check.name}: {check.text}", flush=True)
+    if ill:
+        raise typer.Exit(3)
+
+
+def print_table(table: Table, output_format: str, registry: Registry) -> None:
+    from sharkstat import export
+
+    if output_format == "table":
+        exporter: Any = readable(shutil.get_terminal_size().columns if sys.stdout.isatty() else None, False)
+    else:
+        exporter = export.find(output_format, registry.exporters)
+    with terminated_by_reader():
+        export.write([table], exporter, "", "")
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        from sharkstat import __version__
+
+        print(f"sharkstat {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """What is this traffic made of, and why did it change? Statistics of captures and live traffic, as tables."""
+
+
+def main() -> None:
+    """The program's entry: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
+    try:
+        app()
+    except SharkstatError as problem:
+        if "--debug" in sys.argv:
+            import traceback
+
+            traceback.print_exc()
+        say(str(problem))
+        sys.exit(problem.exit_status)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""`sharkstat doctor`: is everything there that sharkstat needs, and does it work?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sharkstat.errors import SharkstatError
+from sharkstat.tshark import Tshark, find_tool, find_tshark, unprivileged_user
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: mark is "ok", "warn" or "FAIL"."""
+
+    mark: str
+    name: str
+    text: str
+
+
+def examine() -> Iterator[Check]:
+    """Every check, in order, as it is made."""
+    yield Check("ok", "python", f"{platform.python_version()} on {platform.system()}")
+    libraries = ("pluggy", "pyshark", "tabulate", "typer")
+    yield Check("ok", "libraries", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries))
+    try:
+        tshark = find_tshark()
+    except SharkstatError as problem:
+        yield Check("FAIL", "tshark", str(problem))
+        return
+    yield Check("ok", "tshark", f"{tshark.version_text} at {tshark.path}, with Lua {tshark.lua}")
+    yield _user()
+    yield _taps(tshark)
+    for tool, use in (("dumpcap", "live capture"), ("mergecap", "several files at once")):
+        yield _tool(tool, use, tshark)
+    yield _capture(tshark)
+    yield from _plugins()
+
+
+def _user() -> Check:
+    user = unprivileged_user()
+    if user is not None:
+        return Check("ok", "user", f"root: tshark runs as uid {user.uid}, gid {user.gid} instead")
+    if 0 in (os.getgid(), os.getegid()):
+        return Check("warn", "user", "group root: tshark 4.4 and later run no Lua here; use another group")
+    return Check("ok", "user", f"uid {os.getuid()}, not root")
+
+
+def _taps(tshark: Tshark) -> Check:
+    """Count a capture of one packet with every built-in engine."""
+    from sharkstat.runner import run
+
+    frame = bytes(12) + struct.pack("!H", 0x88B5) + bytes(46)
+    capture = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    capture += struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "one.pcap"
+        path.write_bytes(capture)
+        for engine in ("lua", "packets"):
+            try:
+                (table,) = run(path, "io,stat,0", engine=engine)
+            except SharkstatError as problem:
+                return Check("FAIL", "engines", f"{engine}: {problem}")
+            if (table.total("frames"), table.total("bytes")) != (1, len(frame)):
+                return Check("FAIL", "engines", f"{engine} counts one packet as {table.rows}")
+    return Check("ok", "engines", "lua and packets count a packet right")
+
+
+def _tool(name: str, use: str, tshark: Tshark) -> Check:
+    try:
+        return Check("ok", name, f"{find_tool(name, tshark)}, for {use}")
+    except SharkstatError as problem:
+        return Check("warn", name, str(problem))
+
+
+def _capture(tshark: Tshark) -> Check:
+    try:
+        done = subprocess.run(
+            [find_tool("dumpcap", tshark), "-D", "-M"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (SharkstatError, OSError, subprocess.TimeoutExpired) as problem:
+        return Check("warn", "capture", str(problem))
+    interfaces = [line.split("\t")[0].partition(". ")[2] for line in done.stdout.splitlines() if "\t" in line]
+    if done.returncode or not interfaces:
+        return Check(
+            "warn",
+            "capture",
+            "no interface can be captured by this user: run as root, or join the group that may "
+            "(Debian: dpkg-reconfigure wireshark-common, adduser $USER wireshark)",
+        )
+    return Check("ok", "capture", f"may capture on {', '.join(interfaces[:6])}")
+
+
+def _plugins() -> Iterator[Check]:
+    from sharkstat.registry import Registry
+
+    registry = Registry.default()
+    for plugin in registry.plugins:
+        if plugin.problem:
+            yield Check("FAIL", f"plugin {plugin.name}", f"{plugin.problem} ({plugin.origin})")
+    yield Check("ok", "statistics", f"{len(registry.statistics)} from {len(registry.plugins)} plugins")
