@@ -5,7 +5,6 @@ Nothing here uses sharkstat. Names are never resolved.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -75,23 +74,27 @@ def output(name: str, *arguments: str, status: Sequence[int] = (0,)) -> bytes:
 
 @dataclass(frozen=True)
 class Known:
-    """A capture as capinfos sees it. Times in seconds as text; `ordered` is never a guess."""
+    """A capture as capinfos sees it: the span from its earliest packet to its latest in nanoseconds."""
 
     packets: int
     bytes: int
+    span: int
     ordered: bool
 
 
 def capinfos(captures: Sequence[Path]) -> dict[Path, Known]:
-    """Packets, bytes on the wire and order of times of many captures; none for what it cannot read."""
+    """What many captures hold; none for those that it cannot read."""
     if not captures:
         return {}
-    text = output("capinfos", "-T", "-M", "-m", "-B", "-c", "-d", "-o", *map(str, captures), status=(0, 1, 2)).decode()
+    options = ["-T", "-M", "-S", "-c", "-d", "-a", "-e", "-o"]
+    text = output("capinfos", *options, *map(str, captures), status=(0, 1, 2)).decode()
     found = {}
     for line in text.splitlines()[1:]:
-        name, packets, size, ordered = line.split(",")
+        name, packets, size, first, last, ordered = line.split("\t")
         if packets.isdigit() and size.isdigit():
-            found[Path(name)] = Known(int(packets), int(size), ordered == "True")
+            times = [nanoseconds(time) for time in (first, last) if time != "n/a"]
+            span = max(times) - min(times) if times else 0
+            found[Path(name)] = Known(int(packets), int(size), span, ordered == "True")
     return found
 
 
@@ -153,14 +156,15 @@ class Sharkd:
                 self.close()
                 raise ChildProcessError(f"sharkd ended: {method} {params}")
             answer += more
-        return json.loads(answer)["result"]
+        # Times keep their digits.
+        return json.loads(answer, parse_float=str)["result"]
 
     def tables(self, capture: Path, trees: bool = False) -> dict[str, list[Row]]:
         """Conversations and endpoints of every kind (and the trees), by the names of -z.
 
         A conversation is (a, [port,] b, [port,] packets a to b, bytes, packets b to a, bytes, start,
-        duration), an endpoint (address, [port,] packets sent, bytes, packets received, bytes), a node
-        (path, count). Times in nanoseconds.
+        stop), an endpoint (address, [port,] packets sent, bytes, packets received, bytes), a node
+        (path, count). Times are those of `shown`.
         """
         self.ask("load", file=str(capture.absolute()))
         taps = [f"conv:{WORDS[kind]}" for kind in KINDS] + [f"endpt:{WORDS[kind]}" for kind in KINDS]
@@ -187,21 +191,34 @@ def _nodes(nodes: Sequence[dict[str, Any]], above: tuple[str, ...]) -> Iterator[
         yield from _nodes(node.get("sub", ()), path)
 
 
-def nanoseconds(number: float | str) -> int:
-    """Seconds as nanoseconds; the nine digits of text are exact."""
-    if isinstance(number, float):
-        return round(number * 1e9)
-    sign = -1 if number.startswith("-") else 1
-    whole, _, part = number.lstrip("-").partition(".")
+def nanoseconds(text: str) -> int:
+    """Seconds as nanoseconds, exactly.
+
+    >>> nanoseconds("-0.5")
+    -500000000
+    """
+    sign = -1 if text.startswith("-") else 1
+    whole, _, part = text.lstrip("-").partition(".")
     return sign * (int(whole) * 10**9 + int(part[:9].ljust(9, "0") or "0"))
 
 
+def seconds(time: int) -> float:
+    """Nanoseconds as the double that tshark makes of its whole seconds and nanoseconds."""
+    whole, part = divmod(abs(time), 10**9)
+    value = whole + part / 1e9
+    return -value if time < 0 else value
+
+
+def shown(time: int) -> str:
+    """Nanoseconds as tshark and sharkd print seconds: nine digits of a double."""
+    return f"{seconds(time):.9f}"
+
+
 def _conversation(c: dict[str, Any]) -> Row:
-    start, stop = nanoseconds(c["start"]), nanoseconds(c["stop"])
     ends: Row = (c["saddr"], c["daddr"])
     if "sport" in c:
         ends = (c["saddr"], int(c["sport"]), c["daddr"], int(c["dport"]))
-    return (*ends, c["txf"], c["txb"], c["rxf"], c["rxb"], start, stop - start)
+    return (*ends, c["txf"], c["txb"], c["rxf"], c["rxb"], c["start"], c["stop"])
 
 
 def _endpoint(e: dict[str, Any]) -> Row:
@@ -311,12 +328,12 @@ def _mac(address: str) -> str:
 
 
 def _text_conversation(line: bytes, kind: str) -> Row:
-    """(a, [port,] b, [port,] packets a to b, Size, packets b to a, Size, start, duration in 0.1 ms)"""
+    """(a, [port,] b, [port,] packets a to b, Size, packets b to a, Size, start, duration)"""
     a, _, rest = line.decode().partition(" <-> ")
     b, *cells = rest.split()
     back, ahead = (int(cells[0]), size(cells[1], cells[2])), (int(cells[3]), size(cells[4], cells[5]))
     ends = (*_end(_mac(a.strip()), kind), *_end(_mac(b), kind))
-    return (*ends, *ahead, *back, nanoseconds(cells[9]), round(float(cells[10]) * 10**4))
+    return (*ends, *ahead, *back, cells[9], cells[10])
 
 
 def _text_endpoint(line: bytes, kind: str) -> Row:
@@ -336,7 +353,7 @@ def _text_tree(header: bytes, body: Sequence[bytes]) -> dict[tuple[str, ...], No
     for line in body:
         if not line.strip():
             continue
-        name = line[: at[0]].decode("utf-8", "replace").rstrip()
+        name = line[: at[0]].decode("utf-8", "replace").rstrip(" ")
         depth = len(name) - len(name.lstrip(" "))
         path = [*path[:depth], "Error" if name.strip() == "KO" else name.strip()]
         cells = [line[start:stop].decode().strip().rstrip("%") for start, stop in zip(at, at[1:], strict=False)]
@@ -402,14 +419,3 @@ def same(rows: Sequence[Row], others: Sequence[Row]) -> bool:
 def near(value: float, shown: float, digits: int) -> bool:
     """Whether a value is shown as this with so many decimals."""
     return math.isclose(value, shown, abs_tol=0.5000001 * 10**-digits, rel_tol=1e-12)
-
-
-@contextlib.contextmanager
-def sharkds(count: int) -> Iterator[list[Sharkd]]:
-    """So many sharkds, stopped at the end."""
-    started = [Sharkd() for _ in range(count)]
-    try:
-        yield started
-    finally:
-        for one in started:
-            one.close()

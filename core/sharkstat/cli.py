@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from sharkstat.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, RequestError, SharkstatError, StatisticError
+from sharkstat.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, OutputError, RequestError, SharkstatError, SourceError, StatisticError
 
 if TYPE_CHECKING:
     from sharkstat.registry import Registry
@@ -120,7 +120,7 @@ def run(
     chosen = Selection(sort=sort, top=top, columns=columns)
     export.check_output(output)
     sources = [Source(**{**vars(source), "files": (name,)}) for name in source.files] if per_file else [source]
-    tables, failure = count(sources, statistics or [], engine, registry, chosen)
+    tables, failures = count(sources, statistics or [], engine, registry, chosen)
     if exporter is None:
         to_terminal = sys.stdout.isatty() and output in ("", "-")
         exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
@@ -132,11 +132,14 @@ def run(
             say(f"{', '.join(name)}: {counts.captured or counts.packets:,} packets captured, {dropped} dropped")
     for warning in dict.fromkeys(w for t in tables for w in t.warnings):
         say(safe(warning))
-    if failure is not None:
+    for failure in failures:
         if debug and failure.traceback:
             print(failure.traceback, file=sys.stderr)
-        raise failure
-    if any(w.startswith("interrupted") for t in tables for w in t.warnings):
+        if failure is not failures[-1]:
+            say(str(failure))
+    if failures:
+        raise failures[-1]
+    if interrupted(tables):
         raise typer.Exit(EXIT_INTERRUPTED)
     if not all(t.complete for t in tables):
         raise typer.Exit(EXIT_INCOMPLETE)
@@ -144,14 +147,14 @@ def run(
 
 def count(
     sources: Sequence[Source], statistics: Sequence[str], engine: str, registry: Registry, chosen: Any
-) -> tuple[list[Table], StatisticError | None]:
-    """The tables of all sources; a failed statistic is given beside those that did not fail."""
+) -> tuple[list[Table], list[SharkstatError]]:
+    """The tables of all sources; what failed, a statistic or one source of several, beside those that did not."""
     from sharkstat.plan import make_plan
     from sharkstat.runner import run_plan
     from sharkstat.tshark import find_tshark
 
     tables: list[Table] = []
-    failure: StatisticError | None = None
+    failures: list[SharkstatError] = []
     plans = [make_plan(source, statistics, engine, registry) for source in sources]
     for plan in plans:
         for request in plan.requests:
@@ -160,10 +163,19 @@ def count(
         for plan in plans:
             try:
                 tables += run_plan(plan, find_tshark(), progress)
-            except StatisticError as problem:
-                tables += problem.tables
-                failure = problem
-    return [chosen.apply(table) for table in tables], failure
+            except (SourceError, StatisticError) as problem:
+                tables += getattr(problem, "tables", [])
+                failures.append(problem)
+            except KeyboardInterrupt:
+                say("interrupted before there were results")
+                raise typer.Exit(EXIT_INTERRUPTED) from None
+            if interrupted(tables):
+                break
+    return [chosen.apply(table) for table in tables], failures
+
+
+def interrupted(tables: Sequence[Table]) -> bool:
+    return any(warning.startswith("interrupted") for table in tables for warning in table.warnings)
 
 
 def load_registry(files: Sequence[Path]) -> Registry:
@@ -204,16 +216,19 @@ def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(
-        TextColumn("reading"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task("reading", total=None)
-        yield lambda position, size: bar.update(task, completed=position, total=size)
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def update(position: int, size: int) -> None:
+        if not bar.tasks:
+            bar.add_task("reading")
+            bar.start()
+        bar.update(bar.task_ids[0], completed=position, total=size)
+
+    try:
+        yield update
+    finally:
+        bar.stop()
 
 
 @contextlib.contextmanager
@@ -292,9 +307,10 @@ def doctor() -> None:
     from sharkstat.doctor import examine
 
     ill = False
-    for check in examine():
-        ill = ill or check.mark == "FAIL"
-        print(f"{check.mark:<4}  {check.name}: {check.text}", flush=True)
+    with terminated_by_reader():
+        for check in examine():
+            ill = ill or check.mark == "FAIL"
+            print(f"{check.mark:<4}  {check.name}: {check.text}", flush=True)
     if ill:
         raise typer.Exit(3)
 
@@ -327,9 +343,22 @@ def options(
     """What is this traffic made of, and why did it change? Statistics of captures and live traffic, as tables."""
 
 
+def prepare_streams() -> None:
+    """Results are UTF-8, on a terminal of another encoding as good as it can; a closed stderr takes nothing."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        raise OutputError("standard output is closed: send the results somewhere, or name a place with --output")
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    else:
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+
+
 def main() -> None:
     """The program's entry: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
     try:
+        prepare_streams()
         app()
     except SharkstatError as problem:
         if "--debug" in sys.argv:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sharkstat.errors import RequestError
+from sharkstat.errors import RequestError, SharkstatError, StatisticError
 from sharkstat.registry import Registry
 from sharkstat.source import Source
 from sharkstat.statistic import Listen, PacketCounter, Statistic
@@ -15,17 +16,17 @@ from sharkstat.table import Column
 
 ENGINES = ("lua", "packets")
 
-# Ports whose traffic tshark hands, by the port alone, to a dissector that never carries IP. Where
-# nobody asks about what is above TCP and UDP, that dissector is replaced by `data`, which claims the
+# Ports whose traffic tshark hands, by the port alone, to a dissector that never carries IP, nor announces
+# other conversations (as SIP, TFTP and SOCKS do: tshark's stream numbers would change). Where nobody asks about what is above TCP and UDP, that dissector is replaced by `data`, which claims the
 # payload just as firmly: nothing falls through to another dissector, so no tunnel is seen that was not
 # there before. (Disabling the dissector instead would let the next port or heuristic have a try.)
 LEAF_PORTS = {
     "tcp.port": (
         22, 23, 25, 53, 80, 110, 139, 143, 179, 389, 443, 445, 465, 514, 515, 587, 631, 636, 873, 993, 995,
-        1080, 1433, 1521, 1883, 3128, 3268, 3306, 3389, 5060, 5222, 5432, 5671, 5672, 6379, 8080, 8883, 9042,
+        1433, 1521, 1883, 3128, 3268, 3306, 3389, 5222, 5432, 5671, 5672, 6379, 8080, 8883, 9042,
         9092, 9418, 11211, 27017,
     ),
-    "udp.port": (53, 67, 68, 69, 88, 123, 137, 138, 161, 162, 389, 514, 1812, 1813, 1900, 5060, 5353, 5355),
+    "udp.port": (53, 67, 68, 88, 123, 137, 138, 161, 162, 389, 514, 1812, 1813, 1900, 5353, 5355),
 }  # fmt: skip
 
 # What may stand in a display filter without anyone looking above TCP and UDP.
@@ -100,7 +101,7 @@ class Plan:
 
     def leaf_options(self) -> list[str]:
         """tshark's options that spare it the dissectors whose results nobody asked for."""
-        if self.whole_packets or self.source.keylog or self.source.decode_as or self.source.profile:
+        if self.whole_packets or self.source.keylog or self.source.decode_as or self.source.profile or self.source.resolve:
             return []
         filters = [self.source.display_filter, self.source.read_filter]
         for request in self.requests:
@@ -152,7 +153,14 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
     requests = []
     for text in texts:
         statistic, arguments = registry.find(text)
-        columns = statistic.columns(arguments)
+        try:
+            columns = statistic.columns(arguments)
+        except SharkstatError:
+            raise
+        except Exception as problem:  # a stranger's statistic may do anything
+            raise StatisticError(
+                f"{text}: its columns failed: {type(problem).__name__}: {problem}", traceback=traceback.format_exc()
+            ) from problem
         if engine not in statistic.engines:
             raise RequestError(f"{statistic.name} does not run on {engine}: take --engine {statistic.engines[0]}")
         counter = statistic.counter(arguments) if engine == "packets" else None

@@ -70,7 +70,9 @@ class Registry:
                 "register_exporters", [p for p in self._manager.get_plugins() if p is not module]
             )
             hooks(register=lambda name, exporter: self._register_exporter(plugin, name, exporter))
-        except Exception as problem:  # whatever a stranger's plugin raises, the others must work
+            if not plugin.statistics and not plugin.formats:
+                raise ValueError("it registers nothing: mark its register_statistics with @sharkstat.hookimpl")
+        except (Exception, SystemExit) as problem:  # whatever a stranger's plugin does, the others must work
             plugin.problem = f"{type(problem).__name__}: {problem}"
             self.warnings.append(f"plugin {name} ({origin}) did not load: {plugin.problem}")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +25,7 @@ from sharkstat.table import Column, Reading, Row, Table, Value
 from sharkstat.tshark import Tshark, Workspace, find_tshark
 
 LIST, ITEM = "\x1f", "\x1e"
+NO_CAPTURE = "{} is not a capture file in a format that tshark knows: check the name"
 Progress = Callable[[int, int], None]
 
 
@@ -52,8 +55,15 @@ class Records:
 
 def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> list[Table]:
     """One pass over the source. Gives a table a request, in order."""
-    with Workspace(tshark) as workspace, Opened(plan.source, workspace) as opened:
-        return _Pass(plan, tshark, workspace, opened, progress).run()
+    try:
+        with Workspace(tshark) as workspace, Opened(plan.source, workspace) as opened:
+            return _Pass(plan, tshark, workspace, opened, progress).run()
+    except OSError as problem:
+        # shutil's own error is a list of (from, to, reason).
+        reason = problem.args[0][0][2] if isinstance(problem, shutil.Error) else problem.strerror
+        raise TsharkError(
+            f"cannot work in {tempfile.gettempdir()}: {reason}: make room there, or set TMPDIR to another folder"
+        ) from problem
 
 
 class _Pass:
@@ -87,7 +97,7 @@ class _Pass:
             if self.plan.listens:
                 import pyshark  # noqa: F401 - tshark starts while this is imported
             whole = WholePackets(process.stdout) if process.stdout is not None else None
-            with self._watched():
+            with self._watched(), self._interruptible(process):
                 self._read(records, process, whole)
             status = process.wait()
             errors.join(timeout=10)
@@ -123,23 +133,34 @@ class _Pass:
 
     def _read(self, stream: IO[bytes], process: subprocess.Popen[bytes], whole: WholePackets | None) -> None:
         feed = Feed(self.plan, self.records, whole)
-        while True:
-            try:
-                for line in stream:
-                    self._record(line, feed)
-                    if not self.records.ready and self.records.failures:
-                        process.kill()
-                return
-            except KeyboardInterrupt:
-                if self.interrupted:
-                    process.kill()
-                    raise
-                # Live: the capture ends and the results are printed. A file: what was read so far.
-                self.interrupted = True
+        for line in stream:
+            self._record(line, feed)
+            if not self.records.ready and self.records.failures:
+                process.kill()
                 self.opened.interrupt()
-                if not self.plan.source.live:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.send_signal(signal.SIGINT)
+
+    @contextlib.contextmanager
+    def _interruptible(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Ctrl-C (or a kill) ends the source, and what was read is counted; a second one ends it all."""
+
+        def interrupt(number: int, frame: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            self.opened.interrupt()
+            if self.plan.source.two_pass:  # it reads the file by itself
+                process.kill()
+
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    before[number] = signal.signal(number, interrupt)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _record(self, line: bytes, feed: Feed) -> None:
         records = self.records
@@ -208,33 +229,29 @@ class _Pass:
             failure = self.records.failures.get(str(index))
             if failure is None:
                 try:
-                    rows = self._rows(index, request)
-                except SharkstatError:
-                    raise
-                except Exception as problem:  # a counter of a stranger's: the others go on
+                    table = Table(
+                        name=request.statistic.name,
+                        title=request.statistic.title,
+                        request=request.text,
+                        columns=self._columns(index, request),
+                        rows=self._rows(index, request),
+                        engine=request.engine,
+                        tshark=self.tshark.version_text,
+                        complete=complete,
+                        reading=reading,
+                        warnings=list(warnings),
+                        names=self.records.names,
+                        statistic=request.statistic,
+                    )
+                    request.statistic.derive(table)
+                    request.statistic.order(table)
+                    tables.append(table)
+                    continue
+                except Exception as problem:  # a stranger's statistic may do anything: the others go on
                     failure = Failure(_describe(problem), traceback=traceback.format_exc())
-            if failure is not None:
-                at = f" at packet {failure.packet}" if failure.packet else ""
-                failed.append(f"{request.text} failed{at}: {failure.message}")
-                traces.append(failure.traceback)
-                continue
-            table = Table(
-                name=request.statistic.name,
-                title=request.statistic.title,
-                request=request.text,
-                columns=self._columns(index, request),
-                rows=rows,
-                engine=request.engine,
-                tshark=self.tshark.version_text,
-                complete=complete,
-                reading=reading,
-                warnings=list(warnings),
-                names=self.records.names,
-                statistic=request.statistic,
-            )
-            request.statistic.derive(table)
-            request.statistic.order(table)
-            tables.append(table)
+            at = f" at packet {failure.packet}" if failure.packet else ""
+            failed.append(f"{request.text} failed{at}: {failure.message}")
+            traces.append(failure.traceback)
         if failed:
             raise StatisticError("; ".join(failed), tables, traceback="\n".join(traces))
         return tables
@@ -265,12 +282,12 @@ class _Pass:
         raw = self.records.rows.pop(index, [])
         if self.records.counted.get(index) != len(raw):
             raise TsharkError(
-                f"{request.text}: the tap did not reach its end (tshark says: {self._last_words()}); "
+                f"the tap did not reach its end (tshark says: {self._last_words()}); "
                 "nothing is shown, since it would not be whole"
             )
         names = [words.rpartition(" ")[0] for words in self.records.columns.get(index, [])]
         if len(names) != len(columns):
-            raise StatisticError(f"{request.text}: the tap gives the columns {names}, not {[c.name for c in columns]}")
+            raise StatisticError(f"the tap gives the columns {names}, not {[c.name for c in columns]}")
         readers = [_reader(column, base) for column in columns]
         rows = []
         for values in raw:
@@ -324,26 +341,26 @@ class _Pass:
     def _raise_early_failures(self, status: int, helper_errors: list[str]) -> None:
         records = self.records
         source = self.plan.source
-        if source.live and not records.books:
-            self._raise_capture_failure(helper_errors)
         if source.live and self.opened.helper_status not in (0, -signal.SIGINT) and not _books_packets(records):
             self._raise_capture_failure(helper_errors)
+        for name in (n for line in helper_errors if "isn't a capture file" in line for n in source.files if f'"{n}"' in line):
+            raise SourceError(NO_CAPTURE.format(name))
         if not records.ready:
             for where, failure in records.failures.items():
                 raise self._start_error(where, failure)
         if records.ended:
             return
+        if self.interrupted:
+            raise KeyboardInterrupt
         complaint = self._complaints()
-        if status < 0 and not self.interrupted:
+        if status < 0:
             name = signal.Signals(-status).name
             raise TsharkError(f"tshark was killed ({name}) before its end: no results; is memory short? Try fewer requests")
-        if self.interrupted:
-            raise TsharkError("interrupted before tshark could give results")
         text = " ".join(complaint)
         for path in (self.opened.path, "-"):
             text = text.replace(f'"{path}"', f'"{source.names[0]}"')
         if any(s in text for s in ("isn't a capture file", "not a capture file", "file format", "unknown file", "isn't a valid")):
-            raise SourceError(f"{source.names[0]} is not a capture file in a format that tshark knows: check the name")
+            raise SourceError(NO_CAPTURE.format(source.names[0]))
         if not records.ready and not complaint:
             raise TsharkError(
                 "tshark ran no Lua script, without a word: tshark 4.4 and later do so in group 0; "
@@ -351,14 +368,18 @@ class _Pass:
             )
         if not records.ready and status == 0:
             raise TsharkError(f"tshark did not load the taps: {text}")
-        if helper_errors:
+        if source.live and helper_errors:
             raise SourceError(interfaces_hint(helper_errors))
+        if status == 0:
+            raise TsharkError(f"tshark stopped before its end, without a word: no results ({', '.join(r.text for r in self.plan.requests)})")
         raise _option_error(complaint[0] if complaint else f"tshark ended with status {status}", status)
 
     def _start_error(self, where: str, failure: Failure) -> SharkstatError:
         message = failure.message
         if where.startswith("load "):
             return StatisticError(f"the tap {Path(where[5:]).name} does not load: {message}", traceback=failure.traceback)
+        if "-z" not in message and message.endswith("no such field"):
+            return RequestError(f"{message} (check its name in Wireshark's display filter reference)")
         if where.startswith("field "):
             return RequestError(f"no such field: {where[6:]} (check its name in Wireshark's display filter reference)")
         what = "-Y" if where == "-" else f"-z {self.plan.requests[int(where)].text}"
@@ -384,30 +405,33 @@ class _Pass:
             )
         if "No such device" in text or "doesn't exist" in text or "no interface" in text.lower() or "There is no" in text:
             raise SourceError(f"no such interface: {interface} (`dumpcap -D` lists them)")
-        if helper_errors and not self.records.books:
-            if self.opened.helper_status == 1 and "-a" in text:
-                raise RequestError(f"-a: {reason}")
-            raise SourceError(f"cannot capture on {interface}: {reason}")
+        if reason.startswith(("The specified", "Invalid or unknown")):
+            raise RequestError(f"dumpcap refused: {reason}")
+        raise SourceError(f"cannot capture on {interface}: {reason}")
 
-    def _judge(self, status: int, helper_errors: Iterable[str]) -> tuple[bool, list[str]]:
+    def _judge(self, status: int, helper_errors: list[str]) -> tuple[bool, list[str]]:
         """Whether the source was read to its end, and what there is to say of it."""
         warnings: list[str] = []
         complete = True
         for text in [*self._complaints(), *(line.removeprefix("mergecap: ") for line in helper_errors)]:
-            if "cut short" in text:
-                warnings.append(f"{text.rstrip('.')}: what was read before the cut is counted")
+            if "cut short" in text and not self.interrupted:
+                rest = "; of the other files what is later is not: --per-file counts it" if self.opened.helper else ""
+                warnings.append(f"{text.rstrip('.')}: what was read before the cut is counted{rest}")
                 complete = False
+            elif self.interrupted:
+                continue
             elif "corrupt" in text or "damaged" in text or "malformed" in text:
                 warnings.append(text)
                 complete = False
+        if self.interrupted:
+            if not self.plan.source.live:
+                warnings.append("interrupted: only a part of the source was read")
+            return complete and self.plan.source.live, warnings
         if status != 0 and complete:
             warnings += self._complaints() or [f"tshark ended with status {status}"]
             complete = False
-        if not self.plan.source.live and self.opened.helper_status > 0 and complete:
-            warnings += [line for line in helper_errors if line][:1]
-            complete = False
-        if self.interrupted and not self.plan.source.live:
-            warnings.append("interrupted: only a part of the source was read")
+        if self.opened.helper_status > 0 and complete:
+            warnings.append(interfaces_hint(helper_errors))
             complete = False
         return complete, warnings
 
@@ -468,7 +492,7 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
 
 
 def _describe(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}"
+    return str(problem) if isinstance(problem, SharkstatError) else f"{type(problem).__name__}: {problem}"
 
 
 class WholePackets:

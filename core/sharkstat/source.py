@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import select
 import signal
 import stat
 import subprocess
@@ -16,6 +19,8 @@ from typing import IO
 
 from sharkstat.errors import RequestError, SourceError
 from sharkstat.tshark import Workspace, find_tool
+
+RESOLVERS = "dgmnNstv"
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,11 @@ class Source:
             raise RequestError("-R needs -2: use -Y to limit what the statistics see")
         if self.packets is not None and self.packets < 1:
             raise RequestError(f"-c takes a number of packets of at least 1, not {self.packets}")
+        if set(self.resolve) - set(RESOLVERS):
+            raise RequestError(f"-N takes tshark's letters, {RESOLVERS} (m MAC, n network, t port, d from DNS): not {self.resolve!r}")
+        for condition in self.autostop:
+            if not re.fullmatch(r"(duration|packets|filesize):[0-9]*\.?[0-9]+", condition):
+                raise RequestError(f"-a takes duration:SECONDS, packets:COUNT or filesize:KILOBYTES, not {condition!r}")
         for option in self.decode_as:
             if "==" not in option:
                 raise RequestError(f"-d takes LAYER==VALUE,PROTOCOL (as in tcp.port==8888,http), not {option!r}")
@@ -95,7 +105,8 @@ class Opened:
         self._helper_errors: list[str] = []
         self._threads: list[threading.Thread] = []
         self._files: list[IO[bytes]] = []
-        self._interrupted = False
+        self._relay: _Relay | None = None
+        self._pipes: dict[str, str] = {}
 
     def __enter__(self) -> Opened:
         try:
@@ -112,22 +123,42 @@ class Opened:
         if self.source.live:
             self._capture()
         elif self.source.files == ("-",):
-            if sys.stdin is not None and sys.stdin.isatty():
-                raise SourceError("standard input is a terminal: pipe a capture into it (dumpcap -w - | sharkstat run -)")
-            self.stdin = os.dup(0)
+            self._open_standard_input()
         else:
             self._files = [self._open_file(name) for name in self.source.files]
             self.size = sum(os.fstat(f.fileno()).st_size for f in self._files)
             if self.source.two_pass:
                 self._open_twice()
             elif len(self._files) == 1:
-                self.stdin = os.dup(self._files[0].fileno())
+                self._give(self._files[0])
             else:
                 self._merge()
 
+    def _open_standard_input(self) -> None:
+        if sys.stdin is None:
+            raise SourceError("standard input is closed: pipe a capture into it (dumpcap -w - | sharkstat run -)")
+        if sys.stdin.isatty():
+            raise SourceError("standard input is a terminal: pipe a capture into it (dumpcap -w - | sharkstat run -)")
+        file = os.fdopen(os.dup(0), "rb", buffering=0)
+        self._files = [file]
+        state = os.fstat(0)
+        regular = stat.S_ISREG(state.st_mode)
+        self.size = state.st_size if regular else 0
+        if (regular and not self.size) or not _readable(0):
+            raise SourceError("standard input is empty: what was to write a capture there gave nothing")
+        self._give(file)
+
+    def _give(self, file: IO[bytes]) -> None:
+        """Make the file tshark's standard input; a pipe goes through our hands, so that we can end it."""
+        if file.seekable():
+            self.stdin = os.dup(file.fileno())
+            return
+        self._relay = _Relay(os.dup(file.fileno()))
+        self.stdin = self._relay.read_end
+
     def _open_file(self, name: str) -> IO[bytes]:
         try:
-            file = open(name, "rb")  # noqa: SIM115 - closed by _close
+            file = open(name, "rb", buffering=0)  # noqa: SIM115 - closed by _close
         except FileNotFoundError:
             raise SourceError(f"{name}: no such file") from None
         except IsADirectoryError:
@@ -140,6 +171,12 @@ class Opened:
         if stat.S_ISREG(mode) and os.fstat(file.fileno()).st_size == 0:
             file.close()
             raise SourceError(f"{name} is empty: it holds not even a capture file's header")
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            file.close()
+            raise SourceError(f"{name} is neither a file nor a pipe: name a capture file")
+        if self.source.two_pass and stat.S_ISFIFO(mode):
+            file.close()
+            raise RequestError(f"-2 reads the source twice, and {name} is a pipe: save it to a file first")
         return file
 
     def _open_twice(self) -> None:
@@ -160,7 +197,8 @@ class Opened:
         """Several files become one capture in time order, by mergecap, as unprivileged as tshark."""
         pipes = [self.workspace.pipe() for _ in self._files]
         command = [find_tool("mergecap", self.workspace.tshark), "-F", "pcapng", "-w", "-"]
-        command += [f"/dev/fd/{read_end}" for read_end, _ in pipes]
+        self._pipes = {f"/dev/fd/{read_end}": name for (read_end, _), name in zip(pipes, self.source.files, strict=True)}
+        command += self._pipes
         out_read, out_write = os.pipe()
         try:
             self.helper = self.workspace.start(command, stdout=out_write, pass_fds=[r for r, _ in pipes])
@@ -171,7 +209,7 @@ class Opened:
         self.stdin = out_read
         self._read_helper_errors()
         for file, (_, write_end) in zip(self._files, pipes, strict=True):
-            self._in_thread(_pump, file, write_end)
+            self._in_thread(_pump, os.dup(file.fileno()), write_end)
 
     def _capture(self) -> None:
         source = self.source
@@ -209,7 +247,10 @@ class Opened:
 
         def read() -> None:
             for line in stream:
-                self._helper_errors.append(line.decode("utf-8", "replace").rstrip("\n"))
+                text = line.decode("utf-8", "replace").rstrip("\n")
+                for path, name in self._pipes.items():
+                    text = text.replace(f'"{path}"', f'"{name}"')
+                self._helper_errors.append(text)
 
         self._in_thread(read)
 
@@ -245,16 +286,25 @@ class Opened:
         return sum(os.lseek(f.fileno(), 0, os.SEEK_CUR) for f in self._files if not f.closed and f.seekable())
 
     def interrupt(self) -> None:
-        """Stop a live capture as Ctrl-C does; for files, end the helper."""
-        self._interrupted = True
-        if self.helper is not None and self.helper.poll() is None:
-            self.helper.send_signal(signal.SIGINT)
+        """End what tshark reads, so that it gives what it has: it draws no results when it is interrupted itself."""
+        if self.helper is not None:
+            if self.helper.poll() is None:
+                self.helper.send_signal(signal.SIGINT)
+        elif self._relay is not None:
+            self._relay.stop()
+        else:
+            for file in self._files:
+                file.seek(0, os.SEEK_END)
 
     def finish(self) -> list[str]:
         """Wait for the helper and give what it said, line by line."""
         if self.helper is not None:
             try:
-                self.helper.wait(timeout=30)
+                self.helper.wait(timeout=2)  # tshark has left: what is not about to end by itself must be told
+            except subprocess.TimeoutExpired:
+                self.interrupt()
+            try:
+                self.helper.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 self.helper.kill()
                 self.helper.wait()
@@ -286,16 +336,51 @@ class Opened:
             file.close()
 
 
-def _pump(file: IO[bytes], write_end: int) -> None:
-    """Copy a file into a pipe; the reader may leave early."""
+def _readable(descriptor: int) -> bool:
+    """Wait until there is something to read; False where the writer left before it wrote."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll()[0][1] & select.POLLIN)
+
+
+class _Relay:
+    """Copies one pipe into another, so that the copy can be ended while the first goes on."""
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self.read_end, self._write_end = os.pipe()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._copy, daemon=True).start()
+
+    def _copy(self) -> None:
+        with contextlib.suppress(OSError):  # the reader may leave early
+            while _readable(self._source) and (chunk := os.read(self._source, 1 << 16)):
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(self._write_end, view) :]
+        with self._lock:
+            os.close(self._write_end)
+            self._write_end = -1
+        os.close(self._source)
+
+    def stop(self) -> None:
+        """Let the reader see the end; the copying goes on, to nowhere."""
+        with self._lock, open(os.devnull, "wb") as nowhere:
+            if self._write_end >= 0:
+                os.dup2(nowhere.fileno(), self._write_end, inheritable=False)
+
+
+def _pump(read_end: int, write_end: int) -> None:
+    """Copy a file into a pipe, and close both; the reader may leave early."""
     try:
-        while chunk := file.read(1 << 16):
+        while chunk := os.read(read_end, 1 << 16):
             view = memoryview(chunk)
             while view:
                 view = view[os.write(write_end, view) :]
-    except (OSError, ValueError):
+    except OSError:
         return
     finally:
+        os.close(read_end)
         os.close(write_end)
 
 

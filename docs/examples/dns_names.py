@@ -1,0 +1,44 @@
+"""dns,names: which names DNS packets are about."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import sharkstat
+
+
+class NameCounter(sharkstat.PacketCounter):
+    fields = ("dns.qry.name",)
+
+    def __init__(self, display_filter: str) -> None:
+        self.listens = (sharkstat.Listen("frame", display_filter or "dns"),)
+        self.names: Counter[str] = Counter()
+
+    def packet(self, packet: sharkstat.Packet) -> None:
+        self.names.update(packet.values("dns.qry.name"))
+
+    def rows(self) -> Iterable[tuple[str, int]]:
+        return self.names.items()
+
+
+class DnsNames(sharkstat.Statistic):
+    name = "dns,names"
+    title = "Names in DNS packets"
+    usage = "dns,names[,FILTER]"
+    description = "How often each name was asked for or answered."
+
+    def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:
+        return (
+            sharkstat.Column("name", "text", role="key"),
+            sharkstat.Column("count", "integer"),
+        )
+
+    def counter(self, arguments: str) -> NameCounter:
+        return NameCounter(arguments)
+
+    def order(self, table: sharkstat.Table) -> None:
+        sharkstat.sort_rows(table, lambda row: row["count"], descending=True)
+
+
+@sharkstat.hookimpl
+def register_statistics(register: Callable[[sharkstat.Statistic], None]) -> None:
+    register(DnsNames())

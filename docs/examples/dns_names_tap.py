@@ -1,0 +1,28 @@
+"""dns,names, counted inside tshark by dns_names.lua."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import sharkstat
+
+
+class DnsNames(sharkstat.Statistic):
+    name = "dns,names"
+    title = "Names in DNS packets"
+    usage = "dns,names[,FILTER]"
+    description = "How often each name was asked for or answered."
+    tap = Path(__file__).with_name("dns_names.lua")
+
+    def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:
+        return (
+            sharkstat.Column("name", "text", role="key"),
+            sharkstat.Column("count", "integer"),
+        )
+
+    def order(self, table: sharkstat.Table) -> None:
+        sharkstat.sort_rows(table, lambda row: row["count"], descending=True)
+
+
+@sharkstat.hookimpl
+def register_statistics(register: Callable[[sharkstat.Statistic], None]) -> None:
+    register(DnsNames())

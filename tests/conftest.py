@@ -1,0 +1,40 @@
+"""What several test modules share: each capture's measurements, taken once, ahead of the tests that want them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.measure import CORPUS, PROJECT, Measured, corpus_captures, data_captures, known, measure
+
+_NO_CORPUS = pytest.mark.skip(reason="the large captures are not there: ../shared/captures beside the checkout")
+
+
+def _captures() -> list[object]:
+    here = [pytest.param(path, id=path.relative_to(PROJECT).as_posix()) for path in data_captures()]
+    large = [
+        pytest.param(path, id=path.relative_to(CORPUS).as_posix(), marks=pytest.mark.corpus)
+        for path in corpus_captures()
+    ]
+    return [*here, *(large or [pytest.param(CORPUS, id="corpus", marks=[pytest.mark.corpus, _NO_CORPUS])])]
+
+
+@pytest.fixture(scope="session")
+def _measurements(request: pytest.FixtureRequest) -> Iterator[dict[Path, Future[Measured]]]:
+    wanted = {}
+    for item in request.session.items:
+        capture = getattr(item, "callspec", None) and item.callspec.params.get("measured")  # type: ignore[attr-defined]
+        if capture and not item.get_closest_marker("skip"):
+            wanted[capture] = None
+    known()  # for all at once, before there are threads
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield {capture: pool.submit(measure, capture) for capture in wanted}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session", params=_captures())
+def measured(request: pytest.FixtureRequest, _measurements: dict[Path, Future[Measured]]) -> Measured:
+    """A capture with all that sharkstat and the oracles say of it."""
+    return _measurements[request.param].result()

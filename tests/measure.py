@@ -1,0 +1,119 @@
+"""Every capture measured once: by sharkstat on both engines, and by the oracles."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import sharkstat
+from sharkstat import Table
+from tests import oracle
+from tests.oracle import KINDS, Known, Text
+
+PROJECT = Path(__file__).resolve().parent.parent
+DATA = PROJECT / "tests" / "data"
+CORPUS = PROJECT.parent / "shared" / "captures"
+
+ADDRESSES = [*(f"conv,{kind}" for kind in KINDS), *(f"endpoints,{kind}" for kind in KINDS)]
+TREES = ["http,tree", "http_req,tree", "http_srv,tree"]
+
+# io,stat's columns: as tshark wants them, with the field named again in the filter.
+WITH_FILTERS: list[oracle.Column] = [("", "", "tcp"), ("", "", "udp"), ("", "", "ip"), ("", "", "ipv6")]
+WITH_NUMBERS: list[oracle.Column] = [
+    ("FRAMES", "", "tcp"),
+    ("BYTES", "", "udp"),
+    *((c, "ip.len", "ip.len") for c in ("COUNT", "SUM", "MIN", "MAX", "AVG")),
+]
+WITH_TIMES: list[oracle.Column] = [
+    (c, "tcp.time_relative", "tcp.time_relative") for c in ("COUNT", "SUM", "MIN", "MAX", "AVG", "LOAD")
+]
+
+
+def data_captures() -> list[Path]:
+    """The captures of tests/data."""
+    names = ("*.pcap", "*.pcapng", "*.pcap.gz")
+    found = (path for name in names for path in DATA.glob(name))
+    return sorted(path for path in found if path.name != "garbage.pcap")
+
+
+def corpus_captures() -> list[Path]:
+    """The large captures beside the checkout; none where they are not."""
+    return sorted(path for path in CORPUS.glob("*/*") if path.is_file() and path.name != "README.md")
+
+
+@cache
+def known() -> dict[Path, Known]:
+    """What capinfos knows of every capture."""
+    return oracle.capinfos([*data_captures(), *corpus_captures()])
+
+
+@dataclass(frozen=True)
+class IoRequest:
+    """One io,stat: its interval in microseconds (0: one for all) and its columns."""
+
+    interval: int
+    columns: tuple[oracle.Column, ...]
+
+    @property
+    def text(self) -> str:
+        parts = [f"{c}({field}){present}" if c else present for c, field, present in self.columns]
+        return ",".join(["io,stat", f"{self.interval / 10**6:.6f}".rstrip("0").rstrip("."), *filter(None, parts)])
+
+
+def io_requests(span: int) -> list[IoRequest]:
+    """io,stat in several forms, with intervals that give tshark no more rows than it can bear."""
+    wide = 10**6 if span < 10**12 else -(-span // 10**11) * 10**6
+    narrow = 10**4 if span < 10**10 else wide // 2
+    return [
+        IoRequest(wide, (("", "", ""),)),
+        IoRequest(10 * wide, (("", "", ""),)),
+        IoRequest(narrow, tuple(WITH_FILTERS)),
+        IoRequest(wide, tuple(WITH_NUMBERS)),
+        IoRequest(wide, tuple(WITH_TIMES)),
+        IoRequest(0, (("", "", ""), *WITH_FILTERS, *WITH_NUMBERS, *WITH_TIMES)),
+    ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All results of one capture. `twice` is read with -2, and dissected no further than TCP and UDP."""
+
+    capture: Path
+    known: Known
+    io: list[IoRequest]
+    lua: list[Table]
+    packets: list[Table]
+    twice: list[Table]
+    text: Text
+    sharkd: dict[str, list[oracle.Row]] | None
+
+    def tables(self, prefix: str) -> list[Table]:
+        return [table for table in self.lua if table.name.startswith(prefix)]
+
+
+_local = threading.local()
+
+
+def measure(capture: Path) -> Measured:
+    """Run everything once; the sharkd of this thread lives on for the next capture."""
+    if not hasattr(_local, "sharkd"):
+        _local.sharkd = oracle.Sharkd()
+    facts = known()[capture]
+    io = io_requests(facts.span)
+    transport = [*ADDRESSES, *(request.text for request in io)]
+    requests = [*transport, *TREES]
+    lua = sharkstat.run(capture, requests)
+    # sharkd never answers for a file that is cut short.
+    whole = lua[0].complete
+    return Measured(
+        capture,
+        facts,
+        io,
+        lua,
+        sharkstat.run(capture, requests, engine="packets"),
+        sharkstat.run(capture, transport, two_pass=True),
+        oracle.tshark_text(capture, requests),
+        _local.sharkd.tables(capture) if whole else None,
+    )
