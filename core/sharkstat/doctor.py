@@ -32,10 +32,11 @@ def examine() -> Iterator[Check]:
     yield Check("ok", "libraries", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries))
     try:
         tshark = find_tshark()
+        facts = tshark.check()
     except SharkstatError as problem:
         yield Check("FAIL", "tshark", str(problem))
         return
-    yield Check("ok", "tshark", f"{tshark.version_text} at {tshark.path}, with Lua {tshark.lua}")
+    yield Check("ok", "tshark", f"{facts.version} at {tshark.path}, with Lua {facts.lua}")
     yield _user()
     yield _taps(tshark)
     for tool, use in (("dumpcap", "live capture"), ("mergecap", "several files at once")):

@@ -18,9 +18,15 @@ _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\", "u": LIST, "v": ITEM}
 
 
 def unescape(text: str) -> str:
-    """Undo sharkstat.escape of the Lua library."""
-    if "\\" not in text:
-        return text
+    """Undo sharkstat.escape of the Lua library; bytes that are no UTF-8 (surrogates here) become \\xNN."""
+    if "\\" in text:
+        text = _unescaped(text)
+    if not text.isascii():
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text
+
+
+def _unescaped(text: str) -> str:
     parts = text.split("\\")
     result = [parts[0]]
     at = 1

@@ -16,27 +16,48 @@ from sharkstat.table import Column
 
 ENGINES = ("lua", "packets")
 
-# Ports whose traffic tshark hands, by the port alone, to a dissector that never carries IP, nor announces
-# other conversations (as SIP, TFTP and SOCKS do: tshark's stream numbers would change). Where nobody asks about what is above TCP and UDP, that dissector is replaced by `data`, which claims the
+# How far up the layers a statistic looks. What lies above is given to tshark's `data` dissector.
+LEVELS = ("transport", "http", "application")
+
+# Ports whose traffic tshark hands, by the port alone, to a dissector that never carries IP. Where
+# nobody asks about what is above TCP and UDP, that dissector is replaced by `data`, which claims the
 # payload just as firmly: nothing falls through to another dissector, so no tunnel is seen that was not
 # there before. (Disabling the dissector instead would let the next port or heuristic have a try.)
 LEAF_PORTS = {
     "tcp.port": (
         22, 23, 25, 53, 80, 110, 139, 143, 179, 389, 443, 445, 465, 514, 515, 587, 631, 636, 873, 993, 995,
-        1433, 1521, 1883, 3128, 3268, 3306, 3389, 5222, 5432, 5671, 5672, 6379, 8080, 8883, 9042,
+        1080, 1433, 1521, 1883, 3128, 3268, 3306, 3389, 5060, 5222, 5432, 5671, 5672, 6379, 8080, 8883, 9042,
         9092, 9418, 11211, 27017,
     ),
-    "udp.port": (53, 67, 68, 88, 123, 137, 138, 161, 162, 389, 514, 1812, 1813, 1900, 5353, 5355),
+    "udp.port": (53, 67, 68, 69, 88, 123, 137, 138, 161, 162, 389, 514, 1812, 1813, 1900, 5060, 5353, 5355),
 }  # fmt: skip
 
-# What may stand in a display filter without anyone looking above TCP and UDP.
-_TRANSPORT_FIELDS = re.compile(
-    r"(?:frame(?:\.(?:len|cap_len|number|time\w*|interface_\w+))?"
+# Those of them that carry no HTTP either: no TLS (which may be decrypted), no proxy, no SSDP, no IPP.
+LEAF_PORTS_BESIDE_HTTP = {
+    "tcp.port": (22, 23, 53, 139, 179, 445, 1433, 1521, 3306, 5432, 6379, 9042, 11211, 27017),
+    "udp.port": (53, 67, 68, 69, 88, 123, 137, 138, 161, 162, 514, 1812, 1813, 5353, 5355),
+}
+
+# Bodies of HTTP messages that hold no HTTP message themselves. Dissecting a bucket listing as XML costs
+# tshark several times what the message that carries it does.
+LEAF_MEDIA_TYPES = (
+    "application/javascript", "application/json", "application/octet-stream", "application/x-javascript",
+    "application/x-www-form-urlencoded", "application/xml", "image/gif", "image/jpeg", "image/png",
+    "image/svg+xml", "text/css", "text/html", "text/javascript", "text/plain", "text/xml",
+)  # fmt: skip
+
+# What may stand in a display filter without anyone looking above TCP and UDP, or above HTTP.
+_TRANSPORT_FIELDS = (
+    r"frame(?:\.(?:len|cap_len|number|time\w*|interface_\w+))?"
     r"|(?:eth|vlan|arp|ip|ipv6)(?:\.[\w.]+)?"
     r"|tcp(?:\.(?:(?:src|dst)?port|stream|flags[\w.]*|len|seq\w*|nxtseq|ack\w*|window_size\w*|hdr_len|time_\w+"
     r"|analysis\.[\w.]+|options[\w.]*))?"
-    r"|udp(?:\.(?:(?:src|dst)?port|stream|length|time_\w+))?)$"
+    r"|udp(?:\.(?:(?:src|dst)?port|stream|length|time_\w+))?"
 )
+_FIELDS = {
+    "transport": re.compile(rf"(?:{_TRANSPORT_FIELDS})$"),
+    "http": re.compile(rf"(?:{_TRANSPORT_FIELDS}|http(?:\.[\w.]+)?)$"),
+}
 _WORDS = re.compile(r"""\$\{|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.\-]*|[\d:][\w:.\-/]*""")
 _OPERATORS = frozenset(
     "and or not xor in eq ne gt ge lt le contains matches bitwise_and any_eq all_eq any_ne all_ne "
@@ -44,20 +65,15 @@ _OPERATORS = frozenset(
 )
 
 
-def sees_only_transport(display_filter: str) -> bool:
-    """Whether a display filter can be answered from TCP, UDP and what is below them.
+def level_of(display_filter: str) -> str:
+    """How far up the layers tshark must look to answer a display filter.
 
-    >>> sees_only_transport("tcp.port == 80 && ip.src == 10.0.0.1"), sees_only_transport("http")
-    (True, False)
+    >>> level_of("tcp.port == 80 && ip.src == 10.0.0.1"), level_of("http.host"), level_of("dns")
+    ('transport', 'http', 'application')
     """
-    for word in _WORDS.findall(display_filter):
-        if word == "${":
-            return False
-        if word[0] in "\"'0123456789:" or word in _OPERATORS:
-            continue
-        if not _TRANSPORT_FIELDS.match(word):
-            return False
-    return True
+    words = _WORDS.findall(display_filter)
+    names = [word for word in words if word[0] not in "\"'0123456789:" and word not in _OPERATORS]
+    return next((level for level, fields in _FIELDS.items() if all(map(fields.match, names))), "application")
 
 
 @dataclass
@@ -99,30 +115,46 @@ class Plan:
                 known.update(dict.fromkeys(request.counter.fields))
         self.fields = list(known)
 
+    def again(self) -> Plan:
+        """The same plan with fresh counters."""
+        for request in self.requests:
+            if request.counter is not None:
+                request.counter = request.statistic.counter(request.arguments)
+        return Plan(self.source, self.requests)
+
+    def level(self) -> str:
+        """How far up the layers tshark must look for everything that was asked for."""
+        source = self.source
+        if self.whole_packets or source.keylog or source.decode_as or source.preferences or source.profile:
+            return "application"
+        levels = [level_of(source.display_filter), level_of(source.read_filter)]
+        for request in self.requests:
+            levels.append(request.statistic.layer)
+            levels += map(level_of, request.statistic.filters(request.arguments))
+            if request.counter is not None:
+                levels += (level_of(listen.filter) for listen in request.counter.listens)
+                levels += map(level_of, request.counter.fields or ())
+        return max(levels, key=LEVELS.index)
+
     def leaf_options(self) -> list[str]:
         """tshark's options that spare it the dissectors whose results nobody asked for."""
-        if self.whole_packets or self.source.keylog or self.source.decode_as or self.source.profile or self.source.resolve:
+        level = self.level()
+        if level == "application":
             return []
-        filters = [self.source.display_filter, self.source.read_filter]
-        for request in self.requests:
-            if request.statistic.layer != "transport":
-                return []
-            filters += request.statistic.filters(request.arguments)
-            if request.counter is not None:
-                filters += [listen.filter for listen in request.counter.listens]
-                filters += request.counter.fields or ()
-        if not all(sees_only_transport(f) for f in filters):
-            return []
-        return [
-            part
-            for table, ports in LEAF_PORTS.items()
-            for port in ports
-            for part in ("-d", f"{table}=={port},data")
-        ]
+        ports = LEAF_PORTS if level == "transport" else LEAF_PORTS_BESIDE_HTTP
+        given = [f"{table}=={port}" for table, numbers in ports.items() for port in numbers]
+        given += [f"media_type=={name}" for name in LEAF_MEDIA_TYPES] if level == "http" else []
+        return [part for layer in given for part in ("-d", f"{layer},data")]
 
-    def job(self, rows: str, taps: dict[Path, Path]) -> str:
-        """The text that tells host.lua what to do; `taps` says where each tap's file is for tshark."""
-        lines: list[tuple[str, ...]] = [("rows", rows)]
+    def job(self, rows: str, first: Path, taps: dict[Path, Path], exact: bool) -> str:
+        """The text that tells host.lua what to do.
+
+        `rows` is the pipe for its records, `first` the file for the first packet; `taps` says where each
+        tap's file is for tshark; with `exact`, times that a double cannot hold are read from a field.
+        """
+        lines: list[tuple[str, ...]] = [("rows", rows), ("first", str(first))]
+        if exact:
+            lines.append(("exact",))
         if self.source.display_filter:
             lines.append(("filter", self.source.display_filter))
         if self.source.resolve:

@@ -7,6 +7,7 @@ import os
 import queue
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 import threading
@@ -42,6 +43,8 @@ class Records:
 
     ready: bool = False
     ended: bool = False
+    too_far: bool = False
+    version: str = ""
     base_ns: int = 0
     has_times: bool = False
     columns: dict[int, list[str]] = field(default_factory=dict)
@@ -56,8 +59,15 @@ class Records:
 def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> list[Table]:
     """One pass over the source. Gives a table a request, in order."""
     try:
-        with Workspace(tshark) as workspace, Opened(plan.source, workspace) as opened:
-            return _Pass(plan, tshark, workspace, opened, progress).run()
+        # What cannot be read again reads its times exactly from the start (see host.lua).
+        exact = plan.source.live or not all(Path(name).is_file() for name in plan.source.files)
+        while True:
+            with Workspace(tshark) as workspace, Opened(plan.source, workspace) as opened:
+                tables = _Pass(plan, tshark, workspace, opened, progress, exact).run()
+            if tables is not None:
+                return tables
+            exact = True
+            plan = plan.again()
     except OSError as problem:
         # shutil's own error is a list of (from, to, reason).
         reason = problem.args[0][0][2] if isinstance(problem, shutil.Error) else problem.strerror
@@ -68,18 +78,26 @@ def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> li
 
 class _Pass:
     def __init__(
-        self, plan: Plan, tshark: Tshark, workspace: Workspace, opened: Opened, progress: Progress | None
+        self,
+        plan: Plan,
+        tshark: Tshark,
+        workspace: Workspace,
+        opened: Opened,
+        progress: Progress | None,
+        exact: bool,
     ) -> None:
         self.plan = plan
         self.tshark = tshark
         self.workspace = workspace
         self.opened = opened
         self.progress = progress
+        self.exact = exact
         self.records = Records()
         self.stderr: list[str] = []
         self.interrupted = False
 
-    def run(self) -> list[Table]:
+    def run(self) -> list[Table] | None:
+        """The tables; None if times came that only another, exact pass can tell."""
         read_end, write_end = self.workspace.pipe()
         with contextlib.ExitStack() as stack:
             command = self._command(stack, write_end)
@@ -102,6 +120,8 @@ class _Pass:
             status = process.wait()
             errors.join(timeout=10)
             helper_errors = self.opened.finish()
+        if self.records.too_far and not self.interrupted:
+            return None
         return self._tables(status, helper_errors)
 
     def _command(self, stack: contextlib.ExitStack, write_end: int) -> list[str]:
@@ -112,7 +132,7 @@ class _Pass:
             path = request.statistic.tap
             if request.engine == "lua" and path is not None and path not in taps:
                 taps[path] = library / path.name if path.parent == lua else self.workspace.readable(path, f"taps/{path.name}")
-        job = self.workspace.write("job", self.plan.job(f"/dev/fd/{write_end}", taps))
+        job = self.workspace.write("job", self.plan.job(f"/dev/fd/{write_end}", self.first_path, taps, self.exact))
         return [
             self.tshark.path,
             "-q",
@@ -125,6 +145,11 @@ class _Pass:
             f"lua_script1:{job}",
         ]
 
+    @property
+    def first_path(self) -> Path:
+        """Where the tap saves the first packet, for its time."""
+        return self.workspace.path / "first.pcap"
+
     def _read_errors(self, stream: IO[bytes]) -> None:
         for line in stream:
             self.stderr.append(line.decode("utf-8", "replace").rstrip("\n"))
@@ -135,7 +160,7 @@ class _Pass:
         feed = Feed(self.plan, self.records, whole)
         for line in stream:
             self._record(line, feed)
-            if not self.records.ready and self.records.failures:
+            if self.records.too_far or (not self.records.ready and self.records.failures):
                 process.kill()
                 self.opened.interrupt()
 
@@ -167,11 +192,11 @@ class _Pass:
         if line.startswith(b"P\t"):
             feed.packet(line)
             return
-        kind, *words = line.decode("utf-8", "backslashreplace").rstrip("\n").split("\t")
+        kind, *words = line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")
         if kind == "R":
             records.rows.setdefault(int(words[0]), []).append(words[1:])
         elif kind == "H":
-            records.ready = True
+            records.ready, records.version = True, words[0]
         elif kind == "E":
             from sharkstat.packet import unescape
 
@@ -184,8 +209,12 @@ class _Pass:
         elif kind == "F":
             records.types[words[0]] = words[1]
         elif kind == "T":
-            records.base_ns = int(words[0]) * 10**9 + int(words[1])
+            secs, nsecs = map(int, words[1:3])
+            known = secs * 10**9 + nsecs if self.exact else first_time(self.first_path, secs)
+            records.base_ns = known - int(words[0])
             records.has_times = True
+        elif kind == "X":
+            records.too_far = True
         elif kind == "A":
             from sharkstat.packet import unescape
 
@@ -236,7 +265,7 @@ class _Pass:
                         columns=self._columns(index, request),
                         rows=self._rows(index, request),
                         engine=request.engine,
-                        tshark=self.tshark.version_text,
+                        tshark=self.records.version,
                         complete=complete,
                         reading=reading,
                         warnings=list(warnings),
@@ -286,8 +315,9 @@ class _Pass:
                 "nothing is shown, since it would not be whole"
             )
         names = [words.rpartition(" ")[0] for words in self.records.columns.get(index, [])]
-        if len(names) != len(columns):
-            raise StatisticError(f"the tap gives the columns {names}, not {[c.name for c in columns]}")
+        declared = [c.name for c in columns]
+        if len(names) != len(declared) or any(n in declared and n != d for n, d in zip(names, declared, strict=True)):
+            raise StatisticError(f"the tap gives the columns {names}, not {declared}")
         readers = [_reader(column, base) for column in columns]
         rows = []
         for values in raw:
@@ -353,6 +383,8 @@ class _Pass:
         if self.interrupted:
             raise KeyboardInterrupt
         complaint = self._complaints()
+        if not records.ready and status >= 0:
+            self.tshark.check()
         if status < 0:
             name = signal.Signals(-status).name
             raise TsharkError(f"tshark was killed ({name}) before its end: no results; is memory short? Try fewer requests")
@@ -430,7 +462,7 @@ class _Pass:
         if status != 0 and complete:
             warnings += self._complaints() or [f"tshark ended with status {status}"]
             complete = False
-        if self.opened.helper_status > 0 and complete:
+        if complete and (self.opened.helper_status > 0 or any(line.startswith("dumpcap: ") for line in helper_errors)):
             warnings.append(interfaces_hint(helper_errors))
             complete = False
         return complete, warnings
@@ -480,6 +512,18 @@ def _counted_row(columns: Sequence[Column], values: Sequence[Value], base: int |
     for column, value in zip(columns, values, strict=True):
         row[column.name] = None if column.type == "time" and base is None else value
     return row
+
+
+def first_time(path: Path, about: int) -> int:
+    """The time of the one packet in a nanosecond pcap file (draft-ietf-opsawg-pcap, sections 4 and 5).
+
+    The file holds the seconds modulo 2**32; `about` is the whole time, in seconds.
+    """
+    head = path.read_bytes()[:32]
+    order = "<" if head[:4] == b"\x4d\x3c\xb2\xa1" else ">"
+    secs, nanos = struct.unpack(f"{order}II", head[24:32])
+    secs += round((about - secs) / 2**32) * 2**32
+    return int(secs) * 10**9 + int(nanos)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
@@ -552,7 +596,7 @@ class Feed:
     def packet(self, line: bytes) -> None:
         from sharkstat.packet import Packet, unescape
 
-        words = line.decode("utf-8", "backslashreplace").rstrip("\n").split("\t")
+        words = line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")
         number, length, relative = int(words[1]), int(words[2]), int(words[3])
         raw_hits = words[4 : 4 + self._count]
         hits = [

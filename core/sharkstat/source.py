@@ -247,7 +247,7 @@ class Opened:
 
         def read() -> None:
             for line in stream:
-                text = line.decode("utf-8", "replace").rstrip("\n")
+                text = line.decode("utf-8", "replace").rstrip("\n").rpartition("\r")[2]
                 for path, name in self._pipes.items():
                     text = text.replace(f'"{path}"', f'"{name}"')
                 self._helper_errors.append(text)

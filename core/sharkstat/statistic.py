@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
@@ -34,6 +34,8 @@ from sharkstat.errors import MergeError
 if TYPE_CHECKING:
     from sharkstat.packet import Packet
     from sharkstat.table import Column, Row, Table, Type, Value
+
+Layer = Literal["transport", "http", "application"]
 
 hookspec = pluggy.HookspecMarker("sharkstat")
 hookimpl = pluggy.HookimplMarker("sharkstat")
@@ -98,15 +100,16 @@ class Statistic(ABC):
     `name` is what is asked for, `title` a heading, `description` a paragraph for `sharkstat show`,
     `usage` its argument grammar. `tap` is the Lua file of a tap that registers the same name, for
     the lua engine. `layer` is "transport" where neither the numbers nor the names that it gives
-    depend on anything above TCP and UDP: tshark is then spared the work above.
+    depend on anything above TCP and UDP, "http" where they depend on HTTP but not on what its bodies
+    hold: tshark is then spared the work above.
     """
 
-    name: ClassVar[str] | str = ""
-    title: ClassVar[str] | str = ""
-    description: ClassVar[str] | str = ""
-    usage: ClassVar[str] | str = ""
-    tap: ClassVar[Path | None] | Path | None = None
-    layer: ClassVar[Literal["transport", "application"]] | Literal["transport", "application"] = "application"
+    name: str = ""
+    title: str = ""
+    description: str = ""
+    usage: str = ""
+    tap: Path | None = None
+    layer: Layer = "application"
 
     @abstractmethod
     def columns(self, arguments: str) -> tuple[Column, ...]:

@@ -8,7 +8,6 @@ or in group 0, load no Lua script, and say nothing.
 
 from __future__ import annotations
 
-import functools
 import os
 import pwd
 import re
@@ -28,49 +27,48 @@ INSTALL = "install it (Debian, Ubuntu: apt install tshark; Fedora: dnf install w
 
 
 @dataclass(frozen=True)
-class Tshark:
-    """A tshark program: its path, version and whether it can run Lua."""
+class Facts:
+    """What a tshark says of itself: version, and the version of Lua that it was built with."""
 
-    path: str
-    version: tuple[int, ...]
+    version: str
     lua: str
 
-    @property
-    def version_text(self) -> str:
-        return ".".join(map(str, self.version))
+
+@dataclass(frozen=True)
+class Tshark:
+    """A tshark program. Asking it what it is takes as long as reading many packets, so only who must asks."""
+
+    path: str
+
+    def check(self) -> Facts:
+        """TsharkError if it is no tshark, too old, or was built without Lua."""
+        try:
+            done = subprocess.run(
+                [self.path, "--version"], capture_output=True, text=True, timeout=60, env=clean_environment(None)
+            )
+        except (OSError, subprocess.TimeoutExpired) as problem:
+            raise TsharkError(f"{self.path} does not run ({problem}): {INSTALL}") from None
+        found = re.search(r"TShark \(Wireshark\) (\d+)\.(\d+)\.(\d+)", done.stdout)
+        if not found:
+            raise TsharkError(f"{self.path} does not tell its version, so it is no tshark: {INSTALL}")
+        version = ".".join(found.groups())
+        if tuple(map(int, found.groups()))[:2] < OLDEST:
+            raise TsharkError(f"{self.path} is {version}: sharkstat needs tshark 4.0 or later; {INSTALL}")
+        lua = re.search(r"with\s+Lua\s+(\S+?)[,\s]", done.stdout.replace("\n", " "))
+        if not lua:
+            raise TsharkError(
+                f"{self.path} was built without Lua, which the taps need: install your system's own package"
+            )
+        return Facts(version, lua.group(1))
 
 
 def find_tshark() -> Tshark:
-    """The tshark to use: $SHARKSTAT_TSHARK, or the first on the PATH.
-
-    Raises TsharkError where there is none, or it is too old, or was built without Lua.
-    """
+    """The tshark to use: $SHARKSTAT_TSHARK, or the first on the PATH. TsharkError where there is none."""
     wanted = os.environ.get("SHARKSTAT_TSHARK", "tshark")
     path = shutil.which(wanted)
     if path is None:
         raise TsharkError(f"{wanted} was not found: {INSTALL}")
-    stat = Path(path).stat()
-    return _probe(path, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=8)
-def _probe(path: str, _mtime: int) -> Tshark:
-    try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=60, env=clean_environment(None)
-        )
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise TsharkError(f"{path} does not run ({problem}): {INSTALL}") from None
-    found = re.search(r"TShark \(Wireshark\) (\d+)\.(\d+)\.(\d+)", done.stdout)
-    if not found:
-        raise TsharkError(f"{path} does not tell its version, so it is no tshark: {INSTALL}")
-    version = tuple(int(part) for part in found.groups())
-    if version[:2] < OLDEST:
-        raise TsharkError(f"{path} is {'.'.join(map(str, version))}: sharkstat needs tshark 4.0 or later; {INSTALL}")
-    lua = re.search(r"with\s+Lua\s+(\S+?)[,\s]", done.stdout.replace("\n", " "))
-    if not lua:
-        raise TsharkError(f"{path} was built without Lua, which the taps need: install your system's own package")
-    return Tshark(path, version, lua.group(1))
+    return Tshark(path)
 
 
 def find_tool(name: str, tshark: Tshark) -> str:

@@ -9,8 +9,9 @@
 --   D run rows                        the end of a run's rows
 --   P number length time hits... fields...   a packet for Python
 --   A digits name                     an address with the name that tshark gave it
---   B packets bytes first last secs nsecs    what was read, and the time of the first packet
---   T secs nsecs                      the time of the capture's first packet, before the first P
+--   B packets bytes first last        what was read
+--   T relative secs nsecs             the first packet's time since the capture's first, and since 1970
+--                                     (not "exact": nearly, and the packet was saved)
 --   Z                                 the end: without it, the results are not whole
 --
 -- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once), "load FILE", "run ID NAME ARGUMENTS",
@@ -34,7 +35,7 @@ for line in io.lines(job_path) do
   jobs[#jobs + 1] = words
 end
 
-local out
+local out, first_path
 local function send(...)
   local words = { ... }
   for index = 1, select("#", ...) do words[index] = sharkstat.escape(words[index]) end
@@ -105,10 +106,14 @@ for _, words in ipairs(jobs) do
   if verb == "rows" then
     out = assert(io.open(words[2], "w"))
     out:setvbuf("full", 65536)
+  elseif verb == "first" then
+    first_path = words[2]
   elseif verb == "filter" then
     sharkstat.display_filter = words[2]
   elseif verb == "prompt" then
     out:setvbuf("line")
+  elseif verb == "exact" then
+    sharkstat.use_exact_times()
   elseif verb == "names" then
     sharkstat.use_names()
   elseif verb == "load" then
@@ -122,14 +127,54 @@ for _, words in ipairs(jobs) do
   end
 end
 
-sharkstat.use_exact_times()
-
--- The books: every packet that the statistics may see, and the capture's first and last time.
+-- The books: every packet that the statistics may see, and their first and last time.
 local packets, bytes, first, last = 0, 0, nil, nil
-local base_secs, base_nsecs
+local relative_ns = sharkstat.relative_ns
+
+local too_far_told = false
+function sharkstat.too_far()
+  if too_far_told then return end
+  too_far_told = true
+  send("X")
+  out:flush()
+end
+
+-- Lua's times of a packet are doubles, which hold too few digits of an absolute time. A file that tshark
+-- itself writes has them all, and costs one packet, where a field costs every packet.
+local function save_first(pinfo)
+  if sharkstat.exact then
+    local epoch = sharkstat.field("frame.time_epoch")()
+    if epoch then send("T", relative_ns(pinfo), epoch.value.secs, epoch.value.nsecs) end
+    return
+  end
+  local kind = wtap_name_to_file_type_subtype("nsecpcap")
+  local fine = pcall(function()
+    local dumper = Dumper.new_for_current(first_path, kind)
+    dumper:dump_current()
+    dumper:close()
+  end)
+  if not fine then return sharkstat.too_far() end
+  send("T", relative_ns(pinfo), math.floor(pinfo.abs_ts), 0)
+  out:flush()
+end
+
+local function keep_books(pinfo)
+  bytes = bytes + pinfo.len
+  local time = relative_ns(pinfo)
+  if packets == 0 then
+    save_first(pinfo)
+    first, last = time, time
+  elseif time > last then
+    last = time
+  elseif time < first then
+    first = time
+  end
+  packets = packets + 1
+end
+
 local books
 ready = attempt("-", function()
-  books = Listener.new("frame", sharkstat.all_of(sharkstat.display_filter))
+  books = sharkstat.share("frame", sharkstat.all_of(sharkstat.display_filter), keep_books)
 end) and ready
 
 for _, words in ipairs(starts) do start_run(words[2], words[3], words[4]) end
@@ -149,21 +194,6 @@ if #listens > 0 and ready then
 end
 
 if ready and books then
-  function books.packet(pinfo)
-    packets = packets + 1
-    bytes = bytes + pinfo.len
-    local time = sharkstat.relative_ns(pinfo)
-    if packets == 1 then
-      base_secs, base_nsecs = sharkstat.base_time(pinfo)
-      if base_secs then send("T", base_secs, base_nsecs) end
-      first, last = time, time
-    elseif time > last then
-      last = time
-    elseif time < first then
-      first = time
-    end
-  end
-
   function books.draw()
     if flush then flush() end
     for index, run in ipairs(feed_runs) do
@@ -181,7 +211,7 @@ if ready and books then
       end
     end
     for digits, name in pairs(sharkstat.names()) do send("A", digits, name) end
-    send("B", packets, bytes, first, last, base_secs, base_nsecs)
+    send("B", packets, bytes, first, last)
     out:write("Z\n")
     out:close()
   end

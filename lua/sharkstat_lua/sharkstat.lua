@@ -46,7 +46,7 @@ Run.__index = Run
 ---------------------------------------------------------------------------------------------------
 -- Time
 
-local epoch_field, relative_field
+local relative_field
 local exact_times = {}
 local fields = {}
 
@@ -57,11 +57,16 @@ function sharkstat.field(name)
   return fields[name]
 end
 
--- A hosted run reads exact times where a double holds too few digits; by itself, a tap does without.
+-- Reads times that a double cannot hold from a field. That costs every packet a part of its tree, so a
+-- hosted run asks for it only when such a time came (sharkstat.too_far) or when it cannot start again.
 function sharkstat.use_exact_times()
-  epoch_field = sharkstat.field("frame.time_epoch")
+  sharkstat.exact = true
   relative_field = sharkstat.field("frame.time_relative")
+  sharkstat.field("frame.time_epoch")
 end
+
+-- What is called for a time too far from the first packet to be exact without the field.
+sharkstat.too_far = function() end
 
 -- Nanoseconds since the first packet of the capture. pinfo.rel_ts is a double and cheap; where it
 -- is too large to be exact, the field is read. Lua 5.2 has no integers beyond 2^53: there the exact
@@ -72,7 +77,10 @@ function sharkstat.relative_ns(pinfo)
     return floor(seconds * 1e9 + 0.5)
   end
   local value = relative_field and relative_field()
-  if not value then return floor(seconds * 1e9 + 0.5) end
+  if not value then
+    sharkstat.too_far()
+    return floor(seconds * 1e9 + 0.5)
+  end
   local secs, nsecs = value.value.secs, value.value.nsecs
   local total = secs * 1000000000 + nsecs
   if math.type then return total end
@@ -82,20 +90,6 @@ function sharkstat.relative_ns(pinfo)
     exact_times[total] = sign .. string.format("%.0f%09.0f", secs, nsecs)
   end
   return total
-end
-
--- The time of the capture's first packet, as whole seconds and nanoseconds since 1970; nil for
--- packets that have no time.
-function sharkstat.base_time(pinfo)
-  local epoch, relative = epoch_field(), relative_field()
-  if not epoch then return nil end
-  local secs, nsecs = epoch.value.secs, epoch.value.nsecs
-  if relative then
-    secs, nsecs = secs - relative.value.secs, nsecs - relative.value.nsecs
-  end
-  if nsecs < 0 then secs, nsecs = secs - 1, nsecs + 1000000000 end
-  if nsecs >= 1000000000 then secs, nsecs = secs + 1, nsecs - 1000000000 end
-  return secs, nsecs
 end
 
 ---------------------------------------------------------------------------------------------------
@@ -213,26 +207,55 @@ function sharkstat.all_of(...)
   return concat(parts, " && ")
 end
 
+-- tshark calls Lua once a packet for each listener, which costs more than what most listeners do: so
+-- all that want the same tap with the same filter share one.
+local shared = {}
+
+local function share(tap, filter, packet)
+  local key = tap .. "\t" .. (filter or "")
+  local known = shared[key]
+  if known then
+    local first, rest = known.packet, packet
+    known.packet = function(pinfo, tvb, info)
+      first(pinfo, tvb, info)
+      rest(pinfo, tvb, info)
+    end
+    known.listener.packet = known.packet
+    return known.listener
+  end
+  local listener = Listener.new(tap, filter)
+  listener.packet = packet
+  shared[key] = { listener = listener, packet = packet }
+  return listener
+end
+
 -- Calls packet(pinfo, tvb, info) for every header or message that tshark's tap `tap` announces
 -- ("frame", "eth", "ip", "ipv6", "tcp", "udp", "http", ...) in packets that `filter` takes.
 -- An error in it ends this statistic, and the others go on.
 function Run:listen(tap, packet, filter)
-  local listener = Listener.new(tap, sharkstat.all_of(sharkstat.display_filter, self.filter, filter))
-  local failed = function(message)
-    if debug and debug.traceback then return { message, debug.traceback() } end
-    return { message, "" }
+  local function described(message)
+    return { message, debug and debug.traceback and debug.traceback() or "" }
   end
-  local pcall = xpcall
-  function listener.packet(pinfo, tvb, info)
+  local function guarded(pinfo, tvb, info)
     if self.failure then return end
-    local fine, problem = pcall(packet, failed, pinfo, tvb, info)
+    local fine, problem = xpcall(packet, described, pinfo, tvb, info)
     if not fine then
       self.failure = { message = tostring(problem[1]), packet = pinfo.number, traceback = problem[2] }
     end
   end
+  local combined = sharkstat.all_of(sharkstat.display_filter, self.filter, filter)
+  -- By itself every statistic draws, through a listener of its own.
+  local listener
+  if sharkstat.hosted then
+    listener = share(tap, combined, guarded)
+  else
+    listener = Listener.new(tap, combined)
+    listener.packet = guarded
+  end
   self.listeners[#self.listeners + 1] = listener
   return listener
 end
+sharkstat.share = share
 
 -- Emits one row: values in the order of the columns; nil where there is none.
 function Run:row(values)

@@ -116,6 +116,7 @@ class ServerTree(HttpCounter):
 
 
 class HttpTree(TreeStatistic):
+    layer = "http"
     tap = Path(sharkstat_lua.__file__).with_name("http.lua")
 
     def __init__(self, name: str, title: str, description: str, counter: type[HttpCounter]) -> None:

@@ -115,11 +115,8 @@ class IoStat(Statistic):
         "an interval without packets has no row; SUM and the like need not name the field again in the filter, and "
         "AVG is not cut to a whole number."
     )
+    layer = "transport"
     tap = Path(sharkstat_lua.__file__).with_name("io_stat.lua")
-
-    @property
-    def layer(self) -> str:  # type: ignore[override]
-        return "transport"
 
     def filters(self, arguments: str) -> Sequence[str]:
         return [text for part in parse(arguments)[1] for text in (part.filter, part.field) if text]
