@@ -53,9 +53,7 @@ class Wire:
 class Tcp:
     """One TCP conversation, from its SYN to its FINs, as frames in order."""
 
-    def __init__(
-        self, wire: Wire, rng: random.Random, client: bytes, cport: int, server: bytes, sport: int
-    ) -> None:
+    def __init__(self, wire: Wire, rng: random.Random, client: bytes, cport: int, server: bytes, sport: int) -> None:
         self.wire = wire
         self.ends = ((client, cport), (server, sport))
         self.seq = [rng.getrandbits(32), rng.getrandbits(32)]

@@ -137,8 +137,26 @@ def main() -> None:
         for name in wanted:
             rows.append(compare(capture, STORY if name == "story" else (name,), options.rounds, options.core))
             print(rows[-1][0], rows[-1][3], file=sys.stderr, flush=True)
-    headings = ["requests", "sharkstat s", "tshark s", "ratio", "goal", "", "CPU ratio", "sharkstat MB", "tshark MB", "ratio"]
-    print(tabulate(rows, headings, disable_numparse=True, colalign=["left"] + ["right"] * 4 + ["left"] + ["right"] * 4))
+    headings = [
+        "requests",
+        "sharkstat s",
+        "tshark s",
+        "ratio",
+        "goal",
+        "",
+        "CPU ratio",
+        "sharkstat MB",
+        "tshark MB",
+        "ratio",
+    ]
+    print(
+        tabulate(
+            rows,
+            headings,
+            disable_numparse=True,
+            colalign=["left"] + ["right"] * 4 + ["left"] + ["right"] * 4,
+        )
+    )
     print(help_time(options.rounds, options.core))
 
 

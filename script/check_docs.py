@@ -225,9 +225,7 @@ def generated_api(name: str) -> str:
     """A public function or class: its signature and what its docstring says."""
     thing = getattr(sharkstat, name)
     head = (
-        ""
-        if inspect.isclass(thing) and issubclass(thing, Exception)
-        else f"```py\n{signature(name, thing)}\n```\n\n"
+        "" if inspect.isclass(thing) and issubclass(thing, Exception) else f"```py\n{signature(name, thing)}\n```\n\n"
     )
     return f"{head}{docstring(thing)}\n"
 
@@ -518,9 +516,7 @@ def check_complete(found: Sequence[Page]) -> Iterator[str]:
                 if spelled.startswith("-") and f"`{spelled}" not in text.get("docs/commands.md", ""):
                     yield f"docs/commands.md: the option {spelled} is not documented"
     for name in statistic_names():
-        if not re.search(
-            rf"<!-- generated: statistic {re.escape(name)}(,.*)? -->", text.get("docs/statistics.md", "")
-        ):
+        if not re.search(rf"<!-- generated: statistic {re.escape(name)}(,.*)? -->", text.get("docs/statistics.md", "")):
             yield f"docs/statistics.md: the statistic {name} is not documented"
     formats = ["table", *list(export.built_in())[:5]]
     yield from missing("docs/formats.md", "the format", formats)
@@ -533,9 +529,7 @@ def check_complete(found: Sequence[Page]) -> Iterator[str]:
         errors.EXIT_INCOMPLETE,
         errors.EXIT_INTERRUPTED,
     }
-    yield from missing(
-        "docs/exit-statuses.md", "the exit status", [str(s) for s in sorted(statuses)], "| {} |"
-    )
+    yield from missing("docs/exit-statuses.md", "the exit status", [str(s) for s in sorted(statuses)], "| {} |")
     yield from missing(
         "docs/README.md",
         "the page",
@@ -555,9 +549,7 @@ def anchors(path: Path) -> set[str]:
     """The anchors of a page's headings."""
     text = BLOCK.sub("", path.read_text(encoding="utf-8"))
     titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {
-        re.sub(r"[^\w\- ]", "", title.replace("`", "")).strip().lower().replace(" ", "-") for title in titles
-    }
+    return {re.sub(r"[^\w\- ]", "", title.replace("`", "")).strip().lower().replace(" ", "-") for title in titles}
 
 
 def check_links(page: Page) -> Iterator[str]:
@@ -616,9 +608,7 @@ def check(write: bool) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check the documentation, or bring it up to date.")
-    parser.add_argument(
-        "--write", action="store_true", help="rewrite what is generated and what commands print"
-    )
+    parser.add_argument("--write", action="store_true", help="rewrite what is generated and what commands print")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     problems = check(arguments.write)

@@ -138,7 +138,11 @@ def as_user(uid: int = NOBODY, gid: int = NOBODY) -> list[str]:
     script = []
     for folder in outermost:
         # The folder is hidden by an empty open one, in which only what is needed is seen.
-        script += ["aside=$(mktemp -d)", f'mount --rbind "{folder}" "$aside"', f'mount -t tmpfs -o mode=755 none "{folder}"']
+        script += [
+            "aside=$(mktemp -d)",
+            f'mount --rbind "{folder}" "$aside"',
+            f'mount -t tmpfs -o mode=755 none "{folder}"',
+        ]
         for place in needed:
             if folder in [place, *place.parents]:
                 relative = place.relative_to(folder)

@@ -19,6 +19,9 @@ CORPUS = PROJECT.parent / "shared" / "captures"
 ADDRESSES = [*(f"conv,{kind}" for kind in KINDS), *(f"endpoints,{kind}" for kind in KINDS)]
 TREES = ["http,tree", "http_req,tree", "http_srv,tree"]
 
+# Any preference, even one at its default, has tshark dissect everything.
+FULL = ("ip.defragment:TRUE",)
+
 # io,stat's columns: as tshark wants them, with the field named again in the filter.
 WITH_FILTERS: list[oracle.Column] = [("", "", "tcp"), ("", "", "udp"), ("", "", "ip"), ("", "", "ipv6")]
 WITH_NUMBERS: list[oracle.Column] = [
@@ -59,11 +62,16 @@ class IoRequest:
     @property
     def text(self) -> str:
         parts = [f"{c}({field}){present}" if c else present for c, field, present in self.columns]
-        return ",".join(["io,stat", f"{self.interval / 10**6:.6f}".rstrip("0").rstrip("."), *filter(None, parts)])
+        return ",".join(
+            ["io,stat", f"{self.interval / 10**6:.6f}".rstrip("0").rstrip("."), *([] if parts == [""] else parts)]
+        )
 
 
-def io_requests(span: int) -> list[IoRequest]:
+def io_requests(facts: Known) -> list[IoRequest]:
     """io,stat in several forms, with intervals that give tshark no more rows than it can bear."""
+    span = facts.span
+    # LOAD divides by zero where there is no packet: tshark is killed by SIGFPE.
+    with_times = WITH_TIMES if facts.packets else WITH_TIMES[:-1]
     wide = 10**6 if span < 10**12 else -(-span // 10**11) * 10**6
     narrow = 10**4 if span < 10**10 else wide // 2
     return [
@@ -71,20 +79,25 @@ def io_requests(span: int) -> list[IoRequest]:
         IoRequest(10 * wide, (("", "", ""),)),
         IoRequest(narrow, tuple(WITH_FILTERS)),
         IoRequest(wide, tuple(WITH_NUMBERS)),
-        IoRequest(wide, tuple(WITH_TIMES)),
-        IoRequest(0, (("", "", ""), *WITH_FILTERS, *WITH_NUMBERS, *WITH_TIMES)),
+        IoRequest(wide, tuple(with_times)),
+        IoRequest(0, (("", "", ""), *WITH_FILTERS, *WITH_NUMBERS, *with_times)),
     ]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """All results of one capture. `twice` is read with -2, and dissected no further than TCP and UDP."""
+    """All results of one capture.
+
+    `lua` is dissected as far as HTTP, `packets` fully, `lean` (single pass, as the others) and `twice` (read
+    with -2) no further than TCP and UDP.
+    """
 
     capture: Path
     known: Known
     io: list[IoRequest]
     lua: list[Table]
     packets: list[Table]
+    lean: list[Table]
     twice: list[Table]
     text: Text
     sharkd: dict[str, list[oracle.Row]] | None
@@ -101,7 +114,7 @@ def measure(capture: Path) -> Measured:
     if not hasattr(_local, "sharkd"):
         _local.sharkd = oracle.Sharkd()
     facts = known()[capture]
-    io = io_requests(facts.span)
+    io = io_requests(facts)
     transport = [*ADDRESSES, *(request.text for request in io)]
     requests = [*transport, *TREES]
     lua = sharkstat.run(capture, requests)
@@ -112,7 +125,8 @@ def measure(capture: Path) -> Measured:
         facts,
         io,
         lua,
-        sharkstat.run(capture, requests, engine="packets"),
+        sharkstat.run(capture, requests, engine="packets", preferences=FULL),
+        sharkstat.run(capture, transport),
         sharkstat.run(capture, transport, two_pass=True),
         oracle.tshark_text(capture, requests),
         _local.sharkd.tables(capture) if whole else None,

@@ -157,7 +157,7 @@ class Sharkd:
                 raise ChildProcessError(f"sharkd ended: {method} {params}")
             answer += more
         # Times keep their digits.
-        return json.loads(answer, parse_float=str)["result"]
+        return json.loads(answer.decode("utf-8", "surrogateescape"), parse_float=str)["result"]
 
     def tables(self, capture: Path, trees: bool = False) -> dict[str, list[Row]]:
         """Conversations and endpoints of every kind (and the trees), by the names of -z.
@@ -184,9 +184,14 @@ class Sharkd:
         return found
 
 
+def _name(raw: bytes) -> str:
+    """A node's name: bytes that are no UTF-8 as \\xff; what 4.4 calls Error was KO."""
+    return "Error" if raw == b"KO" else raw.decode("utf-8", "backslashreplace")
+
+
 def _nodes(nodes: Sequence[dict[str, Any]], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
     for node in nodes:
-        path = (*above, "Error" if node["name"] == "KO" else node["name"])
+        path = (*above, _name(node["name"].encode("utf-8", "surrogateescape")))
         yield path, node["count"]
         yield from _nodes(node.get("sub", ()), path)
 
@@ -353,9 +358,9 @@ def _text_tree(header: bytes, body: Sequence[bytes]) -> dict[tuple[str, ...], No
     for line in body:
         if not line.strip():
             continue
-        name = line[: at[0]].decode("utf-8", "replace").rstrip(" ")
-        depth = len(name) - len(name.lstrip(" "))
-        path = [*path[:depth], "Error" if name.strip() == "KO" else name.strip()]
+        name = line[: at[0]].rstrip(b" ")
+        depth = len(name) - len(name.lstrip(b" "))
+        path = [*path[:depth], _name(name.lstrip(b" "))]
         cells = [line[start:stop].decode().strip().rstrip("%") for start, stop in zip(at, at[1:], strict=False)]
         numbers = [None if cell in ("", "-") else float(cell) for cell in cells]
         nodes[tuple(path)] = Node(int(cells[0]), *numbers[2:])
@@ -370,7 +375,8 @@ Column = tuple[str, str, str]  # calculation ("" for frames and bytes), field, f
 def count_io(capture: Path, interval_us: int, columns: Sequence[Column]) -> dict[int, list[Any]]:
     """Intervals by number, each with its values a column, from a plain dump of the fields.
 
-    Filters may only be fields or protocols that must be there. Durations come in nanoseconds.
+    Filters may only be fields or protocols that must be there. Durations come in nanoseconds. LOAD is left out
+    (None): see `count_load`.
     """
     wanted = list(dict.fromkeys(name for _, *names in columns for name in names if name))
     packets = fields(capture, ["frame.time_relative", "frame.len", *wanted])
@@ -393,6 +399,19 @@ def count_io(capture: Path, interval_us: int, columns: Sequence[Column]) -> dict
     return buckets
 
 
+def count_load(capture: Path, interval_us: int, field: str) -> dict[int, int]:
+    """How many microseconds of each interval the durations that end in the packets cover."""
+    busy: dict[int, int] = {}
+    for times, durations in fields(capture, ["frame.time_relative", field]):
+        end = (nanoseconds(times[0]) + 500) // 1000
+        for duration in durations:
+            start = max(0, end - nanoseconds(duration) // 1000)
+            for bucket in range(start // interval_us, end // interval_us + 1):
+                inside = min(end, (bucket + 1) * interval_us) - max(start, bucket * interval_us)
+                busy[bucket] = busy.get(bucket, 0) + inside
+    return busy
+
+
 def _value(text: str) -> int:
     return nanoseconds(text) if "." in text else int(text, 0)
 
@@ -404,7 +423,7 @@ def _calculated(calculation: str, numbers: Sequence[int]) -> list[Any]:
         return [len(numbers)]
     if calculation == "BYTES":
         return [sum(numbers)]
-    if not numbers:
+    if not numbers or calculation == "LOAD":
         return [None]
     if calculation == "AVG":
         return [sum(numbers) / len(numbers)]

@@ -54,7 +54,7 @@ def one_line(text: str) -> str:
         ([HTTP, "-z", "io,stat,1,SUM(no.such)", "--engine", "packets"], 2, "no such field: no.such"),
         ([HTTP, "-z", "io,stat,1,MEAN(ip.len)"], 2, "unknown calculation MEAN .*: take FRAMES"),
         ([HTTP, "-z", "conv,ip", "-Y", "ip.foo =="], 2, '-Y: bad display filter "ip.foo ==": .*expression'),
-        ([HTTP, "-z", "conv,ip,tcp.foo"], 2, 'conv,ip,tcp.foo: bad display filter .*neither a field nor a protocol'),
+        ([HTTP, "-z", "conv,ip,tcp.foo"], 2, "conv,ip,tcp.foo: bad display filter .*neither a field nor a protocol"),
         ([HTTP, "-z", "conv,ip,tcp.foo", "--engine", "packets"], 2, "neither a field nor a protocol"),
         ([HTTP, "-z", "conv,ip", "--engine", "magic"], 2, "unknown engine 'magic': take lua or packets"),
         ([HTTP, "-z", "conv,ip", "--format", "xlsx"], 2, "unknown format 'xlsx': take one of table, json"),
@@ -81,7 +81,11 @@ def one_line(text: str) -> str:
         ([DATA, "-z", "conv,ip"], 4, "is a folder: name the capture files in it"),
         (["/dev/null", "-z", "conv,ip"], 4, "/dev/null is neither a file nor a pipe: name a capture file"),
         ([DATA / "garbage.pcap", "-z", "conv,ip"], 4, "garbage.pcap is not a capture file .*: check the name"),
-        ([HTTP, DATA / "garbage.pcap", "-z", "conv,ip"], 4, "data/garbage.pcap is not a capture file .*: check the name"),
+        (
+            [HTTP, DATA / "garbage.pcap", "-z", "conv,ip"],
+            4,
+            "data/garbage.pcap is not a capture file .*: check the name",
+        ),
         (["-", "-z", "conv,ip"], 4, "standard input is empty: what was to write a capture there gave nothing"),
     ],
 )

@@ -83,7 +83,10 @@ def test_per_file_reads_each_by_itself() -> None:
     each = tables(BEFORE, AFTER, *STORY, "--per-file")
     assert each == tables(BEFORE, *STORY) + tables(AFTER, *STORY)
     done = sharkstat("run", BEFORE, AFTER, "-z", "conv,udp", "--per-file")
-    assert [line.split(":")[0] for line in done.stdout.splitlines() if "conversations" in line] == [str(BEFORE), str(AFTER)]
+    assert [line.split(":")[0] for line in done.stdout.splitlines() if "conversations" in line] == [
+        str(BEFORE),
+        str(AFTER),
+    ]
 
 
 def test_the_display_filter_limits_what_statistics_see() -> None:
@@ -170,7 +173,9 @@ def test_dissection_never_runs_as_root() -> None:
         time.sleep(0.05)
     ((pid, command),) = found.items()
     assert command.split()[0].endswith(Path(TSHARK).name)
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
     assert status["Uid"].split() == [str(NOBODY)] * 4
     assert "0" not in [*status["Gid"].split(), *status["Groups"].split()]
     assert int(status["CapEff"], 16) == 0

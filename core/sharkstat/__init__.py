@@ -65,7 +65,6 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         import importlib
 
-
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
         return value

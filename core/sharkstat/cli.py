@@ -9,11 +9,19 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharkstat.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, OutputError, RequestError, SharkstatError, SourceError, StatisticError
+from sharkstat.errors import (
+    EXIT_INCOMPLETE,
+    EXIT_INTERRUPTED,
+    OutputError,
+    RequestError,
+    SharkstatError,
+    SourceError,
+    StatisticError,
+)
 
 if TYPE_CHECKING:
     from sharkstat.registry import Registry
@@ -30,7 +38,7 @@ app = typer.Typer(
 )
 
 PluginOption = Annotated[
-    Optional[list[Path]], typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too.")
+    list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too.")
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
@@ -45,41 +53,62 @@ def say(text: str) -> None:
 @app.command()
 def run(
     files: Annotated[
-        Optional[list[str]], typer.Argument(metavar="[FILE]...", help="Capture files, or - for standard input.")
+        list[str] | None, typer.Argument(metavar="FILE", help="Capture files, or - for standard input.")
     ] = None,
     statistics: Annotated[
-        Optional[list[str]], typer.Option("-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="A statistic; repeat for more.")
+        list[str] | None,
+        typer.Option("-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="A statistic; repeat for more."),
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", help="lua (a tap inside tshark) or packets (in Python).")] = "lua",
-    display_filter: Annotated[str, typer.Option("-Y", metavar="FILTER", help="Only packets that match this display filter.")] = "",
+    engine: Annotated[
+        str,
+        typer.Option("--engine", metavar="NAME", help="lua (a tap inside tshark, the default) or packets (in Python)."),
+    ] = "",
+    display_filter: Annotated[
+        str, typer.Option("-Y", metavar="FILTER", help="Only packets that match this display filter.")
+    ] = "",
     per_file: Annotated[bool, typer.Option("--per-file", help="Each file by itself, not all as one capture.")] = False,
-    interfaces: Annotated[Optional[list[str]], typer.Option("-i", metavar="INTERFACE", help="Capture live; repeat for more.")] = None,
+    interfaces: Annotated[
+        list[str] | None, typer.Option("-i", metavar="INTERFACE", help="Capture live; repeat for more.")
+    ] = None,
     capture_filter: Annotated[str, typer.Option("-f", metavar="FILTER", help="Capture filter, for -i.")] = "",
     autostop: Annotated[
-        Optional[list[str]], typer.Option("-a", metavar="CONDITION", help="Stop condition for -i, as duration:60.")
+        list[str] | None,
+        typer.Option("-a", metavar="CONDITION", help="Stop condition for -i, as duration:60."),
     ] = None,
-    packets: Annotated[Optional[int], typer.Option("-c", metavar="COUNT", help="Stop after so many packets.")] = None,
-    snaplen: Annotated[Optional[int], typer.Option("-s", metavar="BYTES", help="Snapshot length, for -i.")] = None,
+    packets: Annotated[int | None, typer.Option("-c", metavar="COUNT", help="Stop after so many packets.")] = None,
+    snaplen: Annotated[int | None, typer.Option("-s", metavar="BYTES", help="Snapshot length, for -i.")] = None,
     no_promiscuous: Annotated[bool, typer.Option("-p", help="Not in promiscuous mode, for -i.")] = False,
     no_names: Annotated[bool, typer.Option("-n", help="No name resolution (the default).")] = False,
     resolve: Annotated[str, typer.Option("-N", metavar="LETTERS", help="Resolve names: tshark's letters, as mn.")] = "",
     decode_as: Annotated[
-        Optional[list[str]], typer.Option("-d", metavar="LAYER==VALUE,PROTOCOL", help="Decode as; repeat for more.")
+        list[str] | None,
+        typer.Option("-d", metavar="LAYER==VALUE,PROTOCOL", help="Decode as; repeat for more."),
     ] = None,
     preferences: Annotated[
-        Optional[list[str]], typer.Option("-o", metavar="NAME:VALUE", help="A preference of tshark's; repeat for more.")
+        list[str] | None,
+        typer.Option("-o", metavar="NAME:VALUE", help="A preference of tshark's; repeat for more."),
     ] = None,
     two_pass: Annotated[bool, typer.Option("-2", help="Let tshark read the file twice.")] = False,
     read_filter: Annotated[str, typer.Option("-R", metavar="FILTER", help="Read filter, with -2.")] = "",
     profile: Annotated[str, typer.Option("-C", metavar="PROFILE", help="Your Wireshark profile of that name.")] = "",
     keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="TLS key log, to decrypt with.")] = "",
     output_format: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="table, json, jsonl, csv, tsv, markdown, or one of tabulate's.")
+        str,
+        typer.Option("--format", metavar="NAME", help="table, json, jsonl, csv, tsv, markdown, or one of tabulate's."),
     ] = "table",
-    sort: Annotated[str, typer.Option("--sort", metavar="COLUMN", help="Largest first; COLUMN:asc for smallest first.")] = "",
-    top: Annotated[Optional[int], typer.Option("--top", metavar="N", help="Only the first N rows (of a tree: of each level).")] = None,
-    columns: Annotated[str, typer.Option("--columns", metavar="A,B,...", help="Only these columns, in this order.")] = "",
-    output: Annotated[str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")] = "",
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="COLUMN", help="Largest first; COLUMN:asc for smallest first.")
+    ] = "",
+    top: Annotated[
+        int | None,
+        typer.Option("--top", metavar="N", help="Only the first N rows (of a tree: of each level)."),
+    ] = None,
+    columns: Annotated[
+        str, typer.Option("--columns", metavar="A,B,...", help="Only these columns, in this order.")
+    ] = "",
+    output: Annotated[
+        str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")
+    ] = "",
     plugin: PluginOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -221,9 +250,9 @@ def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
 
     def update(position: int, size: int) -> None:
         if not bar.tasks:
-            bar.add_task("reading")
+            bar.add_task("reading", total=size)
             bar.start()
-        bar.update(bar.task_ids[0], completed=position, total=size)
+        bar.update(bar.task_ids[0], completed=position)
 
     try:
         yield update
@@ -247,7 +276,7 @@ def list_statistics(
     plugin: PluginOption = None,
 ) -> None:
     """List the statistics that can be asked for."""
-    from sharkstat.table import Column, Table
+    from sharkstat.table import Column, Row, Table
 
     registry = load_registry(plugin or [])
     owners = {name: p.origin for p in registry.plugins for name in p.statistics}
@@ -258,11 +287,17 @@ def list_statistics(
         Column("engines", "text", merge="first"),
         Column("from", "text", merge="first"),
     )
-    rows = [
-        {"name": s.name, "title": s.title, "usage": s.usage, "engines": ", ".join(s.engines), "from": owners[s.name]}
+    rows: list[Row] = [
+        {
+            "name": s.name,
+            "title": s.title,
+            "usage": s.usage,
+            "engines": ", ".join(s.engines),
+            "from": owners[s.name],
+        }
         for s in registry.statistics.values()
     ]
-    table = Table("list", "Statistics", "list", columns, sorted(rows, key=lambda row: row["name"]))  # type: ignore[arg-type]
+    table = Table("list", "Statistics", "list", columns, sorted(rows, key=lambda row: str(row["name"])))
     print_table(table, output_format, registry)
 
 
@@ -273,7 +308,7 @@ def show(
     plugin: PluginOption = None,
 ) -> None:
     """Describe one statistic: what it counts, its arguments, and its columns."""
-    from sharkstat.table import Column, Table
+    from sharkstat.table import Column, Row, Table
 
     registry = load_registry(plugin or [])
     statistic, arguments = registry.find(name)
@@ -285,11 +320,18 @@ def show(
         columns = statistic.columns(arguments)
     except RequestError:
         columns = statistic.columns("1")
-    rows = [
-        {"column": c.name, "type": c.type, "unit": c.unit, "role": c.role, "merge": c.merge, "description": c.description}
+    rows: list[Row] = [
+        {
+            "column": c.name,
+            "type": c.type,
+            "unit": c.unit,
+            "role": c.role,
+            "merge": c.merge,
+            "description": c.description,
+        }
         for c in columns
     ]
-    table = Table(statistic.name, f"Columns of {statistic.name}", name, described, rows)  # type: ignore[arg-type]
+    table = Table(statistic.name, f"Columns of {statistic.name}", name, described, rows)
     if output_format == "table":
         with terminated_by_reader():
             print(f"{statistic.name}: {statistic.title}\n")
@@ -346,7 +388,7 @@ def options(
 def prepare_streams() -> None:
     """Results are UTF-8, on a terminal of another encoding as good as it can; a closed stderr takes nothing."""
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     if sys.stdout is None:
         raise OutputError("standard output is closed: send the results somewhere, or name a place with --output")
     if sys.stdout.isatty():

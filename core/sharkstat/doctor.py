@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from sharkstat.errors import SharkstatError
@@ -39,6 +40,7 @@ def examine() -> Iterator[Check]:
     yield Check("ok", "tshark", f"{facts.version} at {tshark.path}, with Lua {facts.lua}")
     yield _user()
     yield _taps(tshark)
+    yield Check("ok", "taps", f"{files('sharkstat_lua')} (each also runs in tshark by itself: docs/taps.md)")
     for tool, use in (("dumpcap", "live capture"), ("mergecap", "several files at once")):
         yield _tool(tool, use, tshark)
     yield _capture(tshark)
@@ -84,7 +86,11 @@ def _tool(name: str, use: str, tshark: Tshark) -> Check:
 def _capture(tshark: Tshark) -> Check:
     try:
         done = subprocess.run(
-            [find_tool("dumpcap", tshark), "-D", "-M"], capture_output=True, text=True, timeout=30, check=False
+            [find_tool("dumpcap", tshark), "-D", "-M"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
     except (SharkstatError, OSError, subprocess.TimeoutExpired) as problem:
         return Check("warn", "capture", str(problem))

@@ -21,7 +21,9 @@ from sharkstat.table import Column, Table, Value
 
 SCHEMA = 1
 # In JSON strings these may stand raw, but not on a terminal.
-_ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]")
+_ESCAPED_IN_JSON = re.compile(
+    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+)
 Exporter = Callable[[Sequence[Table]], Iterable[str]]
 
 
@@ -98,7 +100,14 @@ def described(table: Table) -> dict[str, Any]:
             "dropped": reading.dropped,
         },
         "columns": [
-            {"name": c.name, "type": c.type, "unit": c.unit, "role": c.role, "merge": c.merge, "title": c.heading.replace("\n", " ")}
+            {
+                "name": c.name,
+                "type": c.type,
+                "unit": c.unit,
+                "role": c.role,
+                "merge": c.merge,
+                "title": c.heading.replace("\n", " "),
+            }
             for c in table.columns
         ],
         "names": table.names,
@@ -153,6 +162,8 @@ def plain_value(column: Column, value: Value) -> str:
     exact = json_value(column, value)
     if isinstance(exact, _Number):
         return exact.text
+    if exact is None:
+        return ""
     if isinstance(exact, bool):
         return "true" if exact else "false"
     return _escaped(str(exact)) if isinstance(exact, str) else str(exact)
@@ -167,7 +178,8 @@ def _separated(tables: Sequence[Table], dialect: str) -> Iterator[str]:
         out = io.StringIO()
         writer = csv.writer(out, delimiter="," if dialect == "csv" else "\t", lineterminator="\n")
         if len(tables) > 1:
-            out.write(("\n" if number else "") + f"# {_escaped(table.request)}\n")
+            sources = ", ".join(table.reading.sources)
+            out.write(("\n" if number else "") + f"# {_escaped(table.request)}: {_escaped(sources)}\n")
         writer.writerow([_escaped(column.name) for column in table.columns])
         for row in table.rows:
             writer.writerow([plain_value(column, row[column.name]) for column in table.columns])
@@ -272,11 +284,11 @@ def _write_file(path: Path, pieces: Iterable[str]) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.writelines(pieces)
         mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
-        os.chmod(name, mode)
-        os.replace(name, path)
+        Path(name).chmod(mode)
+        Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(name)
+            Path(name).unlink()
         raise
 
 

@@ -89,7 +89,8 @@ class Packet(PysharkPacket):  # type: ignore[misc]
 
     Beside pyshark's attributes: `number` (int), `length` (int, bytes on the wire), `relative_ns` and
     `time_ns` (int, nanoseconds since the capture's first packet, and since 1970), and `hits`: for each
-    of the counter's `listens`, what the tap told, a tuple a header or message (None for what it did not tell); empty where it is silent.
+    of the counter's `listens`, what the tap told, a tuple a header or message (None for what it did not tell);
+    empty where it is silent. A field reads as a str; `values` gives all its values in the packet.
     """
 
     def __init__(
@@ -124,7 +125,9 @@ class Packet(PysharkPacket):  # type: ignore[misc]
         try:
             raw = self._fields[field]
         except KeyError:
-            raise UndeclaredField(f'the field {field} was not declared: add "{field}" to the counter\'s fields') from None
+            raise UndeclaredField(
+                f'the field {field} was not declared: add "{field}" to the counter\'s fields'
+            ) from None
         if not raw:
             return []
         return [unescape(part) for part in raw.split(LIST)]

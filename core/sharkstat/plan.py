@@ -19,23 +19,24 @@ ENGINES = ("lua", "packets")
 # How far up the layers a statistic looks. What lies above is given to tshark's `data` dissector.
 LEVELS = ("transport", "http", "application")
 
-# Ports whose traffic tshark hands, by the port alone, to a dissector that never carries IP. Where
+# Ports whose traffic tshark hands, by the port alone, to a dissector that never carries IP, nor announces
+# conversations of its own (as SIP, SNMP, SOCKS and TFTP do: that changes tshark's stream numbers). Where
 # nobody asks about what is above TCP and UDP, that dissector is replaced by `data`, which claims the
 # payload just as firmly: nothing falls through to another dissector, so no tunnel is seen that was not
 # there before. (Disabling the dissector instead would let the next port or heuristic have a try.)
 LEAF_PORTS = {
     "tcp.port": (
         22, 23, 25, 53, 80, 110, 139, 143, 179, 389, 443, 445, 465, 514, 515, 587, 631, 636, 873, 993, 995,
-        1080, 1433, 1521, 1883, 3128, 3268, 3306, 3389, 5060, 5222, 5432, 5671, 5672, 6379, 8080, 8883, 9042,
-        9092, 9418, 11211, 27017,
+        1433, 1521, 1883, 3128, 3268, 3306, 3389, 5222, 5432, 5671, 5672, 6379, 8080, 8883, 9042, 9092,
+        9418, 11211, 27017,
     ),
-    "udp.port": (53, 67, 68, 69, 88, 123, 137, 138, 161, 162, 389, 514, 1812, 1813, 1900, 5060, 5353, 5355),
+    "udp.port": (53, 67, 68, 88, 123, 137, 138, 389, 514, 1812, 1813, 1900, 5353, 5355),
 }  # fmt: skip
 
 # Those of them that carry no HTTP either: no TLS (which may be decrypted), no proxy, no SSDP, no IPP.
 LEAF_PORTS_BESIDE_HTTP = {
     "tcp.port": (22, 23, 53, 139, 179, 445, 1433, 1521, 3306, 5432, 6379, 9042, 11211, 27017),
-    "udp.port": (53, 67, 68, 69, 88, 123, 137, 138, 161, 162, 514, 1812, 1813, 5353, 5355),
+    "udp.port": (53, 67, 68, 88, 123, 137, 138, 514, 1812, 1813, 5353, 5355),
 }
 
 # Bodies of HTTP messages that hold no HTTP message themselves. Dissecting a bucket listing as XML costs
@@ -60,8 +61,8 @@ _FIELDS = {
 }
 _WORDS = re.compile(r"""\$\{|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.\-]*|[\d:][\w:.\-/]*""")
 _OPERATORS = frozenset(
-    "and or not xor in eq ne gt ge lt le contains matches bitwise_and any_eq all_eq any_ne all_ne "
-    "any all len count true false True False".split()
+    """and or not xor in eq ne gt ge lt le contains matches bitwise_and any_eq all_eq any_ne all_ne
+    any all len count true false True False""".split()  # noqa: SIM905 - a list of words reads best as words
 )
 
 
@@ -176,9 +177,12 @@ def escape(text: str) -> str:
 
 
 def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Registry) -> Plan:
-    """Find the statistics, check their arguments and choose the engines. RequestError if anything is wrong."""
+    """Find the statistics, check their arguments and choose the engines: `engine`, or "" for each one's own first.
+
+    RequestError if anything is wrong.
+    """
     source.check()
-    if engine not in ENGINES:
+    if engine and engine not in ENGINES:
         raise RequestError(f"unknown engine {engine!r}: take {' or '.join(ENGINES)}")
     if not texts:
         raise RequestError("no statistic asked for: give at least one -z NAME (`sharkstat list` has the names)")
@@ -191,10 +195,12 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
             raise
         except Exception as problem:  # a stranger's statistic may do anything
             raise StatisticError(
-                f"{text}: its columns failed: {type(problem).__name__}: {problem}", traceback=traceback.format_exc()
+                f"{text}: its columns failed: {type(problem).__name__}: {problem}",
+                traceback=traceback.format_exc(),
             ) from problem
-        if engine not in statistic.engines:
+        chosen = engine or statistic.engines[0]
+        if chosen not in statistic.engines:
             raise RequestError(f"{statistic.name} does not run on {engine}: take --engine {statistic.engines[0]}")
-        counter = statistic.counter(arguments) if engine == "packets" else None
-        requests.append(Request(text.strip(), statistic, arguments, engine, columns, counter))
+        counter = statistic.counter(arguments) if chosen == "packets" else None
+        requests.append(Request(text.strip(), statistic, arguments, chosen, columns, counter))
     return Plan(source, requests)

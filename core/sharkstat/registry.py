@@ -74,6 +74,11 @@ class Registry:
                 raise ValueError("it registers nothing: mark its register_statistics with @sharkstat.hookimpl")
         except (Exception, SystemExit) as problem:  # whatever a stranger's plugin does, the others must work
             plugin.problem = f"{type(problem).__name__}: {problem}"
+            for statistic in plugin.statistics:
+                del self.statistics[statistic]
+            for format_name in plugin.formats:
+                del self.exporters[format_name]
+            plugin.statistics, plugin.formats = [], []
             self.warnings.append(f"plugin {name} ({origin}) did not load: {plugin.problem}")
 
     def _register(self, plugin: Plugin, statistic: Statistic) -> None:
@@ -111,7 +116,9 @@ class Registry:
     def _nearest(self, text: str) -> str:
         head = ",".join(text.split(",")[:2])
         near = difflib.get_close_matches(head, self.statistics, n=3, cutoff=0.5)
-        near += [n for n in self.statistics if n.startswith(text.split(",")[0] + ",") and n not in near][: 5 - len(near)]
+        near += [n for n in self.statistics if n.startswith(text.split(",")[0] + ",") and n not in near][
+            : 5 - len(near)
+        ]
         if near:
             return f"the nearest: {', '.join(near)}"
         return "`sharkstat list` has them all"

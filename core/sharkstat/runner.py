@@ -131,7 +131,9 @@ class _Pass:
         for request in self.plan.requests:
             path = request.statistic.tap
             if request.engine == "lua" and path is not None and path not in taps:
-                taps[path] = library / path.name if path.parent == lua else self.workspace.readable(path, f"taps/{path.name}")
+                taps[path] = (
+                    library / path.name if path.parent == lua else self.workspace.readable(path, f"taps/{path.name}")
+                )
         job = self.workspace.write("job", self.plan.job(f"/dev/fd/{write_end}", self.first_path, taps, self.exact))
         return [
             self.tshark.path,
@@ -295,9 +297,7 @@ class _Pass:
             return request.columns
         given = dict(zip((c.name for c in request.counted), types, strict=True))
         return tuple(
-            replace(c, type="duration", unit="seconds")
-            if c.type == "number" and given.get(c.name) == "duration"
-            else c
+            replace(c, type="duration", unit="seconds") if c.type == "number" and given.get(c.name) == "duration" else c
             for c in request.columns
         )
 
@@ -373,7 +373,9 @@ class _Pass:
         source = self.plan.source
         if source.live and self.opened.helper_status not in (0, -signal.SIGINT) and not _books_packets(records):
             self._raise_capture_failure(helper_errors)
-        for name in (n for line in helper_errors if "isn't a capture file" in line for n in source.files if f'"{n}"' in line):
+        for name in (
+            n for line in helper_errors if "isn't a capture file" in line for n in source.files if f'"{n}"' in line
+        ):
             raise SourceError(NO_CAPTURE.format(name))
         if not records.ready:
             for where, failure in records.failures.items():
@@ -387,11 +389,22 @@ class _Pass:
             self.tshark.check()
         if status < 0:
             name = signal.Signals(-status).name
-            raise TsharkError(f"tshark was killed ({name}) before its end: no results; is memory short? Try fewer requests")
+            raise TsharkError(
+                f"tshark was killed ({name}) before its end: no results; is memory short? Try fewer requests"
+            )
         text = " ".join(complaint)
         for path in (self.opened.path, "-"):
             text = text.replace(f'"{path}"', f'"{source.names[0]}"')
-        if any(s in text for s in ("isn't a capture file", "not a capture file", "file format", "unknown file", "isn't a valid")):
+        if any(
+            s in text
+            for s in (
+                "isn't a capture file",
+                "not a capture file",
+                "file format",
+                "unknown file",
+                "isn't a valid",
+            )
+        ):
             raise SourceError(NO_CAPTURE.format(source.names[0]))
         if not records.ready and not complaint:
             raise TsharkError(
@@ -403,13 +416,18 @@ class _Pass:
         if source.live and helper_errors:
             raise SourceError(interfaces_hint(helper_errors))
         if status == 0:
-            raise TsharkError(f"tshark stopped before its end, without a word: no results ({', '.join(r.text for r in self.plan.requests)})")
+            raise TsharkError(
+                "tshark stopped before its end, without a word: no results for "
+                + ", ".join(r.text for r in self.plan.requests)
+            )
         raise _option_error(complaint[0] if complaint else f"tshark ended with status {status}", status)
 
     def _start_error(self, where: str, failure: Failure) -> SharkstatError:
         message = failure.message
         if where.startswith("load "):
-            return StatisticError(f"the tap {Path(where[5:]).name} does not load: {message}", traceback=failure.traceback)
+            return StatisticError(
+                f"the tap {Path(where[5:]).name} does not load: {message}", traceback=failure.traceback
+            )
         if "-z" not in message and message.endswith("no such field"):
             return RequestError(f"{message} (check its name in Wireshark's display filter reference)")
         if where.startswith("field "):
@@ -418,7 +436,9 @@ class _Pass:
         if "is invalid" in message:
             quoted = message[message.index('Filter "') :] if 'Filter "' in message else message
             head, _, reason = quoted.partition(" is invalid - ")
-            return RequestError(f"{what}: bad display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}")
+            return RequestError(
+                f"{what}: bad display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
+            )
         if message.startswith(self.plan.requests[int(where)].statistic.name if where != "-" else "\0"):
             return RequestError(message)
         return StatisticError(f"{what}: {message}", traceback=failure.traceback)
@@ -435,7 +455,12 @@ class _Pass:
                 f"no permission to capture on {interface}: run as root, or join the group that may "
                 "(Debian: dpkg-reconfigure wireshark-common, then adduser $USER wireshark, and log in again)"
             )
-        if "No such device" in text or "doesn't exist" in text or "no interface" in text.lower() or "There is no" in text:
+        if (
+            "No such device" in text
+            or "doesn't exist" in text
+            or "no interface" in text.lower()
+            or "There is no" in text
+        ):
             raise SourceError(f"no such interface: {interface} (`dumpcap -D` lists them)")
         if reason.startswith(("The specified", "Invalid or unknown")):
             raise RequestError(f"dumpcap refused: {reason}")
@@ -615,7 +640,11 @@ class Feed:
                 assert self._whole is not None
                 whole = whole or self._whole.get(number)
                 packet = whole
-                packet.hits, packet.relative_ns, packet.time_ns = mine, relative, self._records.base_ns + relative
+                packet.hits, packet.relative_ns, packet.time_ns = (
+                    mine,
+                    relative,
+                    self._records.base_ns + relative,
+                )
             else:
                 packet = Packet(number, length, relative, self._records.base_ns, mine, fields)
             try:
@@ -628,7 +657,7 @@ def run(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Source,
     requests: str | Sequence[str],
     *,
-    engine: str = "lua",
+    engine: str = "",
     registry: Registry | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -637,7 +666,7 @@ def run(
 
     `source` is a file, several files (read as one capture in time order), or a `Source`; `options` are
     `Source`'s (display_filter="ip", packets=1000, ...). `requests` are statistics as after tshark's -z.
-    `engine` is "lua" (inside tshark) or "packets" (in Python). `progress` is called with the bytes read
+    `engine` is "lua" (inside tshark, the default) or "packets" (in Python). `progress` is called with the bytes read
     and the size of the files.
 
     Raises a SharkstatError whose message says what is wrong and how to mend it; a StatisticError has

@@ -59,7 +59,12 @@ class Source:
             raise RequestError("read files or capture from interfaces, not both: leave out one")
         if "-" in self.files and len(self.files) > 1:
             raise RequestError("standard input cannot be read together with files: give `-` alone")
-        live_only = {"-f": self.capture_filter, "-a": self.autostop, "-s": self.snaplen, "-p": not self.promiscuous}
+        live_only = {
+            "-f": self.capture_filter,
+            "-a": self.autostop,
+            "-s": self.snaplen,
+            "-p": not self.promiscuous,
+        }
         if self.files and any(live_only.values()):
             names = ", ".join(name for name, given in live_only.items() if given)
             raise RequestError(f"{names} is for live capture (-i): for files, use -Y or -c")
@@ -70,7 +75,9 @@ class Source:
         if self.packets is not None and self.packets < 1:
             raise RequestError(f"-c takes a number of packets of at least 1, not {self.packets}")
         if set(self.resolve) - set(RESOLVERS):
-            raise RequestError(f"-N takes tshark's letters, {RESOLVERS} (m MAC, n network, t port, d from DNS): not {self.resolve!r}")
+            raise RequestError(
+                f"-N takes tshark's letters, {RESOLVERS} (m MAC, n network, t port, d from DNS): not {self.resolve!r}"
+            )
         for condition in self.autostop:
             if not re.fullmatch(r"(duration|packets|filesize):[0-9]*\.?[0-9]+", condition):
                 raise RequestError(f"-a takes duration:SECONDS, packets:COUNT or filesize:KILOBYTES, not {condition!r}")
@@ -158,7 +165,7 @@ class Opened:
 
     def _open_file(self, name: str) -> IO[bytes]:
         try:
-            file = open(name, "rb", buffering=0)  # noqa: SIM115 - closed by _close
+            file = Path(name).open("rb", buffering=0)  # noqa: SIM115 - closed by _close
         except FileNotFoundError:
             raise SourceError(f"{name}: no such file") from None
         except IsADirectoryError:
@@ -197,7 +204,9 @@ class Opened:
         """Several files become one capture in time order, by mergecap, as unprivileged as tshark."""
         pipes = [self.workspace.pipe() for _ in self._files]
         command = [find_tool("mergecap", self.workspace.tshark), "-F", "pcapng", "-w", "-"]
-        self._pipes = {f"/dev/fd/{read_end}": name for (read_end, _), name in zip(pipes, self.source.files, strict=True)}
+        self._pipes = {
+            f"/dev/fd/{read_end}": name for (read_end, _), name in zip(pipes, self.source.files, strict=True)
+        }
         command += self._pipes
         out_read, out_write = os.pipe()
         try:
@@ -213,7 +222,7 @@ class Opened:
 
     def _capture(self) -> None:
         source = self.source
-        command = [find_tool("dumpcap", self.workspace.tshark), "-w", "-"]
+        command = [find_tool("dumpcap", self.workspace.tshark), "-q", "-w", "-"]
         for interface in source.interfaces:
             command += ["-i", interface]
             # dumpcap's options for an interface follow its -i.
@@ -365,7 +374,7 @@ class _Relay:
 
     def stop(self) -> None:
         """Let the reader see the end; the copying goes on, to nowhere."""
-        with self._lock, open(os.devnull, "wb") as nowhere:
+        with self._lock, Path(os.devnull).open("wb") as nowhere:
             if self._write_end >= 0:
                 os.dup2(nowhere.fileno(), self._write_end, inheritable=False)
 

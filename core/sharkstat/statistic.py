@@ -1,21 +1,21 @@
 """What a plugin author implements: a `Statistic`, and a `PacketCounter` where it runs in Python.
 
-    import sharkstat
+import sharkstat
 
-    class Hosts(sharkstat.Statistic):
-        name = "hosts,sent"
-        title = "Packets sent by each host"
+class Hosts(sharkstat.Statistic):
+    name = "hosts,sent"
+    title = "Packets sent by each host"
 
-        def columns(self, arguments):
-            return (sharkstat.Column("address", "address", role="key"),
-                    sharkstat.Column("packets", "integer", unit="packets"))
+    def columns(self, arguments):
+        return (sharkstat.Column("address", "address", role="key"),
+                sharkstat.Column("packets", "integer", unit="packets"))
 
-        def counter(self, arguments):
-            return HostCounter(arguments)
+    def counter(self, arguments):
+        return HostCounter(arguments)
 
-    @sharkstat.hookimpl
-    def register_statistics(register):
-        register(Hosts())
+@sharkstat.hookimpl
+def register_statistics(register):
+    register(Hosts())
 """
 
 from __future__ import annotations
@@ -128,11 +128,11 @@ class Statistic(ABC):
 
     def derive(self, table: Table) -> None:
         """Set the derived columns of every row of the table, from its measures."""
-        return None
+        return
 
     def order(self, table: Table) -> None:
         """Put the rows in the order in which they are shown by default."""
-        return None
+        return
 
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         """The rows of the tables, such that rows of equal key may be combined. MergeError if they cannot."""

@@ -175,9 +175,13 @@ class Table:
         if not tables:
             raise MergeError("nothing to merge: give at least one table")
         head = tables[0]
-        for table in tables[1:]:
-            if (table.name, [c.name for c in table.columns]) != (head.name, [c.name for c in head.columns]):
+        for table in tables:
+            if (table.request, table.columns) != (head.request, head.columns):
                 raise MergeError(f"cannot merge {head.request} with {table.request}: merge equal requests only")
+            if table.reading.display_filter != head.reading.display_filter:
+                raise MergeError(f"cannot merge {head.request}: the tables were made with different display filters")
+            if table.omitted:
+                raise MergeError(f"cannot merge {table.request}: rows were left out of it; merge before --top")
         if len(tables) == 1:
             return head
         statistic = head.statistic

@@ -23,7 +23,9 @@ from typing import IO, Any
 from sharkstat.errors import RequestError, TsharkError
 
 OLDEST = (4, 0)
-INSTALL = "install it (Debian, Ubuntu: apt install tshark; Fedora: dnf install wireshark-cli; macOS: brew install wireshark)"
+INSTALL = (
+    "install it (Debian, Ubuntu: apt install tshark; Fedora: dnf install wireshark-cli; macOS: brew install wireshark)"
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,11 @@ class Tshark:
         """TsharkError if it is no tshark, too old, or was built without Lua."""
         try:
             done = subprocess.run(
-                [self.path, "--version"], capture_output=True, text=True, timeout=60, env=clean_environment(None)
+                [self.path, "--version"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                env=clean_environment(None),
             )
         except (OSError, subprocess.TimeoutExpired) as problem:
             raise TsharkError(f"{self.path} does not run ({problem}): {INSTALL}") from None
@@ -76,7 +82,9 @@ def find_tool(name: str, tshark: Tshark) -> str:
     beside = Path(tshark.path).parent / name
     path = str(beside) if beside.exists() else shutil.which(name)
     if path is None:
-        raise TsharkError(f"{name} was not found beside tshark: install the rest of Wireshark (Debian: wireshark-common)")
+        raise TsharkError(
+            f"{name} was not found beside tshark: install the rest of Wireshark (Debian: wireshark-common)"
+        )
     return path
 
 
@@ -85,9 +93,7 @@ def clean_environment(home: Path | None) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "DYLD_LIBRARY_PATH")}
     kept.update(LC_ALL="C.UTF-8", TZ="UTC")
     if home is not None:
-        kept.update(
-            HOME=str(home), WIRESHARK_CONFIG_DIR=str(home / "config"), XDG_CONFIG_HOME=str(home / ".config")
-        )
+        kept.update(HOME=str(home), WIRESHARK_CONFIG_DIR=str(home / "config"), XDG_CONFIG_HOME=str(home / ".config"))
     return kept
 
 
@@ -160,7 +166,10 @@ class Workspace:
             source = folder / "profiles" / profile
             if source.is_dir():
                 shutil.copytree(source, self.path / "config" / "profiles" / profile)
-                for inside in [self.path / "config" / "profiles", *(self.path / "config" / "profiles").rglob("*")]:
+                for inside in [
+                    self.path / "config" / "profiles",
+                    *(self.path / "config" / "profiles").rglob("*"),
+                ]:
                     self._give(inside)
                 return
         places = " or ".join(str(folder / "profiles") for folder in folders)
@@ -204,8 +213,7 @@ class Workspace:
             )
         except PermissionError as problem:
             raise TsharkError(
-                f"cannot run {command[0]} as an unprivileged user ({problem.strerror}): "
-                "run sharkstat as a normal user"
+                f"cannot run {command[0]} as an unprivileged user ({problem.strerror}): run sharkstat as a normal user"
             ) from None
         except OSError as problem:
             raise TsharkError(f"cannot start {command[0]}: {problem.strerror}") from None

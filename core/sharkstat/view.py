@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from sharkstat.table import Column, Row, Table, Value
 
 # Whatever moves a cursor, colours, reorders or breaks a line; packets can hold all of it.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]")
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+)
 _NUMERIC = frozenset(("integer", "number", "time", "duration"))
 # Formats in which a character in a cell would begin a new cell or be taken for markup.
 _CELL_MARKS = {
@@ -129,11 +131,14 @@ def grid(table: Table, draw_trees: bool = True) -> Grid:
         if draw_trees and column.type == "path" and at == 0:
             for row, label in zip(rows, _tree(table.rows, column.name), strict=True):
                 row[0] = label
-    return Grid(columns, [safe_lines(column.heading) for column in columns], rows)
+    return Grid(columns, [heading(column) for column in columns], rows)
 
 
-def safe_lines(heading: str) -> str:
-    return "\n".join(safe(line) for line in heading.split("\n"))
+def heading(column: Column) -> str:
+    """The column's heading, with the unit where the cells do not show it."""
+    text = "\n".join(safe(line) for line in column.heading.split("\n"))
+    plain = column.type == "time" or (column.type == "duration" and (column.role == "key" or column.name == "stop"))
+    return f"{text} (s)" if plain else text
 
 
 def _tree(rows: Sequence[Row], name: str) -> list[str]:
@@ -151,16 +156,39 @@ def _tree(rows: Sequence[Row], name: str) -> list[str]:
     return labels
 
 
+def display_width(text: str) -> int:
+    """How many cells of a terminal the text takes.
+
+    >>> display_width("abc"), display_width("日本")
+    (3, 4)
+    """
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcwidth
+
+    return sum(max(wcwidth(character), 0) for character in text)
+
+
+def _beginning(text: str, width: int) -> str:
+    """As much of the beginning as fits."""
+    if text.isascii():
+        return text[:width]
+    end = 0
+    while end < len(text) and (width := width - display_width(text[end])) >= 0:
+        end += 1
+    return text[:end]
+
+
 def shortened(text: str, width: int) -> str:
-    """The text in at most that many characters, its middle left out.
+    """The text in at most that many cells, its middle left out.
 
     >>> shortened("/backup?list-type=2&prefix=157", 16)
     '/backup?…fix=157'
     """
-    if len(text) <= width:
+    if display_width(text) <= width:
         return text
     tail = (width - 1) // 2
-    return text[: width - 1 - tail] + "…" + text[len(text) - tail :]
+    return _beginning(text, width - 1 - tail) + "…" + _beginning(text[::-1], tail)[::-1]
 
 
 def fit(laid: Grid, width: int) -> list[str]:
@@ -170,8 +198,12 @@ def fit(laid: Grid, width: int) -> list[str]:
     """
 
     def widths() -> list[int]:
+        # tabulate gives a heading two cells more than it needs.
         return [
-            max(len(line) for text in (heading, *(row[at] for row in laid.rows)) for line in text.split("\n"))
+            max(
+                *(display_width(line) + 2 for line in heading.split("\n")),
+                *(display_width(row[at]) for row in laid.rows),
+            )
             for at, heading in enumerate(laid.headings)
         ]
 
@@ -188,7 +220,7 @@ def fit(laid: Grid, width: int) -> list[str]:
             target = max(sizes[widest] - excess, min(floor, sizes[widest] - 1), _MINIMUM_WIDTH)
             for row in laid.rows:
                 row[widest] = shortened(row[widest], target)
-            laid.headings[widest] = shortened(laid.headings[widest], target)
+            laid.headings[widest] = shortened(laid.headings[widest], target - 2)
             continue
         if len(laid.columns) == 1:
             break
@@ -206,7 +238,16 @@ def lay_out(laid: Grid, style: str) -> str:
     marks = _CELL_MARKS.get(style, "")
     rows = laid.rows
     headings = laid.headings
-    if style not in ("simple", "plain", "grid", "fancy_grid", "rounded_grid", "heavy_grid", "outline", "psql"):
+    if style not in (
+        "simple",
+        "plain",
+        "grid",
+        "fancy_grid",
+        "rounded_grid",
+        "heavy_grid",
+        "outline",
+        "psql",
+    ):
         headings = [heading.replace("\n", " ") for heading in headings]
     if marks:
         rows = [[_marked(text, marks) for text in row] for row in rows]
@@ -236,7 +277,10 @@ def caption(table: Table) -> str:
 
 
 def text(
-    table: Table, style: str = "simple", width: int | None = None, on_left_out: Callable[[list[str]], None] | None = None
+    table: Table,
+    style: str = "simple",
+    width: int | None = None,
+    on_left_out: Callable[[list[str]], None] | None = None,
 ) -> str:
     """The table for reading. `width` is the terminal's; without it nothing is shortened."""
     if not table.rows:
@@ -250,7 +294,7 @@ def text(
 
 
 def omitted(table: Table) -> str:
-    return f"\n… and {table.omitted:,} more rows" if table.omitted else ""
+    return f"\n… and {table.omitted:,} more row{'s' if table.omitted > 1 else ''}" if table.omitted else ""
 
 
 def html(table: Table) -> str:

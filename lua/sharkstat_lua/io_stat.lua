@@ -9,6 +9,10 @@
 package.path = __DIR__ .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 
+-- By itself, tshark makes fields only while it loads scripts, so those that calculations need are named
+-- there: -X lua_script:io_stat.lua -X lua_script1:frame.len -z 'sharkstat,io,stat,1,SUM(frame.len)'
+for _, name in ipairs { ... } do sharkstat.field(name) end
+
 local floor = math.floor
 local relative_ns = sharkstat.relative_ns
 
@@ -164,7 +168,7 @@ counters.MAX = extreme(function(a, b, kind) return less(b, a, kind) end)
 function counters.LOAD(column, at, _, interval, slots_of)
   local field = sharkstat.field(column.field)
   return { "duration" }, function(_, pinfo, bucket)
-    local into = floor(relative_ns(pinfo) / 1000) % interval
+    local into = interval > 0 and floor(relative_ns(pinfo) / 1000 + 0.5) % interval or math.huge
     for _, found in ipairs { field() } do
       local left = found.value.secs * 1000000 + floor(found.value.nsecs / 1000)
       local part, at_bucket = math.min(into, left), bucket
@@ -194,7 +198,10 @@ local function counter_of(column, at, interval, slots_of)
   if calculation ~= "FRAMES" and calculation ~= "BYTES" then
     if not column.field then error(("io,stat: %s() needs a field"):format(calculation), 0) end
     local fine, field = pcall(sharkstat.field, column.field)
-    if not fine then error(("io,stat: %s(%s): no such field"):format(calculation, column.field), 0) end
+    if not fine then
+      local hint = sharkstat.hosted and "no such field" or "load this tap with -X lua_script1:" .. column.field
+      error(("io,stat: %s(%s): %s"):format(calculation, column.field, hint), 0)
+    end
     if calculation ~= "COUNT" then
       kind = KINDS[field.type]
       if not kind then

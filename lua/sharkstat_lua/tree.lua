@@ -99,8 +99,8 @@ local function path_of(node)
   return path
 end
 
--- Emits a row a node: path, count, burst (the largest count in a window), burst_start and elapsed,
--- the time between the tree's first and last packet.
+-- Emits a row a node: path, count, burst (the largest count in a window), burst_start, and the times of
+-- the tree's first and last packet.
 function Tree:emit(run)
   if not self.first then return end
   for _, node in ipairs(self.nodes) do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ ENDS = {
 TITLES = {"eth": "Ethernet", "ip": "IPv4", "ipv6": "IPv6", "tcp": "TCP", "udp": "UDP"}
 
 
-def addresses_of(kind: str) -> Callable[[Packet], Sequence[tuple[str, str]]]:
+def addresses_of(kind: str) -> Callable[[Packet], Sequence[Sequence[str]]]:
     """How to read source and destination of every header of that kind in a packet.
 
     For ipv6 the tap tells nothing, so the fields are read; those behind the announced headers are quoted
@@ -39,7 +40,7 @@ def addresses_of(kind: str) -> Callable[[Packet], Sequence[tuple[str, str]]]:
         return lambda packet: packet.hits[0]
     source, destination = f"{kind}.src", f"{kind}.dst"
 
-    def from_fields(packet: Packet) -> list[tuple[str, str]]:
+    def from_fields(packet: Packet) -> Sequence[Sequence[str]]:
         ends = zip(packet.values(source), packet.values(destination), strict=True)
         return list(ends)[: len(packet.hits[0])]
 
@@ -100,7 +101,8 @@ class Conversations(Statistic):
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         """Rows turned so that A is the same end in every table: the end that sent first of all."""
         everything = sorted(
-            (row for table in tables for row in table.rows), key=lambda row: (row["start"] is None, row["start"] or 0)
+            (row for table in tables for row in table.rows),
+            key=lambda row: (row["start"] is None, row["start"] or 0),
         )
         first: dict[tuple[Value, ...], tuple[Value, ...]] = {}
         for row in everything:
@@ -113,11 +115,12 @@ class Conversations(Statistic):
                 for row in rows:
                     if owner.setdefault(_pair(row), number) != number:
                         raise self.refuse_merge(
-                            f"{row['address_a']}:{row['port_a']} <-> {row['address_b']}:{row['port_b']} is in two of the "
-                            "captures, as one conversation or as a reused port; read the captures together instead"
+                            f"{row['address_a']}:{row['port_a']} <-> {row['address_b']}:{row['port_b']} is in two of "
+                            "the captures, as one conversation or as a reused port; read the captures together instead"
                         )
-                # tshark numbers streams within a capture.
-                rows = [{**row, "stream": None} for row in rows] if not _reused(rows) else rows
+                # tshark numbers streams within a capture: the number stays only where it tells rows apart.
+                times = Counter(map(_pair, rows))
+                rows = [row if times[_pair(row)] > 1 else {**row, "stream": None} for row in rows]
             aligned.append(rows)
         return aligned
 
@@ -135,10 +138,6 @@ def _pair(row: Row) -> tuple[Value, ...]:
     a, port_a, b, port_b = _ends(row)
     one, other = (str(a), _int(port_a)), (str(b), _int(port_b))
     return (*min(one, other), *max(one, other))
-
-
-def _reused(rows: Sequence[Row]) -> bool:
-    return len({_pair(row) for row in rows}) < len(rows)
 
 
 def _turned(row: Row) -> Row:

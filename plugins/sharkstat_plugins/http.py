@@ -66,7 +66,13 @@ class PacketTree(HttpCounter):
 
     def message(self, packet, status, method, host, uri, source, destination):  # type: ignore[no-untyped-def]
         top, responses, requests = "Total HTTP Packets", "HTTP Response Packets", "HTTP Request Packets"
-        for path in ((), (requests,), (responses,), *((responses, name) for name in CLASSES), ("Other HTTP Packets",)):
+        for path in (
+            (),
+            (requests,),
+            (responses,),
+            *((responses, name) for name in CLASSES),
+            ("Other HTTP Packets",),
+        ):
             self.tree.node(top, *path)
         self.tree.tick(top)
         if status:

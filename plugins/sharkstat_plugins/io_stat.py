@@ -159,7 +159,11 @@ class IoStat(Statistic):
                 columns.append(
                     Column(unique(label), "integer" if integer else "number", unit, merge=merge, title=title)  # type: ignore[arg-type]
                 )
-        return (*columns[:1], *derived[: 1 if interval else 0], *_interleaved(columns[1:], derived[1 if interval else 0 :]))
+        return (
+            *columns[:1],
+            *derived[: 1 if interval else 0],
+            *_interleaved(columns[1:], derived[1 if interval else 0 :]),
+        )
 
     def counter(self, arguments: str) -> PacketCounter:
         return IoCounter(*parse(arguments))
@@ -197,7 +201,10 @@ class IoStat(Statistic):
         sort_rows(table, lambda row: row["start"])
 
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
-        interval = parse(_arguments(tables[0]))[0] * 1000
+        microseconds, parts = parse(_arguments(tables[0]))
+        interval = microseconds * 1000
+        if len(tables) > 1 and any(part.calculation == "LOAD" for part in parts):
+            raise self.refuse_merge("LOAD reaches back over the start of a capture; read them together instead")
         starts = [t.reading.start for t in tables if t.reading.start is not None]
         if not starts or not interval:
             return [table.rows for table in tables]
@@ -294,7 +301,7 @@ class IoCounter(PacketCounter):
 
     def _load(self, at: int, bucket: int, relative_ns: int, response_ns: int) -> None:
         left = response_ns // 1000
-        part = min(relative_ns // 1000 % self._interval, left) if self._interval else left
+        part = min((relative_ns + 500) // 1000 % self._interval, left) if self._interval else left
         while left > 0:
             _add(self._slots(bucket), at, part * 1000)
             if bucket == 0:

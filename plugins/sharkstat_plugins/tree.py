@@ -123,6 +123,4 @@ class Tree:
         self.node(*path).tick(self._now)
 
     def rows(self) -> Sequence[Sequence[Value]]:
-        return [
-            (n.path, n.count, n.max_burst, n.burst_start, self._first, self._last) for n in self._nodes.values()
-        ]
+        return [(n.path, n.count, n.max_burst, n.burst_start, self._first, self._last) for n in self._nodes.values()]

@@ -137,9 +137,7 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def udp_frame(
-    source: tuple[str, int], target: tuple[str, int], payload: bytes, identification: int = 1
-) -> bytes:
+def udp_frame(source: tuple[str, int], target: tuple[str, int], payload: bytes, identification: int = 1) -> bytes:
     """An Ethernet frame with one UDP datagram over IPv4, checksums and all."""
     addresses = ipaddress.IPv4Address(source[0]).packed + ipaddress.IPv4Address(target[0]).packed
     length = 8 + len(payload)

@@ -50,8 +50,7 @@ START = day("2024-01-01")
 
 def by_hand(path: Path, packets: list[tuple[int, bytes]]) -> Facts:
     frames = [
-        (moment, udp_frame(SENDER, RECEIVER, payload, number))
-        for number, (moment, payload) in enumerate(packets, 1)
+        (moment, udp_frame(SENDER, RECEIVER, payload, number)) for number, (moment, payload) in enumerate(packets, 1)
     ]
     write_pcap(path, frames)
     return {

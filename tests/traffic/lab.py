@@ -90,9 +90,7 @@ class Host:
         with network_of(self.namespace):
             (Path("/proc/sys/net") / setting).write_text(value)
 
-    def new_socket(
-        self, family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0
-    ) -> socket.socket:
+    def new_socket(self, family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
         with network_of(self.namespace):
             opened = socket.socket(family, kind, protocol)
         opened.settimeout(TIMEOUT)
@@ -105,9 +103,7 @@ class Host:
         listener.listen(16)
         return listener
 
-    def connect(
-        self, address: str, port: int, source_port: int = 0, source_address: str = ""
-    ) -> socket.socket:
+    def connect(self, address: str, port: int, source_port: int = 0, source_address: str = "") -> socket.socket:
         """Opens a TCP connection. Without a source port the kernel chooses one."""
         connection = self.new_socket(family_of(address), socket.SOCK_STREAM)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -417,9 +417,7 @@ def http(lab: Lab, path: Path) -> Facts:
         targets = ["/one", "/two", "/missing", "/cached", "/three"]
         with to(web) as session:
             session.pipeline([("GET", target, name, (), b"", "HTTP/1.1") for target in targets])
-            session.pipeline(
-                [("GET", "/four", name, (), b"", "HTTP/1.1"), ("HEAD", "/", name, (), b"", "HTTP/1.1")]
-            )
+            session.pipeline([("GET", "/four", name, (), b"", "HTTP/1.1"), ("HEAD", "/", name, (), b"", "HTTP/1.1")])
         for page in ("/", "/missing", "/plain"):
             with to(web) as session:
                 session.ask("GET", page, None, version="HTTP/1.0")
@@ -512,9 +510,7 @@ def tunnel(lab: Lab, path: Path) -> Facts:
             client.address(f"{name}0", f"2001:db8:{number}::1/64")
             inner6 = f"2001:db8:{number}::2"
             server.address(f"{name}0", f"{inner6}/64")
-        talks.append(
-            (name, inner, inner6, line_server(lab, server, inner, 40001), UdpEcho(lab, server, inner, 40002))
-        )
+        talks.append((name, inner, inner6, line_server(lab, server, inner, 40001), UdpEcho(lab, server, inner, 40002)))
     with lab.capture(client, "eth0", path):
         for name, inner, inner6, lines, datagrams in talks:
             pings = [ping(client, inner, 3)]
@@ -627,9 +623,7 @@ def icmp_errors(lab: Lab, path: Path) -> Facts:
     client.ip("route", "add", "203.0.113.0/24", "via", SERVER)
 
     def refused(address: str, port: int, payload: bytes, expected: int, hops: int = 64) -> None:
-        with client.new_socket(
-            socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM
-        ) as one:
+        with client.new_socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as one:
             if ":" not in address:
                 one.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
                 one.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)

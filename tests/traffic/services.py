@@ -38,9 +38,7 @@ def counted(counter: Mapping[tuple[Any, ...], int], *names: str) -> list[Facts]:
 class TcpServer:
     """Accepts connections one after another and lets `talk` have each of them in a thread of its own."""
 
-    def __init__(
-        self, lab: Lab, host: Host, address: str, port: int, talk: Callable[[socket.socket], None]
-    ) -> None:
+    def __init__(self, lab: Lab, host: Host, address: str, port: int, talk: Callable[[socket.socket], None]) -> None:
         self.address, self.port, self.accepted = address, port, 0
         self._lab, self._talk = lab, talk
         self._listener = host.listen(address, port)
