@@ -390,7 +390,7 @@ def lua_is_silent() -> bool:
     """tshark 4.4 and later, as root, loads no script that it is given."""
     from sharkstat.tshark import find_tshark
 
-    return os.geteuid() == 0 and find_tshark().version >= (4, 4)
+    return os.geteuid() == 0 and find_tshark().check().version >= "4.4"
 
 
 def renew_console(body: str) -> str:

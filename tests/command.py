@@ -46,7 +46,11 @@ def sharkstat(
 
 def started(*arguments: object, under: Sequence[str] = (), **options: Any) -> subprocess.Popen[bytes]:
     """The running command, with Ctrl-C in effect even where the tests run in the background."""
-    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    streams: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
     return subprocess.Popen(
         [*under, SHARKSTAT, *map(str, arguments)],
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -121,11 +125,20 @@ def public_folder() -> Iterator[Path]:
 
 def in_namespaces(script: str, *words: str) -> list[str]:
     """A command that runs the shell script, and then what follows, with mounts of its own."""
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script + '\nexec "$@"', *(words or ("sh",))]
+    return [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        script + '\nexec "$@"',
+        *(words or ("sh",)),
+    ]
 
 
 def may_mount() -> bool:
-    return os.geteuid() == 0 and subprocess.run(in_namespaces(":") + ["true"], stderr=-3, check=False).returncode == 0
+    return os.geteuid() == 0 and subprocess.run([*in_namespaces(":"), "true"], stderr=-3, check=False).returncode == 0
 
 
 def as_user(uid: int = NOBODY, gid: int = NOBODY) -> list[str]:

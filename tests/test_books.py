@@ -64,9 +64,3 @@ def test_trees_add_up(measured: Measured) -> None:
     packets = {row["path"]: row["count"] for row in by_name(measured.lua)["http,tree"]}
     kinds = [count for path, count in packets.items() if len(path) == 2]  # type: ignore[arg-type]
     assert sum(kinds) == sum(count for path, count in packets.items() if len(path) == 1)  # type: ignore[arg-type, misc]
-
-
-def test_a_second_pass_changes_no_interval(measured: Measured) -> None:
-    twice = [table for table in measured.twice if table.name == "io,stat"]
-    for once, again in zip(measured.tables("io,stat"), twice, strict=True):
-        assert once.rows == again.rows

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-
 from tests.command import children, ended, sharkstat, started
 
 NAMESPACE = f"sharkstat{os.getpid()}"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.command import (
     DATA,
     NOBODY,
@@ -113,21 +112,26 @@ def test_a_read_filter_drops_packets_before_they_are_counted() -> None:
 
 
 def test_decode_as_preferences_and_profile_reach_tshark(tmp_path: Path) -> None:
-    capture = tmp_path / "port.pcap"
-    capture.write_bytes(pcap([frame(b"GET /x HTTP/1.1\r\nHost: odd.example.net\r\n\r\n", port=50019)]))
-    asked = [capture, "-z", "http_req,tree"]
-    assert tables(*asked)[0]["rows"] == []
-    for options in (["-d", "tcp.port==50019,http"], ["-o", "http.tcp.port:50019"]):
-        paths = [row["path"] for row in tables(*asked, *options)[0]["rows"]]
-        assert ["HTTP Requests by HTTP Host", "odd.example.net", "/x"] in paths
+    parts = [b"GET /x HTTP/1.1\r\nHost: odd.", b"example.net\r\n\r\n"]
+    capture = tmp_path / "two-segments.pcap"
+    capture.write_bytes(pcap([frame(parts[0]), frame(parts[1], sequence=1 + len(parts[0]))]))
+
+    def found(*options: object, **more: Any) -> bool:
+        (table,) = tables(capture, "-z", "http_req,tree", *options, **more)
+        return ["HTTP Requests by HTTP Host", "odd.example.net", "/x"] in [row["path"] for row in table["rows"]]
+
+    preference = "tcp.desegment_tcp_streams:FALSE"
+    assert found()
+    assert not found("-d", "tcp.port==80,data")
+    assert not found("-o", preference)
     profile = tmp_path / "profiles" / "odd"
     profile.mkdir(parents=True)
-    (profile / "preferences").write_text("http.tcp.port: 50019\n")
+    (profile / "preferences").write_text(preference + "\n")
     mine = {"WIRESHARK_CONFIG_DIR": str(tmp_path)}
-    assert len(tables(*asked, "-C", "odd", env=mine)[0]["rows"]) == 3
+    assert not found("-C", "odd", env=mine)
     # A preference of the user's own changes nothing, unless its profile is named.
-    (tmp_path / "preferences").write_text("http.tcp.port: 50019\n")
-    assert tables(*asked, env=mine)[0]["rows"] == []
+    (tmp_path / "preferences").write_text(preference + "\n")
+    assert found(env=mine)
 
 
 def test_http_inside_tls_is_seen_with_the_keys_alone() -> None:

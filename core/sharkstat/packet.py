@@ -6,39 +6,15 @@ made when they are first looked at, so a counter that asks for values alone neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pyshark.packet.fields import LayerField, LayerFieldsContainer
+from pyshark.packet.layers.base import BaseLayer
 from pyshark.packet.layers.json_layer import JsonLayer
 from pyshark.packet.packet import Packet as PysharkPacket
 
-LIST, ITEM = "\x1f", "\x1e"
-_UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\", "u": LIST, "v": ITEM}
-
-
-def unescape(text: str) -> str:
-    """Undo sharkstat.escape of the Lua library; bytes that are no UTF-8 (surrogates here) become \\xNN."""
-    if "\\" in text:
-        text = _unescaped(text)
-    if not text.isascii():
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return text
-
-
-def _unescaped(text: str) -> str:
-    parts = text.split("\\")
-    result = [parts[0]]
-    at = 1
-    while at < len(parts):
-        part = parts[at]
-        if part == "" and at + 1 < len(parts):  # an escaped backslash: the next part is plain text
-            result.append("\\" + parts[at + 1])
-            at += 2
-            continue
-        result.append(_UNESCAPED.get(part[:1], part[:1]) + part[1:])
-        at += 1
-    return "".join(result)
+from sharkstat.records import LIST, unescape
 
 
 class UndeclaredField(AttributeError):
@@ -50,29 +26,50 @@ def _plain(name: str) -> str:
     return name.replace(".", "_").replace("-", "_").lower()
 
 
+class Shape:
+    """What all packets of one pass have in common: which fields they carry, and where."""
+
+    def __init__(self, fields: Sequence[str], base_ns: int = 0) -> None:
+        self.base_ns = base_ns
+        self.at = {name: position for position, name in enumerate(fields)}
+        self.declared = frozenset(map(_plain, fields))
+        # Per protocol: where its values stand, and its fields by the name that an attribute has.
+        self.layers: dict[str, tuple[list[int], dict[str, tuple[str, int]]]] = {}
+        for name, position in self.at.items():
+            protocol, _, rest = name.partition(".")
+            positions, names = self.layers.setdefault(protocol.lower(), ([], {}))
+            positions.append(position)
+            if rest:
+                names[_plain(rest)] = (name, position)
+
+
 class Layer(JsonLayer):  # type: ignore[misc]
     """A pyshark layer that holds exactly the declared fields of one protocol."""
 
-    __slots__ = ("_declared", "_values")
+    __slots__ = ("_shape", "_words")
 
-    def __init__(self, name: str, values: Mapping[str, Sequence[str]], declared: frozenset[str]) -> None:
-        super().__init__(name, {full: found[0] for full, found in values.items()})
-        self._values = {_plain(full.partition(".")[2]): (full, found) for full, found in values.items()}
-        self._declared = declared
+    def __init__(self, name: str, words: Sequence[str], shape: Shape) -> None:
+        # What JsonLayer's own constructor sets is of no use here: every field is read from the words.
+        BaseLayer.__init__(self, name)
+        self._words = words
+        self._shape = shape
 
     def get_field(self, name: str) -> LayerFieldsContainer:
         """The field, as pyshark gives it: a str, the first value; `all_fields` has every one."""
-        found = self._values.get(_plain(name))
-        if found is not None:
-            full, values = found
-            container = LayerFieldsContainer(LayerField(name=full, show=values[0], value=values[0]))
-            for value in values[1:]:
-                container.add_field(LayerField(name=full, show=value, value=value))
-            return container
-        full = f"{self._layer_name}.{name}"
-        if _plain(full) in self._declared:
+        names = self._shape.layers[self._layer_name.lower()][1]
+        found = names.get(name) or names.get(_plain(name))
+        if found is None:
+            full = f"{self._layer_name}.{name}"
+            raise UndeclaredField(f'the field {full} was not declared: add "{full}" to the counter\'s fields')
+        full, position = found
+        raw = self._words[position]
+        if not raw:
             raise AttributeError(f"this packet has no {full}")
-        raise UndeclaredField(f'the field {full} was not declared: add "{full}" to the counter\'s fields')
+        values = [unescape(part) for part in raw.split(LIST)]
+        container = LayerFieldsContainer(LayerField(name=full, show=values[0], value=values[0]))
+        for value in values[1:]:
+            container.add_field(LayerField(name=full, show=value, value=value))
+        return container
 
     def __getattr__(self, item: str) -> LayerFieldsContainer:
         if item.startswith("_"):
@@ -81,7 +78,8 @@ class Layer(JsonLayer):  # type: ignore[misc]
 
     @property
     def field_names(self) -> list[str]:
-        return list(self._values)
+        names = self._shape.layers[self._layer_name.lower()][1]
+        return [name for name, (_, position) in names.items() if self._words[position]]
 
 
 class Packet(PysharkPacket):  # type: ignore[misc]
@@ -98,73 +96,79 @@ class Packet(PysharkPacket):  # type: ignore[misc]
         number: int,
         length: int,
         relative_ns: int,
-        base_ns: int,
         hits: Sequence[Sequence[tuple[Any, ...]]],
-        fields: Mapping[str, str],
+        words: Sequence[str],
+        shape: Shape,
     ) -> None:
         # pyshark's own constructor wants finished layers; everything that it sets is set here or lazily.
         self.number = number
         self.length = length
-        self.captured_length = None
-        self.interface_captured = None
         self.relative_ns = relative_ns
-        self.time_ns = base_ns + relative_ns
         self.hits = hits
-        self._fields = fields
-        self._layers: list[Layer] | None = None
+        self._words = words
+        self._shape = shape
+
+    captured_length = None
+    interface_captured = None
+
+    @property
+    def time_ns(self) -> int:
+        return self._shape.base_ns + self.relative_ns
 
     @property
     def sniff_timestamp(self) -> str:
         return f"{self.time_ns // 10**9}.{self.time_ns % 10**9:09d}"
+
+    def _raw(self, field: str) -> str:
+        try:
+            return self._words[self._shape.at[field]]
+        except KeyError:
+            raise UndeclaredField(
+                f'the field {field} was not declared: add "{field}" to the counter\'s fields'
+            ) from None
 
     def values(self, field: str) -> list[str]:
         """All values of a declared field in this packet, in order; none where the packet has none.
 
         Raises UndeclaredField for a field that the counter did not declare.
         """
-        try:
-            raw = self._fields[field]
-        except KeyError:
-            raise UndeclaredField(
-                f'the field {field} was not declared: add "{field}" to the counter\'s fields'
-            ) from None
-        if not raw:
-            return []
-        return [unescape(part) for part in raw.split(LIST)]
+        raw = self._raw(field)
+        return [unescape(part) for part in raw.split(LIST)] if raw else []
 
     def value(self, field: str) -> str | None:
         """The first value of a declared field, or None."""
-        values = self.values(field)
-        return values[0] if values else None
+        raw = self._raw(field)
+        return unescape(raw.partition(LIST)[0]) if raw else None
+
+    def __contains__(self, item: str) -> bool:
+        known = self._shape.layers.get(item.lower())
+        if known is None:
+            raise UndeclaredField(
+                f'no field of {item} was declared: add one, as "{item.lower()}", to the counter\'s fields'
+            )
+        return any(self._words[position] for position in known[0])
+
+    def __getitem__(self, item: int | str) -> Layer:
+        if isinstance(item, int):
+            return self.layers[item]
+        if item in self:
+            return Layer(item.lower(), self._words, self._shape)
+        raise KeyError("Layer does not exist in packet")
 
     @property
     def layers(self) -> list[Layer]:
-        if self._layers is None:
-            found: dict[str, dict[str, list[str]]] = {}
-            for name in self._fields:
-                values = self.values(name)
-                if values:
-                    layer = found.setdefault(name.split(".")[0], {})
-                    if "." in name:
-                        layer[name] = values
-            declared = frozenset(map(_plain, self._fields))
-            self._layers = [Layer(name, values, declared) for name, values in found.items()]
-        return self._layers
+        return [Layer(name, self._words, self._shape) for name in self._shape.layers if name in self]
 
     @property
     def frame_info(self) -> Layer:
-        values = {"frame.number": [str(self.number)], "frame.len": [str(self.length)]}
-        return Layer("frame", values, frozenset(map(_plain, values)))
+        return Layer("frame", [str(self.number), str(self.length)], Shape(("frame.number", "frame.len")))
 
     def __getattr__(self, item: str) -> Any:
         if item.startswith("_"):
             raise AttributeError(item)
-        for layer in self.layers:
-            if layer.layer_name.lower() == item.lower():
-                return layer
-        if any(name.split(".")[0].lower() == item.lower() for name in self._fields):
-            raise AttributeError(f"packet {self.number} has no {item} layer: ask `{item!r} in packet` first")
-        raise UndeclaredField(f"no field of {item} was declared: add one of its fields to the counter's fields")
+        if item in self:
+            return Layer(item, self._words, self._shape)
+        raise AttributeError(f"packet {self.number} has no {item} layer: ask `{item!r} in packet` first")
 
     def __dir__(self) -> list[str]:
         return [*object.__dir__(self), *(layer.layer_name for layer in self.layers)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sharkstat.errors import RequestError, SharkstatError, StatisticError
+from sharkstat.records import escape
 from sharkstat.registry import Registry
 from sharkstat.source import Source
 from sharkstat.statistic import Listen, PacketCounter, Statistic
@@ -128,12 +129,15 @@ class Plan:
         source = self.source
         if self.whole_packets or source.keylog or source.decode_as or source.preferences or source.profile:
             return "application"
+        if source.resolve:  # names are learnt from DNS answers
+            return "application"
         levels = [level_of(source.display_filter), level_of(source.read_filter)]
         for request in self.requests:
-            levels.append(request.statistic.layer)
             levels += map(level_of, request.statistic.filters(request.arguments))
-            if request.counter is not None:
-                levels += (level_of(listen.filter) for listen in request.counter.listens)
+            if request.counter is None:
+                levels.append(request.statistic.layer)
+            else:  # it has nothing but what it declared
+                levels += (level_of(text) for listen in request.counter.listens for text in (listen.tap, listen.filter))
                 levels += map(level_of, request.counter.fields or ())
         return max(levels, key=LEVELS.index)
 
@@ -169,11 +173,6 @@ class Plan:
         lines += [("listen", str(i), listen.tap, listen.filter, *listen.info) for i, listen in self.listens]
         lines += [("field", name) for name in self.fields]
         return "".join("\t".join(map(escape, words)) + "\n" for words in lines)
-
-
-def escape(text: str) -> str:
-    """A value as the job and the records have it."""
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Registry) -> Plan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import shutil
 import signal
 import struct
@@ -13,47 +12,24 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from sharkstat.errors import RequestError, SharkstatError, SourceError, StatisticError, TsharkError
 from sharkstat.plan import Plan, Request, make_plan
+from sharkstat.records import LIST, Failure, Records, described, unescape
 from sharkstat.registry import Registry
 from sharkstat.source import Opened, Source, interfaces_hint
 from sharkstat.table import Column, Reading, Row, Table, Value
 from sharkstat.tshark import Tshark, Workspace, find_tshark
 
-LIST, ITEM = "\x1f", "\x1e"
+if TYPE_CHECKING:
+    from sharkstat.feed import Feed
+
 NO_CAPTURE = "{} is not a capture file in a format that tshark knows: check the name"
 Progress = Callable[[int, int], None]
-
-
-@dataclass
-class Failure:
-    message: str
-    packet: str = ""
-    traceback: str = ""
-
-
-@dataclass
-class Records:
-    """What the host in tshark has sent so far."""
-
-    ready: bool = False
-    ended: bool = False
-    too_far: bool = False
-    version: str = ""
-    base_ns: int = 0
-    has_times: bool = False
-    columns: dict[int, list[str]] = field(default_factory=dict)
-    rows: dict[int, list[list[str]]] = field(default_factory=dict)
-    counted: dict[int, int] = field(default_factory=dict)
-    failures: dict[str, Failure] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    types: dict[str, str] = field(default_factory=dict)
-    books: list[str] = field(default_factory=list)
 
 
 def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> list[Table]:
@@ -112,11 +88,13 @@ class _Pass:
             assert process.stderr is not None
             errors = threading.Thread(target=self._read_errors, args=(process.stderr,), daemon=True)
             errors.start()
+            feed = None
             if self.plan.listens:
-                import pyshark  # noqa: F401 - tshark starts while this is imported
-            whole = WholePackets(process.stdout) if process.stdout is not None else None
+                from sharkstat.feed import Feed  # and pyshark: tshark starts while they are imported
+
+                feed = Feed(self.plan, self.records, process.stdout)
             with self._watched(), self._interruptible(process):
-                self._read(records, process, whole)
+                self._read(records, process, feed)
             status = process.wait()
             errors.join(timeout=10)
             helper_errors = self.opened.finish()
@@ -131,6 +109,10 @@ class _Pass:
         for request in self.plan.requests:
             path = request.statistic.tap
             if request.engine == "lua" and path is not None and path not in taps:
+                try:
+                    path.open("rb").close()
+                except OSError as problem:
+                    raise StatisticError(f"{request.text}: its tap {path} cannot be read: {problem.strerror}") from None
                 taps[path] = (
                     library / path.name if path.parent == lua else self.workspace.readable(path, f"taps/{path.name}")
                 )
@@ -158,10 +140,12 @@ class _Pass:
 
     # Reading -----------------------------------------------------------------------------------
 
-    def _read(self, stream: IO[bytes], process: subprocess.Popen[bytes], whole: WholePackets | None) -> None:
-        feed = Feed(self.plan, self.records, whole)
+    def _read(self, stream: IO[bytes], process: subprocess.Popen[bytes], feed: Feed | None) -> None:
         for line in stream:
-            self._record(line, feed)
+            if feed is not None and line.startswith(b"P\t"):
+                feed.packet(line)
+                continue
+            self._record(line)
             if self.records.too_far or (not self.records.ready and self.records.failures):
                 process.kill()
                 self.opened.interrupt()
@@ -189,19 +173,14 @@ class _Pass:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _record(self, line: bytes, feed: Feed) -> None:
+    def _record(self, line: bytes) -> None:
         records = self.records
-        if line.startswith(b"P\t"):
-            feed.packet(line)
-            return
         kind, *words = line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")
         if kind == "R":
             records.rows.setdefault(int(words[0]), []).append(words[1:])
         elif kind == "H":
             records.ready, records.version = True, words[0]
         elif kind == "E":
-            from sharkstat.packet import unescape
-
             where, message, packet, lua_traceback = map(unescape, words)
             records.failures[where] = Failure(message, packet, lua_traceback)
         elif kind == "C":
@@ -218,8 +197,6 @@ class _Pass:
         elif kind == "X":
             records.too_far = True
         elif kind == "A":
-            from sharkstat.packet import unescape
-
             records.names[unescape(words[0])] = unescape(words[1])
         elif kind == "B":
             records.books = words
@@ -279,7 +256,7 @@ class _Pass:
                     tables.append(table)
                     continue
                 except Exception as problem:  # a stranger's statistic may do anything: the others go on
-                    failure = Failure(_describe(problem), traceback=traceback.format_exc())
+                    failure = Failure(described(problem), traceback=traceback.format_exc())
             at = f" at packet {failure.packet}" if failure.packet else ""
             failed.append(f"{request.text} failed{at}: {failure.message}")
             traces.append(failure.traceback)
@@ -515,7 +492,6 @@ def _capture_counts(helper_errors: Iterable[str]) -> tuple[int | None, int | Non
 
 
 def _reader(column: Column, base: int | None) -> Callable[[str], Value]:
-    from sharkstat.packet import unescape
 
     if column.type in ("integer", "duration"):
         return int
@@ -558,99 +534,6 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
-
-
-def _describe(problem: Exception) -> str:
-    return str(problem) if isinstance(problem, SharkstatError) else f"{type(problem).__name__}: {problem}"
-
-
-class WholePackets:
-    """tshark's PDML, packet by packet, read while the records come through their own pipe."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._queue: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._pump, args=(stream,), daemon=True).start()
-
-    def _pump(self, stream: IO[bytes]) -> None:
-        with contextlib.suppress(ValueError, OSError):
-            for number, text in enumerate(self._packets(stream), 1):
-                self._queue.put((number, text))
-        self._queue.put(None)
-
-    @staticmethod
-    def _packets(stream: IO[bytes]) -> Iterator[bytes]:
-        lines: list[bytes] = []
-        for line in stream:
-            if line.startswith(b"<packet>"):
-                lines = [line]
-            elif line.startswith(b"</packet>"):
-                yield b"".join([*lines, line])
-                lines = []
-            elif lines:
-                lines.append(line)
-
-    def get(self, number: int) -> Any:
-        """The pyshark packet of that number; numbers must be asked for in order."""
-        import lxml.objectify
-        from pyshark.tshark.output_parser.tshark_xml import packet_from_xml_packet
-
-        while (item := self._queue.get()) is not None:
-            if item[0] == number:
-                parser = lxml.objectify.makeparser(huge_tree=True, recover=True, encoding="utf-8")
-                return packet_from_xml_packet(lxml.objectify.fromstring(item[1], parser))
-        raise TsharkError(f"tshark gave no packet {number}")
-
-
-class Feed:
-    """Turns the feed's lines into packets and hands them to the counters that asked for them."""
-
-    def __init__(self, plan: Plan, records: Records, whole: WholePackets | None) -> None:
-        self._records = records
-        self._fields = plan.fields
-        self._whole = whole
-        self._count = len(plan.listens)
-        self._counters: list[tuple[int, Request, slice]] = []
-        at = 0
-        for index, request in enumerate(plan.requests):
-            if request.counter is not None:
-                size = len(request.counter.listens)
-                request.counter.types = records.types
-                self._counters.append((index, request, slice(at, at + size)))
-                at += size
-
-    def packet(self, line: bytes) -> None:
-        from sharkstat.packet import Packet, unescape
-
-        words = line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")
-        number, length, relative = int(words[1]), int(words[2]), int(words[3])
-        raw_hits = words[4 : 4 + self._count]
-        hits = [
-            [tuple(None if v == "\\N" else unescape(v) for v in hit.split(ITEM)) for hit in raw.split(LIST)[1:]]
-            for raw in raw_hits
-        ]
-        fields = dict(zip(self._fields, words[4 + self._count :], strict=True))
-        whole = None
-        for index, request, part in self._counters:
-            mine = hits[part]
-            if not any(mine) or str(index) in self._records.failures:
-                continue
-            assert request.counter is not None
-            packet: Any
-            if request.counter.fields is None:
-                assert self._whole is not None
-                whole = whole or self._whole.get(number)
-                packet = whole
-                packet.hits, packet.relative_ns, packet.time_ns = (
-                    mine,
-                    relative,
-                    self._records.base_ns + relative,
-                )
-            else:
-                packet = Packet(number, length, relative, self._records.base_ns, mine, fields)
-            try:
-                request.counter.packet(packet)
-            except Exception as problem:  # ends this statistic; the others go on
-                self._records.failures[str(index)] = Failure(_describe(problem), str(number), traceback.format_exc())
 
 
 def run(

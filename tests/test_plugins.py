@@ -1,0 +1,222 @@
+"""Plugins in files of their own: found, checked, and never able to take the tool down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.command import DATA, sharkstat, tables
+
+HTTP = DATA / "http.pcapng"
+
+SENT = """
+import sharkstat
+
+
+class Sent(sharkstat.Statistic):
+    name = "hosts,sent"
+    title = "Packets sent by each host"
+    usage = "hosts,sent[,FILTER]"
+
+    def columns(self, arguments):
+        return (sharkstat.Column("address", "address", role="key"), sharkstat.Column("packets", "integer", "packets"))
+
+    def counter(self, arguments):
+        return Counter(arguments)
+
+
+class Counter(sharkstat.PacketCounter):
+    fields = ("ip.src",)
+
+    def __init__(self, filter):
+        self.listens = (sharkstat.Listen("ip", filter),)
+        self.seen = {}
+
+    def packet(self, packet):
+        self.seen[packet.ip.src] = self.seen.get(packet.ip.src, 0) + 1
+
+    def rows(self):
+        return self.seen.items()
+
+
+@sharkstat.hookimpl
+def register_statistics(register):
+    register(Sent())
+"""
+
+TAP = """
+from pathlib import Path
+import sharkstat
+
+
+class Tapped(sharkstat.Statistic):
+    name = title = "tapped"
+    tap = Path(__file__).with_suffix(".lua")
+
+    def columns(self, arguments):
+        return (sharkstat.Column("key", "text", role="key"), sharkstat.Column("packets", "integer", "packets"))
+
+
+@sharkstat.hookimpl
+def register_statistics(register):
+    register(Tapped())
+"""
+
+LUA = """
+package.path = __DIR__ .. "?.lua;" .. package.path
+local sharkstat = require "sharkstat"
+sharkstat.register {
+  name = "tapped",
+  title = "tapped",
+  columns = { { "key", "text" }, { "packets", "integer" } },
+  start = function(run)
+    local packets = 0
+    run:listen("frame", function(pinfo)
+      packets = packets + 1
+      %s
+    end)
+    return function()
+      %s
+      run:row { "all", packets }
+    end
+  end,
+}
+"""
+
+
+def plugin(folder: Path, text: str, name: str = "mine") -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return path
+
+
+def tapped(folder: Path, on_packet: str = "", at_end: str = "") -> Path:
+    path = plugin(folder, TAP)
+    path.with_suffix(".lua").write_text(LUA % (on_packet, at_end))
+    return path
+
+
+def test_a_plugin_file_brings_a_statistic(tmp_path: Path) -> None:
+    path = plugin(tmp_path, SENT)
+    (table,) = tables(HTTP, "--plugin", path, "-z", "hosts,sent", "--engine", "packets")
+    (known,) = tables(HTTP, "-z", "endpoints,ip")
+    assert {row["address"]: row["packets"] for row in table["rows"]} == {
+        row["address"]: row["tx_packets"] for row in known["rows"]
+    }
+    (listed,) = json.loads(sharkstat("list", "--plugin", path, "--format", "json").stdout)["tables"]
+    (mine,) = [row for row in listed["rows"] if row["name"] == "hosts,sent"]
+    assert (mine["engines"], mine["from"]) == ("packets", str(path))
+    assert sharkstat("show", "hosts,sent", "--plugin", path).stdout.startswith(
+        "hosts,sent: Packets sent by each host\n"
+    )
+
+
+def test_an_engine_that_a_statistic_has_not_is_told(tmp_path: Path) -> None:
+    done = sharkstat("run", HTTP, "--plugin", plugin(tmp_path, SENT), "-z", "hosts,sent", "--engine", "lua")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "sharkstat: hosts,sent does not run on lua: take --engine packets\n"
+
+
+def test_a_tap_of_a_plugin_runs_inside_tshark(tmp_path: Path) -> None:
+    path = tapped(tmp_path)
+    (table,) = tables(HTTP, "--plugin", path, "-z", "tapped")
+    assert table["rows"] == [{"key": "all", "packets": 204}]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import nosuchmodule", "ModuleNotFoundError: No module named 'nosuchmodule'"),
+        ("def", "SyntaxError: "),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("x = 1", "it registers nothing: mark its register_statistics with @sharkstat.hookimpl"),
+        (
+            SENT.replace('"hosts,sent"', '"conv,tcp"'),
+            "the statistic conv,tcp is already registered by conversations (shark",
+        ),
+        (SENT.replace('"hosts,sent"', '""'), "Sent needs a name and a title"),
+        (SENT.replace("def counter", "def other"), "hosts,sent has no engine: give it a tap or a counter"),
+    ],
+)
+def test_a_broken_plugin_is_named_and_the_others_work(text: str, said: str, tmp_path: Path) -> None:
+    path = plugin(tmp_path, text, "broken")
+    done = sharkstat("run", DATA / "edges.pcap", "--plugin", path, "-z", "io,stat,0", "--format", "csv")
+    assert (done.returncode, done.stdout) == (0, "start,frames,bytes\n0,5,370\n") or done.stdout.count("\n") == 2
+    assert done.stderr.startswith(f"sharkstat: plugin broken ({path}) did not load: ")
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_two_plugins_with_one_name_are_told(tmp_path: Path) -> None:
+    one, other = plugin(tmp_path, SENT, "one"), plugin(tmp_path, SENT, "other")
+    done = sharkstat("list", "--plugin", one, "--plugin", other)
+    assert "plugin other" in done.stderr
+    assert f"hosts,sent is already registered by one ({one})" in done.stderr
+
+
+def run_with(path: Path, *more: object) -> tuple[int, str, str]:
+    done = sharkstat("run", HTTP, "--plugin", path, "-z", "tapped", "-z", "io,stat,0", "--format", "csv", *more)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_tap_that_fails_at_a_packet_ends_alone(tmp_path: Path) -> None:
+    path = tapped(tmp_path, 'if pinfo.number == 5 then error("no more") end')
+    status, out, err = run_with(path)
+    assert status == 7
+    assert out.splitlines()[0].startswith("start,") and "204" in out
+    assert err.startswith("sharkstat: tapped failed at packet 5: ") and "mine.lua:" in err and "no more" in err
+    assert err.count("\n") == 1
+    assert "stack traceback" in run_with(path, "--debug")[2]
+
+
+def test_a_tap_that_fails_at_its_end_ends_alone(tmp_path: Path) -> None:
+    status, out, err = run_with(tapped(tmp_path, at_end='run:row { "all", 1 } error("at the end")'))
+    assert (status, err.count("\n")) == (7, 1)
+    assert "204" in out and "all" not in out
+    assert err.startswith("sharkstat: tapped failed: ") and "at the end" in err
+
+
+@pytest.mark.parametrize("way", ["os.exit(0)", "os.exit(0, true)"])
+def test_a_tap_that_ends_tshark_gives_no_results(way: str, tmp_path: Path) -> None:
+    status, out, err = run_with(tapped(tmp_path, at_end=way))
+    assert (status, out, err.count("\n")) == (3, "", 1)
+    assert "tshark stopped before its end, without a word: no results" in err
+
+
+@pytest.mark.parametrize(
+    ("lua", "said"),
+    [
+        ("this is no Lua", "the tap mine.lua does not load: "),
+        ("-- registers nothing", "no tap registers tapped"),
+        (
+            LUA.replace('{ "key", "text" }, { "packets", "integer" }', '{ "packets", "integer" }, { "key", "text" }')
+            % ("", ""),
+            "the tap gives the columns ['packets', 'key'], not ['key', 'packets']",
+        ),
+    ],
+)
+def test_a_tap_that_is_not_what_was_declared(lua: str, said: str, tmp_path: Path) -> None:
+    path = tapped(tmp_path)
+    path.with_suffix(".lua").write_text(lua)
+    status, _, err = run_with(path)
+    assert (status, err.count("\n")) == (7, 1)
+    assert said in err
+
+
+def test_a_tap_file_that_is_missing_is_told(tmp_path: Path) -> None:
+    path = tapped(tmp_path)
+    path.with_suffix(".lua").unlink()
+    status, out, err = run_with(path)
+    assert (status, out, err.count("\n")) == (7, "", 1)
+    assert "mine.lua" in err
+
+
+def test_a_plugin_brings_a_format(tmp_path: Path) -> None:
+    path = plugin(
+        tmp_path,
+        "import sharkstat\n\n@sharkstat.hookimpl\ndef register_exporters(register):\n"
+        "    register('count', lambda tables: (f'{t.name} {len(t)}\\n' for t in tables))\n",
+    )
+    done = sharkstat("run", HTTP, "--plugin", path, "-z", "io,stat,0", "--format", "count")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "io,stat 1\n", "")
