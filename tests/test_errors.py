@@ -181,12 +181,13 @@ def test_a_missing_tshark_says_how_to_install_it(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (3, "")
 
 
+MAKE = "echo 'TShark (Wireshark) {}'; echo 'Compiled with GLib, {}, zlib'; cat >/dev/null"
 TSHARKS = {
-    "echo 'TShark (Wireshark) 3.6.2 (Git v3.6.2)'; echo 'with Lua 5.2.4,'": "is 3.6.2: sharkstat needs tshark 4.0 or later",
-    "echo 'TShark (Wireshark) 4.2.0.'; echo 'Compiled with GLib, without Lua.'": "was built without Lua, which the taps need",
+    MAKE.format("3.6.2", "with Lua 5.2.4"): "is 3.6.2: sharkstat needs tshark 4.0 or later",
+    MAKE.format("4.2.0", "without Lua"): "was built without Lua, which the taps need",
+    MAKE.format("4.4.0", "with Lua 5.4.6"): "tshark ran no Lua script",
     "echo hello": "does not tell its version, so it is no tshark: install it",
     "exit 3": "does not tell its version, so it is no tshark: install it",
-    "echo 'TShark (Wireshark) 4.4.0.'; echo 'Compiled with Lua 5.4.6, zlib'; cat >/dev/null": "tshark ran no Lua script",
 }
 
 

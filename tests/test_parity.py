@@ -136,7 +136,7 @@ def compare_tree(table: Table, nodes: dict[tuple[str, ...], Node], ordered: bool
         node = nodes[row["path"]]  # type: ignore[index]
         if row["count"]:
             agrees(row["percent"], node.percent, 2)
-            agrees(row["burst_rate"], node.burst_rate, 4)
+            agrees(row["burst_rate"] or None, node.burst_rate, 4)
             agrees(row["burst_start"], node.burst_start, 3, 10**9)
             # Before the capture's first packet, tshark's tree starts anew with every message.
             if not (negative and not ordered):
@@ -159,6 +159,9 @@ def test_io_stat_is_tsharks_or_an_independent_count(measured: Measured) -> None:
     counted: dict[IoRequest, dict[int, list[Any]]] = {}
     for request, table, theirs in zip(measured.io, tables, measured.text.io_stat, strict=True):
         wrong = tshark_is_wrong(measured, request)
+        if measured.known.bytes >= 2**31:
+            # tshark's own field of the length ends there; the sum is held against capinfos in test_books.
+            continue
         if own or wrong:
             counted[request] = oracle.count_io(measured.capture, request.interval, request.columns)
             compare_with_count(table, request, counted[request])
@@ -170,10 +173,10 @@ def tshark_is_wrong(measured: Measured, request: IoRequest) -> bool:
     """Whether this is a case that tshark's own io,stat gets wrong.
 
     Packets at a last moment that is a whole number of intervals are lost; without any duration there are no
-    rows; where times go back, packets land in the wrong interval or in none; lengths of 2 GiB and more.
+    rows; where times go back, packets land in the wrong interval or in none.
     """
     facts = measured.known
-    if not facts.ordered or facts.span < 1000 or facts.bytes >= 2**31:
+    if not facts.ordered or facts.span < 1000:
         return True
     return bool(request.interval) and (facts.span + 500) // 1000 % request.interval == 0
 
@@ -185,7 +188,10 @@ def values(table: Table, row: sharkstat.Row) -> list[Any]:
 
 def compare_with_count(table: Table, request: IoRequest, counted: dict[int, list[Any]]) -> None:
     rows = {row["start"]: values(table, row) for row in table.rows}
-    assert rows.keys() == {bucket * request.interval * 1000 for bucket in counted}
+    starts = {bucket * request.interval * 1000 for bucket in counted}
+    # A duration may reach back over intervals without a packet.
+    reached = request.columns[-1][0] == "LOAD"
+    assert starts <= rows.keys() if reached else starts == rows.keys()
     for bucket, theirs in counted.items():
         at = 0
         ours = rows[bucket * request.interval * 1000]

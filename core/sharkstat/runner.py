@@ -142,6 +142,8 @@ class _Pass:
 
     def _read(self, stream: IO[bytes], process: subprocess.Popen[bytes], feed: Feed | None) -> None:
         for line in stream:
+            if not line.endswith(b"\n"):  # tshark was killed in the middle of it
+                return
             if feed is not None and line.startswith(b"P\t"):
                 feed.packet(line)
                 continue

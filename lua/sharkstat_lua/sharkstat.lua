@@ -29,7 +29,7 @@
 local sharkstat = { registered = {}, order = {} }
 
 local floor = math.floor
-local concat = table.concat
+local concat, format = table.concat, string.format
 
 -- Above this many seconds a double no longer holds every nanosecond, and the exact field is read.
 local EXACT_SECONDS = 2 ^ 22
@@ -97,8 +97,10 @@ end
 
 -- A whole number in decimal digits, exact on both Luas.
 function sharkstat.integer(number)
-  if exact_times[number] then return exact_times[number] end
-  return string.format("%.0f", number)
+  if (number < EXACT_INTEGER and number > -EXACT_INTEGER) or (math.type and math.type(number) == "integer") then
+    return format("%d", number)
+  end
+  return exact_times[number] or format("%.0f", number)
 end
 
 local escapes = { ["\\"] = "\\\\", ["\t"] = "\\t", ["\n"] = "\\n", ["\r"] = "\\r" }
