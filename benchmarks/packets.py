@@ -45,10 +45,10 @@ class Reader(sharkstat.PacketCounter):
 def read_attributes(packet: Any) -> None:
     if "ip" in packet:
         ip = packet.ip
-        _ = ip.src, ip.dst, ip.ttl
+        _ = ip.get("src"), ip.get("dst"), ip.get("ttl")
     if "tcp" in packet:
         tcp = packet.tcp
-        _ = tcp.srcport, tcp.dstport, tcp.len
+        _ = tcp.get("srcport"), tcp.get("dstport"), tcp.get("len")
 
 
 class Reading(sharkstat.Statistic):

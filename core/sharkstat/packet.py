@@ -43,6 +43,23 @@ class Shape:
                 names[_plain(rest)] = (name, position)
 
 
+class FieldText(LayerFieldsContainer):  # type: ignore[misc]
+    """A field as pyshark gives it, a str: the first value. What else pyshark has of it is made when asked for."""
+
+    full_name: str
+    raw: str
+
+    @staticmethod
+    def __new__(cls: type[FieldText], value: str) -> FieldText:
+        return str.__new__(cls, value)
+
+    @property
+    def fields(self) -> list[LayerField]:
+        """Every value, as a LayerField."""
+        values = [unescape(part) for part in self.raw.split(LIST)]
+        return [LayerField(name=self.full_name, show=value, value=value) for value in values]
+
+
 class Layer(JsonLayer):  # type: ignore[misc]
     """A pyshark layer that holds exactly the declared fields of one protocol."""
 
@@ -65,11 +82,10 @@ class Layer(JsonLayer):  # type: ignore[misc]
         raw = self._words[position]
         if not raw:
             raise AttributeError(f"this packet has no {full}")
-        values = [unescape(part) for part in raw.split(LIST)]
-        container = LayerFieldsContainer(LayerField(name=full, show=values[0], value=values[0]))
-        for value in values[1:]:
-            container.add_field(LayerField(name=full, show=value, value=value))
-        return container
+        field = FieldText.__new__(FieldText, unescape(raw.partition(LIST)[0]))
+        field.full_name = full
+        field.raw = raw
+        return field
 
     def __getattr__(self, item: str) -> LayerFieldsContainer:
         if item.startswith("_"):

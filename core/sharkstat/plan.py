@@ -36,7 +36,7 @@ LEAF_PORTS = {
 
 # Those of them that carry no HTTP either: no TLS (which may be decrypted), no proxy, no SSDP, no IPP.
 LEAF_PORTS_BESIDE_HTTP = {
-    "tcp.port": (22, 23, 53, 139, 179, 445, 1433, 1521, 3306, 5432, 6379, 9042, 11211, 27017),
+    "tcp.port": (22, 23, 53, 139, 179, 445, 1433, 1521, 3306, 5432, 6379, 9042, 11211),
     "udp.port": (53, 67, 68, 88, 123, 137, 138, 514, 1812, 1813, 5353, 5355),
 }
 
