@@ -20,9 +20,11 @@ INSIDE = ["ip", "netns", "exec", NAMESPACE]
 # Two ends of a cable in one namespace; what is sent on `left` is heard on `right`. IPv6 is off: it speaks by itself.
 CABLE = f"""
 ip netns add {NAMESPACE}
+for conf in all default; do
+    ip netns exec {NAMESPACE} sh -c "echo 1 >/proc/sys/net/ipv6/conf/$conf/disable_ipv6" 2>/dev/null || :
+done
 ip -n {NAMESPACE} link add left type veth peer name right
 for end in left right lo; do
-    ip netns exec {NAMESPACE} sysctl -qw net.ipv6.conf.$end.disable_ipv6=1 2>/dev/null || :
     ip -n {NAMESPACE} link set $end up
 done
 ip -n {NAMESPACE} address add 192.0.2.1/24 dev left
@@ -153,7 +155,6 @@ def test_nothing_captured_is_an_empty_table() -> None:
 def test_an_interface_that_vanishes_leaves_incomplete_tables() -> None:
     subprocess.run(["ip", "-n", NAMESPACE, "link", "add", "gone", "type", "veth", "peer", "far"], check=True)
     for end in ("gone", "far"):
-        subprocess.run([*INSIDE, "sysctl", "-qw", f"net.ipv6.conf.{end}.disable_ipv6=1"], check=False)
         subprocess.run(["ip", "-n", NAMESPACE, "link", "set", end, "up"], check=True)
     with capturing("-z", "io,stat,0", interface="gone") as process:
         subprocess.run([*INSIDE, "ip", "address", "add", "198.51.100.1/24", "dev", "gone"], check=True)

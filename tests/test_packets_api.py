@@ -216,7 +216,7 @@ def test_an_undeclared_field_names_the_line_to_add() -> None:
     cases: dict[str, Callable[[Packet], object]] = {
         r'the field ip.dst was not declared: add "ip.dst" to the counter\'s fields': lambda p: p.ip.dst,
         r'the field tcp.port was not declared: add "tcp.port" to the counter\'s fields': lambda p: p.values("tcp.port"),
-        r"no field of udp was declared: add one of its fields to the counter\'s fields": lambda p: p.udp,
+        r'no field of udp was declared: add one, as "udp", to the counter\'s fields': lambda p: p.udp,
     }
     for said, function in cases.items():
         with pytest.raises(sharkstat.StatisticError, match=rf"looking failed at packet \d+: .*{said}"):

@@ -249,6 +249,9 @@ def write(tables: Sequence[Table], exporter: Exporter, output: str, ending: str)
         except BrokenPipeError:
             raise
         except OSError as problem:
+            # What is still in the buffer must not be tried again at the end.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise OutputError(f"standard output: {problem.strerror}: nothing more can be written there") from None
         return
     path = Path(output)
