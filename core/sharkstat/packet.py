@@ -6,7 +6,7 @@ made when they are first looked at, so a counter that asks for values alone neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyshark.packet.fields import LayerField, LayerFieldsContainer
@@ -14,7 +14,7 @@ from pyshark.packet.layers.base import BaseLayer
 from pyshark.packet.layers.json_layer import JsonLayer
 from pyshark.packet.packet import Packet as PysharkPacket
 
-from sharkstat.records import LIST, unescape
+from sharkstat.records import LIST, escape, unescape
 
 
 class UndeclaredField(AttributeError):
@@ -126,6 +126,25 @@ class Packet(PysharkPacket):  # type: ignore[misc]
 
     captured_length = None
     interface_captured = None
+
+    @classmethod
+    def made(
+        cls,
+        fields: Mapping[str, str | Sequence[str]],
+        *,
+        number: int = 1,
+        length: int = 60,
+        time_ns: int = 0,
+        hits: Sequence[Sequence[tuple[Any, ...]]] = ([("",)],),
+    ) -> Packet:
+        """A packet for the tests of a counter: its fields, each with its value or its values.
+
+        >>> Packet.made({"ip.src": "192.0.2.1", "tcp.len": ""}, length=80).ip.src
+        '192.0.2.1'
+        """
+        values = [[value] if isinstance(value, str) else value for value in fields.values()]
+        words = [LIST.join(escape(text) for text in several) for several in values]
+        return cls(number, length, time_ns, hits, words, Shape(list(fields)))
 
     @property
     def time_ns(self) -> int:
