@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sharkstat_lua
 from sharkstat import (
     Column,
     Listen,
-    Packet,
     PacketCounter,
     Row,
     Statistic,
@@ -19,6 +19,9 @@ from sharkstat import (
     hookimpl,
     sort_rows,
 )
+
+if TYPE_CHECKING:
+    from sharkstat import Packet
 
 # What tshark's taps tell of the two ends, for the taps that tell it.
 ENDS = {

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sharkstat_lua
-from sharkstat import Column, Listen, Packet, PacketCounter, Statistic, Table, Value, hookimpl, sort_rows
+from sharkstat import Column, Listen, PacketCounter, Statistic, Table, Value, hookimpl, sort_rows
 from sharkstat_plugins.conversations import ENDS, TITLES, addresses_of
+
+if TYPE_CHECKING:
+    from sharkstat import Packet
 
 
 class Endpoints(Statistic):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sharkstat_lua
-from sharkstat import Listen, Packet, PacketCounter, Value, hookimpl
+from sharkstat import Listen, PacketCounter, Value, hookimpl
 from sharkstat_plugins.tree import Tree, TreeStatistic
+
+if TYPE_CHECKING:
+    from sharkstat import Packet
 
 CLASSES = (
     "???: broken",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sharkstat_lua
 from sharkstat import (
     Column,
     Listen,
-    Packet,
     PacketCounter,
     RequestError,
     Row,
@@ -23,6 +23,9 @@ from sharkstat import (
     hookimpl,
     sort_rows,
 )
+
+if TYPE_CHECKING:
+    from sharkstat import Packet
 
 CALCULATIONS = ("FRAMES", "BYTES", "COUNT", "SUM", "MIN", "MAX", "AVG", "LOAD")
 _OPEN, _CLOSE = "{([", "})]"
