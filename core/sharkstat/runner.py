@@ -477,7 +477,7 @@ def _books_packets(records: Records) -> int:
 
 
 def _option_error(text: str, status: int) -> SharkstatError:
-    if status in (1, 2, 3):
+    if status in (1, 2, 3, 4):  # 4 is a bad filter, from tshark 4.2 on
         return RequestError(f"tshark refused: {text}")
     return TsharkError(f"tshark failed with status {status}: {text}")
 
