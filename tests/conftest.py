@@ -23,7 +23,7 @@ def _captures() -> list[object]:
 
 @pytest.fixture(scope="session")
 def _measurements(request: pytest.FixtureRequest) -> Iterator[dict[Path, Future[Measured]]]:
-    wanted = {}
+    wanted: dict[Path, None] = {}
     for item in request.session.items:
         capture = getattr(item, "callspec", None) and item.callspec.params.get("measured")  # type: ignore[attr-defined]
         if capture and not item.get_closest_marker("skip"):

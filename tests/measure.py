@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests import oracle
+from tests.oracle import KINDS, Known, Text
+
 import sharkstat
 from sharkstat import Registry, Source, Table
 from sharkstat.plan import Plan, make_plan
 from sharkstat.runner import run_plan
 from sharkstat.tshark import find_tshark
-from tests import oracle
-from tests.oracle import KINDS, Known, Text
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "tests" / "data"

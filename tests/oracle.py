@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +137,7 @@ class Sharkd:
                     stream.close()
             self._process = None
 
-    def ask(self, method: str, seconds: float = 60, **params: str) -> Any:
+    def ask(self, method: str, params: dict[str, str]) -> Any:
         """The answer's result. TimeoutError where there is none in time: it is stopped then."""
         process = self._start()
         assert process.stdin is not None and process.stdout is not None
@@ -148,7 +147,7 @@ class Sharkd:
         process.stdin.flush()
         answer = b""
         while not answer.endswith(b"\n"):
-            if not select.select([process.stdout], [], [], seconds)[0]:
+            if not select.select([process.stdout], [], [], 60)[0]:
                 self.close()
                 raise TimeoutError(f"sharkd does not answer: {method} {params}")
             more = os.read(process.stdout.fileno(), 1 << 20)
@@ -166,11 +165,11 @@ class Sharkd:
         stop), an endpoint (address, [port,] packets sent, bytes, packets received, bytes), a node
         (path, count). Times are those of `shown`.
         """
-        self.ask("load", file=str(capture.absolute()))
+        self.ask("load", {"file": str(capture.absolute())})
         taps = [f"conv:{WORDS[kind]}" for kind in KINDS] + [f"endpt:{WORDS[kind]}" for kind in KINDS]
         if trees:
             taps += ["stat:http", "stat:http_req", "stat:http_srv"]
-        answer = self.ask("tap", **{f"tap{number}": tap for number, tap in enumerate(taps)})
+        answer = self.ask("tap", {f"tap{number}": tap for number, tap in enumerate(taps)})
         found = {}
         kinds = {word: kind for kind, word in WORDS.items()}
         for tap in answer["taps"]:
@@ -427,12 +426,9 @@ def _calculated(calculation: str, numbers: Sequence[int]) -> list[Any]:
         return [None]
     if calculation == "AVG":
         return [sum(numbers) / len(numbers)]
-    return [{"SUM": sum, "MIN": min, "MAX": max}[calculation](numbers)]
-
-
-def same(rows: Sequence[Row], others: Sequence[Row]) -> bool:
-    """Whether both hold the same rows, each as often, in any order."""
-    return Counter(rows) == Counter(others)
+    if calculation == "SUM":
+        return [sum(numbers)]
+    return [min(numbers) if calculation == "MIN" else max(numbers)]
 
 
 def near(value: float, shown: float, digits: int) -> bool:

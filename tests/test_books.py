@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sharkstat import Table
 from tests.measure import Measured
 from tests.oracle import KINDS
+
+from sharkstat import Table
 
 
 def by_name(tables: list[Table]) -> dict[str, Table]:

@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 import pytest
-import sharkstat
-from sharkstat import Registry, Source
-from sharkstat.plan import LEAF_PORTS, LEAF_PORTS_BESIDE_HTTP, make_plan
 from tests import oracle
 from tests.measure import ADDRESSES, CORPUS, TREES
 
+import sharkstat
+from sharkstat import Registry, Source
+from sharkstat.plan import LEAF_PORTS, LEAF_PORTS_BESIDE_HTTP, make_plan
+
 # None of them carries IP, nor announces conversations on other ports as SIP, FTP, TFTP, SNMP and SOCKS do.
 HARMLESS = set(
-    "amqp bgp cldap cql dhcp dns git http imap kafka kerberos ldap llmnr lpd mdns memcache mqtt mysql nbdgm nbns nbss "
-    "ntp pgsql pop radius resp rsh rsync smtp ssdp ssh syslog tds telnet tls tns tpkt xmpp".split()
+    [
+        "amqp",
+        "bgp",
+        "cldap",
+        "cql",
+        "dhcp",
+        "dns",
+        "git",
+        "http",
+        "imap",
+        "kafka",
+        "kerberos",
+        "ldap",
+        "llmnr",
+        "lpd",
+        "mdns",
+        "memcache",
+        "mqtt",
+        "mysql",
+        "nbdgm",
+        "nbns",
+        "nbss",
+        "ntp",
+        "pgsql",
+        "pop",
+        "radius",
+        "resp",
+        "rsh",
+        "rsync",
+        "smtp",
+        "ssdp",
+        "ssh",
+        "syslog",
+        "tds",
+        "telnet",
+        "tls",
+        "tns",
+        "tpkt",
+        "xmpp",
+    ]
 )
 HTTP_IN_IT = {"http", "ssdp", "tls"}
 

@@ -10,12 +10,13 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-import sharkstat
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sharkstat import MergeError, Reading, Registry, Row, Table
 from tests import oracle
 from tests.measure import DATA, TREES
+
+import sharkstat
+from sharkstat import MergeError, Reading, Registry, Row, Table
 
 SECOND = 10**9
 REGISTRY = Registry.default()
@@ -74,9 +75,7 @@ def table_of(request: str, packets: Sequence[Sent], start: int | None = None) ->
     empty: Row = dict.fromkeys((c.name for c in columns), None)
     rows = [{**empty, **dict(zip(counted, values, strict=True))} for values in counter.rows()]
     reading = Reading(packets=len(packets), bytes=sum(p.length for p in packets), start=start)
-    table = Table(
-        statistic.name, statistic.title, request, columns, rows, reading=reading, statistic=statistic
-    )
+    table = Table(statistic.name, statistic.title, request, columns, rows, reading=reading, statistic=statistic)
     statistic.derive(table)
     statistic.order(table)
     return table
@@ -99,9 +98,7 @@ def parts_of(request: str, packets: Sequence[Sent]) -> list[Table]:
 
 @pytest.mark.parametrize("request_", ["conv,ip", "endpoints,ip", "endpoints,udp", "http_req,tree"])
 @given(traffic, st.randoms())
-def test_any_parts_in_any_order_make_the_whole(
-    request_: str, packets: list[Sent], chance: random.Random
-) -> None:
+def test_any_parts_in_any_order_make_the_whole(request_: str, packets: list[Sent], chance: random.Random) -> None:
     parts = parts_of(request_, packets)
     whole = table_of(request_, packets)
     chance.shuffle(parts)
@@ -122,13 +119,10 @@ def test_parts_in_time_order_make_the_whole_whoever_spoke_first(packets: list[Se
 
 
 @given(traffic, st.lists(st.integers(0, 5), min_size=3, max_size=3))
-def test_intervals_merge_where_captures_start_whole_intervals_apart(
-    packets: list[Sent], starts: list[int]
-) -> None:
+def test_intervals_merge_where_captures_start_whole_intervals_apart(packets: list[Sent], starts: list[int]) -> None:
     starts = [10 * SECOND * start for start in starts]
     shares = [
-        [p._replace(time=start + p.time) for p in packets if p.capture == number]
-        for number, start in enumerate(starts)
+        [p._replace(time=start + p.time) for p in packets if p.capture == number] for number, start in enumerate(starts)
     ]
     parts = [table_of("io,stat,10", share, start) for share, start in zip(shares, starts, strict=True) if share]
     begun = min(part.reading.start for part in parts)  # type: ignore[type-var]

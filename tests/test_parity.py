@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import sharkstat
-from sharkstat import Table
 from tests import oracle
 from tests.measure import DATA, TREES, IoRequest, Measured
 from tests.oracle import Node, Row, near, seconds, shown
+
+import sharkstat
+from sharkstat import Table
 
 COUNTS = ("packets_a_to_b", "bytes_a_to_b", "packets_b_to_a", "bytes_b_to_a")
 ENDPOINT_COUNTS = ("tx_packets", "tx_bytes", "rx_packets", "rx_bytes")
@@ -83,16 +84,16 @@ def compare_with_text(table: Table, text: oracle.Text) -> None:
 
 def compare_conversations(table: Table, theirs: list[Row]) -> None:
     """Ends, packets and times are exact in the text, bytes cut to thousands."""
-    ours = []
+    ours: list[tuple[Row, list[Any]]] = []
     for row in table.rows:
         start, stop = times(table, row)
         duration = f"{seconds(stop) - seconds(start):.4f}"
         ab, bytes_ab, ba, bytes_ba = (row[name] for name in COUNTS)
-        ours.append(((*ends(table, row), ab, ba, shown(start), duration), (bytes_ab, bytes_ba)))
-    # (..., packets, Size, packets, Size, start, duration)
+        ours.append(((*ends(table, row), ab, ba, shown(start), duration), [bytes_ab, bytes_ba]))
     sizes: dict[Row, list[tuple[oracle.Size, oracle.Size]]] = {}
-    for row in theirs:
-        sizes.setdefault((*row[:-6], row[-6], row[-4], row[-2], row[-1]), []).append((row[-5], row[-3]))
+    for shape in theirs:
+        *key, ab, size_ab, ba, size_ba, start, duration = shape
+        sizes.setdefault((*key, ab, ba, start, duration), []).append((size_ab, size_ba))
     assert_same((key for key, _ in ours), (key for key, found in sizes.items() for _ in found))
     for key, both in ours:
         assert any(
@@ -225,7 +226,7 @@ def io_agrees(value: Any, kind: str, name: str, cell: str) -> bool:
     if value is None:
         return float(cell) == 0 or "." in cell
     if kind == "duration":  # cut or rounded to microseconds
-        return abs(value - float(cell) * 10**9) <= 1001 + abs(value) * 1e-9
+        return bool(abs(value - float(cell) * 10**9) <= 1001 + abs(value) * 1e-9)
     if name.startswith("load("):
         # tshark gives the rest of a duration, beyond whole intervals, to the packet's own interval, even where
         # the packet stands at its beginning; and it divides the last interval's by what there is of it.

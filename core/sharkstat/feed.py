@@ -96,12 +96,12 @@ class Feed:
         self, counter: PacketCounter, number: int, length: int, relative: int, hits: list[Hits], fields: list[str]
     ) -> Any:
         if self._shape is None:
-            self._shape = Shape(self._fields, self._records.base_ns)
+            self._shape = Shape(self._fields, self._records.base_ns or 0)
         if counter.fields is not None:
             return Packet(number, length, relative, hits, fields, self._shape)
         assert self._whole is not None
         packet = self._whole.get(number)
-        packet.hits, packet.relative_ns, packet.time_ns = hits, relative, self._records.base_ns + relative
+        packet.hits, packet.relative_ns, packet.time_ns = hits, relative, (self._records.base_ns or 0) + relative
         return packet
 
 

@@ -52,8 +52,7 @@ class Records:
     ended: bool = False
     too_far: bool = False
     version: str = ""
-    base_ns: int = 0
-    has_times: bool = False
+    base_ns: int | None = None
     columns: dict[int, list[str]] = field(default_factory=dict)
     rows: dict[int, list[list[str]]] = field(default_factory=dict)
     counted: dict[int, int] = field(default_factory=dict)
