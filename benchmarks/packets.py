@@ -1,6 +1,6 @@
 """Packets per second of the packets engine, beside stock pyshark, on the same file in the same run.
 
-    python benchmarks/packets.py --packets 200000 --stock 3000
+python benchmarks/packets.py --packets 200000 --stock 3000
 """
 
 from __future__ import annotations

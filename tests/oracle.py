@@ -16,6 +16,8 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,14 @@ def output(name: str, *arguments: str, status: Sequence[int] = (0,)) -> bytes:
     return done.stdout
 
 
+@cache
+def version() -> tuple[int, ...]:
+    """tshark's version."""
+    found = re.search(rb"(\d+)\.(\d+)\.(\d+)", output("tshark", "--version"))
+    assert found
+    return tuple(map(int, found.groups()))
+
+
 # What a capture holds ------------------------------------------------------------------------------
 
 
@@ -91,7 +101,8 @@ def capinfos(captures: Sequence[Path]) -> dict[Path, Known]:
     for line in text.splitlines()[1:]:
         name, packets, size, first, last, ordered = line.split("\t")
         if packets.isdigit() and size.isdigit():
-            times = [nanoseconds(time) for time in (first, last) if time != "n/a"]
+            # 4.4 writes a nonsensical fraction as "-1.(1404616000 nanoseconds)".
+            times = [nanoseconds(time.partition("(")[0]) for time in (first, last) if time != "n/a"]
             span = max(times) - min(times) if times else 0
             found[Path(name)] = Known(int(packets), int(size), span, ordered == "True")
     return found
@@ -360,7 +371,7 @@ def _text_tree(header: bytes, body: Sequence[bytes]) -> dict[tuple[str, ...], No
         name = line[: at[0]].rstrip(b" ")
         depth = len(name) - len(name.lstrip(b" "))
         path = [*path[:depth], _name(name.lstrip(b" "))]
-        cells = [line[start:stop].decode().strip().rstrip("%") for start, stop in zip(at, at[1:], strict=False)]
+        cells = [line[start:stop].decode().strip().rstrip("%") for start, stop in pairwise(at)]
         numbers = [None if cell in ("", "-") else float(cell) for cell in cells]
         nodes[tuple(path)] = Node(int(cells[0]), *numbers[2:])
     return nodes

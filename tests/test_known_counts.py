@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -34,6 +35,16 @@ def counts(table: Table, *above: str) -> dict[str, int]:
     }
 
 
+def ascii_only(hosts: dict[str, int]) -> dict[str, int]:
+    """With each byte outside of ASCII as U+FFFD: so tshark 4.4 gives a host, where 4.0 gives the bytes."""
+    found: dict[str, int] = {}
+    for host, count in hosts.items():
+        raw = re.sub(rb"\\x[0-9a-f]{2}", b"\xff", host.replace("\ufffd", "\\xff").encode())
+        name = raw.decode("ascii", "replace")
+        found[name] = found.get(name, 0) + count
+    return found
+
+
 @pytest.mark.parametrize("name", captures("file"))
 def test_everything_in_the_file_is_read(name: str) -> None:
     reading, file = tables(name)["io,stat,1"].reading, TRUTH[name]["file"]
@@ -59,10 +70,13 @@ def test_http_trees_count_what_was_said(name: str) -> None:
     }
     assert by_status == http["responses_by_status"]
     by_host = counts(found["http_req,tree"], "HTTP Requests by HTTP Host")
-    assert by_host == http["requests_by_host"]
+    assert ascii_only(by_host) == ascii_only(http["requests_by_host"])
     assert counts(found["http_req,tree"])["HTTP Requests by HTTP Host"] == http["requests_total"]
     servers = counts(found["http_srv,tree"], "HTTP Requests by Server", "HTTP Requests by Server Address")
     assert sum(servers.values()) == http["requests_total"]
+    answers = counts(found["http_srv,tree"], "HTTP Responses by Server Address")
+    good = (counts(found["http_srv,tree"], "HTTP Responses by Server Address", s).get("OK", 0) for s in answers)
+    assert sum(good) == sum(n for status, n in http["responses_by_status"].items() if 100 <= int(status) < 400)
 
 
 @pytest.mark.parametrize("name", ["story-before.pcapng", "story-after.pcapng"])

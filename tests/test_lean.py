@@ -11,48 +11,12 @@ from sharkstat import Registry, Source
 from sharkstat.plan import LEAF_PORTS, LEAF_PORTS_BESIDE_HTTP, make_plan
 
 # None of them carries IP, nor announces conversations on other ports as SIP, FTP, TFTP, SNMP and SOCKS do.
-HARMLESS = set(
-    [
-        "amqp",
-        "bgp",
-        "cldap",
-        "cql",
-        "dhcp",
-        "dns",
-        "git",
-        "http",
-        "imap",
-        "kafka",
-        "kerberos",
-        "ldap",
-        "llmnr",
-        "lpd",
-        "mdns",
-        "memcache",
-        "mqtt",
-        "mysql",
-        "nbdgm",
-        "nbns",
-        "nbss",
-        "ntp",
-        "pgsql",
-        "pop",
-        "radius",
-        "resp",
-        "rsh",
-        "rsync",
-        "smtp",
-        "ssdp",
-        "ssh",
-        "syslog",
-        "tds",
-        "telnet",
-        "tls",
-        "tns",
-        "tpkt",
-        "xmpp",
-    ]
-)
+HARMLESS = {
+    "amqp", "bgp", "cldap", "cql", "dhcp", "dns", "git", "http", "imap", "kafka", "kerberos", "ldap",
+    "llmnr", "lpd", "mdns", "memcache", "mongo", "mqtt", "mysql", "nbdgm", "nbns", "nbss", "ntp", "pgsql",
+    "pop", "radius", "resp", "rsh", "rsync", "smtp", "ssdp", "ssh", "syslog", "tds", "telnet", "tls", "tns",
+    "tpkt", "xmpp",
+}  # fmt: skip
 HTTP_IN_IT = {"http", "ssdp", "tls"}
 
 

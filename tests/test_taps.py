@@ -74,7 +74,7 @@ def cells(table: sharkstat.Table) -> list[list[str]]:
                 continue
             if isinstance(value, tuple):
                 line.append(" / ".join(value))
-            elif value is None or (value == 0 and table.name == "io,stat" and column.role != "key"):
+            elif value is None or (value == 0 and column.merge == "sum" and table.name == "io,stat"):
                 line.append("-")  # a tap by itself knows no count of nothing
             elif column.type in ("time", "duration"):
                 line.append(f"{(value - (base if column.type == 'time' else 0)) / 1e9:.9f}")  # type: ignore[operator]

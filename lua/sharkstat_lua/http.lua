@@ -117,7 +117,7 @@ register("http_srv,tree", "HTTP load by server", nil, function(run, tree)
       local code = info.response_code
       tree:tick("HTTP Responses by Server Address")
       local at_address = tree:tick(run:address(pinfo.src), responses)
-      tree:tick((code > 100 and code < 400) and "OK" or "Error", at_address)
+      tree:tick((code >= 100 and code < 400) and "OK" or "Error", at_address)
     end
   end
 end)

@@ -122,7 +122,7 @@ class ServerTree(HttpCounter):
         elif status:
             self.tree.tick(responses)
             self.tree.tick(responses, source)
-            self.tree.tick(responses, source, "OK" if 100 < status < 400 else "Error")
+            self.tree.tick(responses, source, "OK" if 100 <= status < 400 else "Error")
 
 
 class HttpTree(TreeStatistic):
