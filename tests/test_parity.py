@@ -45,6 +45,27 @@ def conversations(table: Table) -> list[Row]:
     ]
 
 
+def one_row_a_pair(table: Table, theirs: list[Row]) -> list[Row]:
+    """tshark 4.4 parts a pair of addresses where its dissectors happened to open a second conversation.
+
+    So IPX and NetBIOS between the same two Ethernet addresses are two rows. Here a pair is a pair.
+    """
+    if "stream" in (c.name for c in table.columns):
+        return theirs
+    found: dict[frozenset[Any], Row] = {}
+    for row in sorted(theirs, key=lambda row: float(row[-2])):
+        a, b, ab, bytes_ab, ba, bytes_ba, start, stop = row
+        known = found.get(frozenset((a, b)))
+        if known is not None:
+            if known[0] != a:
+                ab, bytes_ab, ba, bytes_ba = ba, bytes_ba, ab, bytes_ab
+            ab, bytes_ab, ba, bytes_ba = (x + y for x, y in zip(known[2:6], (ab, bytes_ab, ba, bytes_ba), strict=True))
+            a, b, start = known[0], known[1], known[-2]
+            stop = max(stop, known[-1], key=float)
+        found[frozenset((a, b))] = (a, b, ab, bytes_ab, ba, bytes_ba, start, stop)
+    return list(found.values())
+
+
 def endpoints(table: Table) -> list[Row]:
     return [(*ends(table, row), *(wrapped(row[name]) for name in ENDPOINT_COUNTS)) for row in table.rows]
 
@@ -65,7 +86,7 @@ def test_conversations_and_endpoints_are_those_of_sharkd_even_without_applicatio
         return
     for table in measured.twice:
         if table.name.startswith("conv"):
-            assert_same(conversations(table), measured.sharkd[table.name])
+            assert_same(conversations(table), one_row_a_pair(table, measured.sharkd[table.name]))
         elif table.name.startswith("endpoints"):
             assert_same(endpoints(table), measured.sharkd[table.name])
 
@@ -84,6 +105,14 @@ def compare_with_text(table: Table, text: oracle.Text) -> None:
 
 def compare_conversations(table: Table, theirs: list[Row]) -> None:
     """Ends, packets and times are exact in the text, bytes cut to thousands."""
+    pairs = [frozenset(row[:-6]) for row in theirs]
+    if len(set(pairs)) < len(pairs) and "stream" not in (c.name for c in table.columns):
+        # Parted pairs, as in one_row_a_pair: their packets are those of the pair.
+        by_pair: Counter[frozenset[Any]] = Counter()
+        for pair, row in zip(pairs, theirs, strict=True):
+            by_pair[pair] += row[-6] + row[-4]
+        assert by_pair == {frozenset(ends(table, row)): row["packets"] for row in table.rows}
+        return
     ours: list[tuple[Row, list[Any]]] = []
     for row in table.rows:
         start, stop = times(table, row)
@@ -92,8 +121,8 @@ def compare_conversations(table: Table, theirs: list[Row]) -> None:
         ours.append(((*ends(table, row), ab, ba, shown(start), duration), [bytes_ab, bytes_ba]))
     sizes: dict[Row, list[tuple[oracle.Size, oracle.Size]]] = {}
     for shape in theirs:
-        *pair, ab, size_ab, ba, size_ba, start, duration = shape
-        sizes.setdefault((*pair, ab, ba, start, duration), []).append((size_ab, size_ba))
+        *ends_, ab, size_ab, ba, size_ba, begun, lasted = shape
+        sizes.setdefault((*ends_, ab, ba, begun, lasted), []).append((size_ab, size_ba))
     assert_same((key for key, _ in ours), (key for key, found in sizes.items() for _ in found))
     for key, both in ours:
         assert any(

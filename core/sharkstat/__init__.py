@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sharkstat.column import Column, Reading, Row, Type, Value
 from sharkstat.errors import (
     MergeError,
     OutputError,
@@ -17,7 +18,7 @@ from sharkstat.errors import (
     TsharkError,
 )
 from sharkstat.statistic import Listen, PacketCounter, Statistic, hookimpl, sort_rows
-from sharkstat.table import Column, Reading, Row, Table, Type, Value
+from sharkstat.table import Table
 
 if TYPE_CHECKING:
     from sharkstat.packet import Packet

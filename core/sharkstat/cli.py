@@ -276,7 +276,8 @@ def list_statistics(
     plugin: PluginOption = None,
 ) -> None:
     """List the statistics that can be asked for."""
-    from sharkstat.table import Column, Row, Table
+    from sharkstat.column import Column, Row
+    from sharkstat.table import Table
 
     registry = load_registry(plugin or [])
     owners = {name: p.origin for p in registry.plugins for name in p.statistics}
@@ -308,7 +309,8 @@ def show(
     plugin: PluginOption = None,
 ) -> None:
     """Describe one statistic: what it counts, its arguments, and its columns."""
-    from sharkstat.table import Column, Row, Table
+    from sharkstat.column import Column, Row
+    from sharkstat.table import Table
 
     registry = load_registry(plugin or [])
     statistic, arguments = registry.find(name)

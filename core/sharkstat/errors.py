@@ -5,10 +5,7 @@ The message of every error is one line that says what is wrong and how to mend i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from sharkstat.table import Table
+from typing import Any, ClassVar
 
 
 class SharkstatError(Exception):
@@ -49,11 +46,11 @@ class OutputError(SharkstatError):
 
 
 class StatisticError(SharkstatError):
-    """A statistic failed on the way; `tables` holds the results of the others."""
+    """A statistic failed on the way; `tables` holds the results (each a `Table`) of the others."""
 
     exit_status = 7
 
-    def __init__(self, message: str, tables: list[Table] | None = None, *, traceback: str = "") -> None:
+    def __init__(self, message: str, tables: list[Any] | None = None, *, traceback: str = "") -> None:
         super().__init__(message, traceback=traceback)
         self.tables = tables or []
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sharkstat import view
+from sharkstat.column import Column, Value
 from sharkstat.errors import OutputError, RequestError
-from sharkstat.table import Column, Table, Value
+from sharkstat.table import Table
 
 SCHEMA = 1
 # In JSON strings these may stand raw, but not on a terminal.

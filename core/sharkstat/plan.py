@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sharkstat.column import Column
 from sharkstat.errors import RequestError, SharkstatError, StatisticError
 from sharkstat.records import escape
 from sharkstat.registry import Registry
 from sharkstat.source import Source
 from sharkstat.statistic import Listen, PacketCounter, Statistic
-from sharkstat.table import Column
 
 ENGINES = ("lua", "packets")
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sharkstat.column import Column, Row, Value
 from sharkstat.errors import RequestError
-from sharkstat.table import Column, Row, Table, Value
+from sharkstat.table import Table
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ import pluggy
 from sharkstat.errors import MergeError
 
 if TYPE_CHECKING:
+    from sharkstat.column import Column, Row, Type, Value
     from sharkstat.packet import Packet
-    from sharkstat.table import Column, Row, Table, Type, Value
+    from sharkstat.table import Table
 
 Layer = Literal["transport", "http", "application"]
 

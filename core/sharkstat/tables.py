@@ -6,11 +6,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from sharkstat.column import Column, Reading, Row, Value
 from sharkstat.diagnosis import Ending
 from sharkstat.errors import StatisticError, TsharkError
 from sharkstat.plan import Plan, Request
 from sharkstat.records import LIST, Failure, Records, described, unescape
-from sharkstat.table import Column, Reading, Row, Table, Value
+from sharkstat.table import Table
 
 
 def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:

@@ -4,10 +4,33 @@ from __future__ import annotations
 
 import html as html_escapes
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from sharkstat.table import Column, Row, Table, Value
+from sharkstat.column import Column, Reading, Row, Value
+
+
+class Table(Protocol):
+    """What there must be of a table to show it (sharkstat.Table has it)."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def request(self) -> str: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def columns(self) -> Sequence[Column]: ...
+    @property
+    def rows(self) -> Sequence[Row]: ...
+    @property
+    def reading(self) -> Reading: ...
+    @property
+    def names(self) -> Mapping[str, str]: ...
+    @property
+    def omitted(self) -> int: ...
+
 
 # Whatever moves a cursor, colours, reorders or breaks a line; packets can hold all of it.
 _UNSAFE = re.compile(

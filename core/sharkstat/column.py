@@ -1,0 +1,64 @@
+"""What a table is made of: columns with their types, rows of values, and what was read for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
+Row: TypeAlias = dict[str, Value]
+Type = Literal["text", "integer", "number", "boolean", "time", "duration", "address", "path"]
+Role = Literal["key", "measure", "derived"]
+Merge = Literal["", "sum", "min", "max", "first", "last", "none"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name in exports, its type and unit, and how two of its values become one.
+
+    `role` is "key" (identifies the row), "measure" (combined by `merge`) or "derived" (computed from
+    measures by `Statistic.derive`, again after every merge). `merge` "none" means that the value of a
+    merged row cannot be known: it becomes None. `title` is its heading for people; `shown` is False
+    where people seldom want it (exports always have it).
+
+    >>> Column("packets", "integer", unit="packets").heading
+    'Packets'
+    """
+
+    name: str
+    type: Type
+    unit: str = ""
+    role: Role = "measure"
+    merge: Merge = ""
+    title: str = ""
+    description: str = ""
+    shown: bool = True
+
+    def __post_init__(self) -> None:
+        if self.role == "measure" and not self.merge:
+            object.__setattr__(self, "merge", "sum")
+
+    @property
+    def heading(self) -> str:
+        return self.title or self.name.replace("_", " ").title()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read for a table: the source, and the packets that the statistic could see.
+
+    `packets` and `bytes` count after the read and display filters; `first` and `last` are their
+    times (nanoseconds since 1970, None without packets), `start` is the time of the capture's first
+    packet. `captured` and `dropped` are dumpcap's figures for live runs.
+    """
+
+    sources: tuple[str, ...] = ()
+    packets: int = 0
+    bytes: int = 0
+    start: int | None = None
+    first: int | None = None
+    last: int | None = None
+    display_filter: str = ""
+    capture_filter: str = ""
+    captured: int | None = None
+    dropped: int | None = None
