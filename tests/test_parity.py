@@ -109,8 +109,8 @@ def compare_conversations(table: Table, theirs: list[Row]) -> None:
     if len(set(pairs)) < len(pairs) and "stream" not in (c.name for c in table.columns):
         # Parted pairs, as in one_row_a_pair: their packets are those of the pair.
         by_pair: Counter[frozenset[Any]] = Counter()
-        for pair, row in zip(pairs, theirs, strict=True):
-            by_pair[pair] += row[-6] + row[-4]
+        for pair, counted in zip(pairs, theirs, strict=True):
+            by_pair[pair] += counted[-6] + counted[-4]
         assert by_pair == {frozenset(ends(table, row)): row["packets"] for row in table.rows}
         return
     ours: list[tuple[Row, list[Any]]] = []
