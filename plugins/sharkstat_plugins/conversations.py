@@ -64,6 +64,8 @@ class Conversations(Statistic):
             f"Every {TITLES[kind]} conversation with its packets and bytes in both directions, start and duration. "
             "A is the sender of the first packet; bytes are frame lengths on the wire."
         )
+        if kind == "eth":
+            self.description += " A pair of addresses has one row, also where tshark 4.4 parts it by its eth.stream."
         if self.ports:
             self.description += " A reused port is a new conversation, as tshark's stream number tells."
 

@@ -162,7 +162,8 @@ def register_statistics(register):  # type: ignore[no-untyped-def]
         HttpTree(
             "http_srv,tree",
             "HTTP load by server",
-            "HTTP requests by server address and by Host header; responses by server address, OK (below 400) or Error.",
+            "HTTP requests by server address and by Host header; responses by server address, OK (below 400) or Error. "
+            "100 Continue is OK, as in tshark 4.4.",
             ServerTree,
         )
     )

@@ -116,7 +116,8 @@ class IoStat(Statistic):
         "FRAMES, BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. INTERVAL 0 is one interval for all. Time starts at the "
         "capture's first packet. Unlike tshark's own, every packet has its interval, whatever the order of times; "
         "an interval without packets has no row; SUM and the like need not name the field again in the filter, and "
-        "AVG is not cut to a whole number."
+        "AVG is not cut to a whole number. LOAD is the mean number of calls under way: each response time is laid over "
+        "the intervals that it spans (tshark puts what is left over in the packet's own)."
     )
     layer = "transport"
     tap = Path(sharkstat_lua.__file__).with_name("io_stat.lua")
