@@ -80,6 +80,13 @@ CASES: list[tuple[list[object], int, str]] = [
     ([HTTP, "-z", "conv,ip", "--keylog", "/no/keys"], 4, "/no/keys: .*: name a readable TLS key log"),
     ([HTTP, "-z", "conv,ip", "--plugin", "/no/plugin.py"], 2, "--plugin /no/plugin.py: no such file"),
     ([HTTP, "-z", "conv,ip", "--output", "/no/where"], 5, "the folder /no does not exist: make it first"),
+    (
+        [HTTP, "-z", "conv,ip", "--fomrat", "json"],
+        2,
+        "No such option: --fomrat.*`sharkstat run --help` has the options",
+    ),
+    ([HTTP, "-z", "conv,ip", "-c", "many"], 2, "Invalid value for '-c'.*`sharkstat run --help` has the options"),
+    ([HTTP, "-z"], 2, "Option '-z' requires an argument.*`sharkstat run --help` has the options"),
     (["/no/such.pcap", "-z", "conv,ip"], 4, "/no/such.pcap: no such file"),
     ([DATA, "-z", "conv,ip"], 4, "is a folder: name the capture files in it"),
     (["/dev/null", "-z", "conv,ip"], 4, "/dev/null is neither a file nor a pipe: name a capture file"),

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -36,6 +36,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="What is this traffic made of, and why did it change? Statistics of captures and live traffic, as tables.",
 )
+
+# The base of all that is wrong with options and arguments; typer does not export it.
+WRONG_USE = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
 PluginOption = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too.")
@@ -403,7 +406,14 @@ def main() -> None:
     """The program's entry: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
     try:
         prepare_streams()
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except WRONG_USE as problem:
+        said = problem.format_message()
+        if "\n" in said:  # no command at all: the help
+            print(said, file=sys.stderr)
+        else:
+            say(f"{said.rstrip('.')} (`sharkstat {_command()}--help` has the options)")
+        sys.exit(RequestError.exit_status)
     except SharkstatError as problem:
         if "--debug" in sys.argv:
             import traceback
@@ -411,9 +421,14 @@ def main() -> None:
             traceback.print_exc()
         say(str(problem))
         sys.exit(problem.exit_status)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _command() -> str:
+    """The command that was given, and a space."""
+    return next((f"{word} " for word in sys.argv[1:2] if word in ("run", "list", "show", "doctor")), "")
 
 
 if __name__ == "__main__":
