@@ -53,14 +53,11 @@ local function stream_counter(run, all, tap, stream_key, source_key, destination
   end)
 end
 
--- Pairs of addresses: `ends(info, nth)` gives the source and destination of the nth header.
+-- Pairs of addresses: `ends(info, pinfo)` gives the source and destination of the header announced.
 local function pair_counter(run, all, tap, ends)
   local pairs_seen = {}
-  local packet, nth = -1, 0
   run:listen(tap, function(pinfo, _, info)
-    local number = pinfo.number
-    if number == packet then nth = nth + 1 else packet, nth = number, 1 end
-    local source, destination = ends(info, nth)
+    local source, destination = ends(info, pinfo)
     local length, time = pinfo.len, relative_ns(pinfo)
     local from = pairs_seen[source]
     if not from then

@@ -63,11 +63,9 @@ end
 
 local function address_counter(run, all, tap, ends)
   local endpoint_of = finder(all)
-  local packet, nth = -1, 0
   run:listen(tap, function(pinfo, _, info)
-    local number, length = pinfo.number, pinfo.len
-    if number == packet then nth = nth + 1 else packet, nth = number, 1 end
-    local source, destination = ends(info, nth)
+    local length = pinfo.len
+    local source, destination = ends(info, pinfo)
     sent(endpoint_of(source), length)
     received(endpoint_of(destination), length)
   end)

@@ -164,23 +164,29 @@ function sharkstat.names() return names end
 
 local TAP_ADDRESSES = { eth = { "src", "dst" }, ip = { "ip_src", "ip_dst" } }
 
--- For the taps of addresses alone: a function of (info, nth) that gives the source and destination,
--- in digits, of the packet's nth header. tshark gives Lua no tap info for ipv6: there the fields are
--- read. They also hold the headers that an ICMP error quotes, but behind those that are announced.
+-- For the taps of addresses alone: a function of (info, pinfo) that gives the source and destination, in
+-- digits, of the header that is announced. tshark gives Lua no tap info for ipv6: there the fields are read,
+-- in order. They also hold the headers that an ICMP error quotes, but behind those that are announced.
 function Run:ends_of(tap)
   local keys = TAP_ADDRESSES[tap]
   if keys then
     local source_key, destination_key = keys[1], keys[2]
-    if not sharkstat.resolving then
-      return function(info)
-        local source, destination = tostring(info[source_key]), tostring(info[destination_key])
-        return WORDS[source] or source, WORDS[destination] or destination
-      end
+    if sharkstat.resolving then
+      return function(info) return self:address(info[source_key]), self:address(info[destination_key]) end
     end
-    return function(info) return self:address(info[source_key]), self:address(info[destination_key]) end
+    if tap == "ip" then  -- no word stands for an IPv4 address
+      return function(info) return tostring(info.ip_src), tostring(info.ip_dst) end
+    end
+    return function(info)
+      local source, destination = tostring(info[source_key]), tostring(info[destination_key])
+      return WORDS[source] or source, WORDS[destination] or destination
+    end
   end
   local sources, destinations = sharkstat.field(tap .. ".src"), sharkstat.field(tap .. ".dst")
-  return function(_, nth)
+  local packet, nth = -1, 0
+  return function(_, pinfo)
+    local number = pinfo.number
+    if number == packet then nth = nth + 1 else packet, nth = number, 1 end
     local source, destination
     if nth == 1 then
       source, destination = sources(), destinations()
