@@ -20,6 +20,10 @@
 package.path = __DIR__ .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 
+-- Every packet leaves garbage (tshark's tap info and addresses). Collected at once, it stays in the
+-- processor's caches: on conv,ip of 500,000 packets that is 0.77 of tshark's time instead of 0.83.
+collectgarbage("setpause", 100)
+
 local job_path = ...
 local concat = table.concat
 
