@@ -68,6 +68,7 @@ class Feed:
         self._fields = plan.fields
         self._whole = WholePackets(pdml) if pdml is not None else None
         self._shape: Shape | None = None
+        self._number = 0
         # A line is P, number, length, time, a word for each listen, a word for each field.
         first = 4
         self._fields_at = first + len(plan.listens)
@@ -81,7 +82,9 @@ class Feed:
 
     def packet(self, line: bytes) -> None:
         words = line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")
-        number, length, relative = int(words[1]), int(words[2]), int(words[3])
+        # Most numbers are one more than the last, and left out.
+        self._number = number = int(words[1]) if words[1] else self._number + 1
+        length, relative = int(words[2]), int(words[3])
         fields = words[self._fields_at :]
         for index, counter, where in self._counters:
             hits = [_hit(words[at]) for at in where]

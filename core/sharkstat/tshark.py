@@ -8,6 +8,8 @@ or in group 0, load no Lua script, and say nothing.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pwd
 import re
@@ -178,6 +180,9 @@ class Workspace:
     def pipe(self) -> tuple[int, int]:
         """A pipe whose ends tshark may open again by /dev/fd, whoever it runs as."""
         read_end, write_end = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # fewer changes between the two processes; refused where users have a quota
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
         if self.user is not None:
             os.fchown(write_end, self.user.uid, self.user.gid)
             os.fchown(read_end, self.user.uid, self.user.gid)

@@ -5,7 +5,7 @@ local sharkstat = require "sharkstat"
 
 local feed = {}
 
-local escape, integer, relative_ns = sharkstat.escape, sharkstat.integer, sharkstat.relative_ns
+local escape, integer, moment = sharkstat.escape, sharkstat.integer, sharkstat.moment
 local concat, floor = table.concat, math.floor
 
 local LIST, ITEM = "\31", "\30"
@@ -19,10 +19,9 @@ local function value_text(value)
   return text
 end
 
--- The text of what repeats from packet to packet is made once: whole numbers by value, addresses by
--- their bytes.
+-- The text of the whole numbers that repeat from packet to packet is made once.
 local KEPT = 65536
-local whole_numbers, addresses, kept_addresses = {}, {}, 0
+local whole_numbers = {}
 
 local function number_text(value)
   local text = whole_numbers[value]
@@ -33,15 +32,8 @@ local function number_text(value)
   return text
 end
 
-local function address_text(found)
-  local raw = found.range:raw()
-  local text = addresses[raw]
-  if text then return text end
-  if kept_addresses >= KEPT then addresses, kept_addresses = {}, 0 end
-  text = sharkstat.digits(found)
-  addresses[raw], kept_addresses = text, kept_addresses + 1
-  return text
-end
+-- In digits, whatever names are resolved; `label` and `display` may hold names.
+local function address_text(found) return tostring(found) end
 
 local function time_text(found)
   local value = found.value
@@ -97,45 +89,51 @@ function feed.new(fields, count, emit)
   local readers = {}
   for index, name in ipairs(fields) do readers[index] = reader(name) end
 
-  local current
-  local line = { "P" }
-  local hits = {}
+  -- P, number, length, time, a word for each subscription, a word for each field.
+  local words = { "P" }
+  local first_hit = 5
+  local first_field = first_hit + count
+  local current, previous = nil, 0
 
   local function flush()
     if not current then return end
-    line[5] = concat(hits, "\t")
-    emit(concat(line, "\t"))
-    current = nil
+    emit(concat(words, "\t"))
+    current, previous = nil, current
   end
 
   -- The fields are there only while the packet is, so they are read at its first hit.
-  local function begin(pinfo)
+  local function begin(number, length, ns)
     flush()
-    current = pinfo.number
-    line[2], line[3], line[4] = integer(current), number_text(pinfo.len), integer(relative_ns(pinfo))
-    for index = 1, #readers do line[index + 5] = readers[index]() end
-    for index = 1, count do hits[index] = "" end
+    current = number
+    -- Most numbers are one more than the last: an empty word says so.
+    words[2] = current == previous + 1 and "" or integer(current)
+    words[3], words[4] = number_text(length), integer(ns)
+    for at = first_hit, first_field - 1 do words[at] = "" end
+    for index = 1, #readers do words[first_field + index - 1] = readers[index]() end
   end
 
   local function start(index, subscription)
     local keys = subscription.keys
+    local at = first_hit + index - 1
     return function(run)
       run.filter = subscription.filter
       run:listen(subscription.tap, function(pinfo, _, info)
-        if pinfo.number ~= current then begin(pinfo) end
+        local number, length, ns = moment(pinfo)
+        if number ~= current then begin(number, length, ns) end
         if #keys == 0 then
-          hits[index] = hits[index] .. LIST
+          local before = words[at]
+          words[at] = before == "" and LIST or before .. LIST
           return
         end
         local values = {}
-        for at, key in ipairs(keys) do
+        for nth, key in ipairs(keys) do
           local value = info and info[key]
           -- The packet's own addresses, for taps that do not tell theirs.
           if key == "pinfo.src" then value = pinfo.src elseif key == "pinfo.dst" then value = pinfo.dst end
           if type(value) == "userdata" then value = run:address(value) end
-          values[at] = value_text(value)
+          values[nth] = value_text(value)
         end
-        hits[index] = hits[index] .. LIST .. concat(values, ITEM)
+        words[at] = words[at] .. LIST .. concat(values, ITEM)
       end)
     end
   end

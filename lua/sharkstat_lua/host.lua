@@ -133,7 +133,7 @@ end
 
 -- The books: every packet that the statistics may see, and their first and last time.
 local packets, bytes, first, last = 0, 0, nil, nil
-local relative_ns = sharkstat.relative_ns
+local relative_ns, moment = sharkstat.relative_ns, sharkstat.moment
 
 local too_far_told = false
 function sharkstat.too_far()
@@ -163,8 +163,8 @@ local function save_first(pinfo)
 end
 
 local function keep_books(pinfo)
-  bytes = bytes + pinfo.len
-  local time = relative_ns(pinfo)
+  local _, length, time = moment(pinfo)
+  bytes = bytes + length
   if packets == 0 then
     save_first(pinfo)
     first, last = time, time

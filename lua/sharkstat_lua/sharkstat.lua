@@ -92,6 +92,17 @@ function sharkstat.relative_ns(pinfo)
   return total
 end
 
+-- A packet's number, length and relative_ns. The host's books and the lean feed both want them for every
+-- packet, and each reading of pinfo costs, so they are read once.
+local current, current_length, current_ns
+function sharkstat.moment(pinfo)
+  local number = pinfo.number
+  if number ~= current then
+    current, current_length, current_ns = number, pinfo.len, sharkstat.relative_ns(pinfo)
+  end
+  return number, current_length, current_ns
+end
+
 ---------------------------------------------------------------------------------------------------
 -- Values as text
 
@@ -157,7 +168,7 @@ function sharkstat.digits(field_info)
   local raw = field_info.range:raw()
   if #raw == 4 then return string.format("%d.%d.%d.%d", raw:byte(1, 4)) end
   if #raw == 6 then return string.format("%02x:%02x:%02x:%02x:%02x:%02x", raw:byte(1, 6)) end
-  return field_info.label
+  return tostring(field_info)
 end
 
 function sharkstat.names() return names end
