@@ -90,7 +90,7 @@ end
 -- subscription `index` ({tap, filter, keys}, keys being those of the tap's info) and returns its run,
 -- and one to be called at the end.
 function feed.new(fields, count, emit)
-  -- More garbage a packet than a tap leaves: collecting it half as often costs less, in seven of eight pairs of runs.
+  -- More garbage a packet than a tap leaves: collecting it half as often costs less, in six of seven pairs of runs.
   collectgarbage("setpause", 200)
 
   local readers = {}
