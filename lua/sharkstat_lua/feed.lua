@@ -65,12 +65,8 @@ for name, text in pairs {
 } do
   if ftypes[name] then TEXTS[ftypes[name]] = text end
 end
-local function whole_text(found)
-  local value = found.value
-  return whole_numbers[value] or number_text(value)
-end
 for _, name in ipairs { "UINT8", "UINT16", "UINT24", "UINT32", "INT8", "INT16", "INT24", "INT32" } do
-  if ftypes[name] then TEXTS[ftypes[name]] = whole_text end
+  if ftypes[name] then TEXTS[ftypes[name]] = function(found) return number_text(found.value) end end
 end
 
 local function reader(name)
