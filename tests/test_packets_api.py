@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from pyshark.packet.packet import Packet as PysharkPacket
 from tests.command import DATA, tables
+from tests.measure import CORPUS
 
 import sharkstat
 from sharkstat import (
@@ -288,3 +289,16 @@ def test_a_counter_whose_rows_do_not_fit_ends_alone() -> None:
     assert re.search("short failed: .*a row has 2 values for the 3 columns", str(caught.value))
     assert "unordered failed: LookupError: which order?" in str(caught.value)
     assert [t.name for t in caught.value.tables] == ["io,stat"]
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CORPUS.exists(), reason="the large captures are not there")
+def test_addresses_are_digits_whatever_names_tshark_knows() -> None:
+    capture = CORPUS / "wireshark" / "dhcp-nanosecond.pcap"
+    for engine in ("lua", "packets"):
+        (table,) = sharkstat.run(capture, "conv,eth", engine=engine, resolve="m")
+        addresses = {str(row[key]) for row in table.rows for key in ("address_a", "address_b")}
+        assert addresses == {"00:08:74:ad:f1:9b", "00:0b:82:01:fc:42", "ff:ff:ff:ff:ff:ff"}
+    looking = registry_of(Looking("sources", ["eth.src"], lambda packet: packet.eth.src))
+    (table,) = sharkstat.run(capture, "sources", registry=looking, resolve="m")
+    assert {row["seen"] for row in table.rows} == {"00:08:74:ad:f1:9b", "00:0b:82:01:fc:42"}

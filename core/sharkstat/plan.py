@@ -131,25 +131,32 @@ class Plan:
             return "application"
         if source.resolve:  # names are learnt from DNS answers
             return "application"
-        levels = [level_of(source.display_filter), level_of(source.read_filter)]
+        layers = [request.statistic.layer for request in self.requests if request.counter is None]
+        return max([*layers, *map(level_of, self.filters_and_fields())], key=LEVELS.index)
+
+    def filters_and_fields(self) -> list[str]:
+        """Everything in which the user or a statistic names a field."""
+        texts = [self.source.display_filter, self.source.read_filter]
         for request in self.requests:
-            levels += map(level_of, request.statistic.filters(request.arguments))
-            if request.counter is None:
-                levels.append(request.statistic.layer)
-            else:  # it has nothing but what it declared
-                levels += (level_of(text) for listen in request.counter.listens for text in (listen.tap, listen.filter))
-                levels += map(level_of, request.counter.fields or ())
-        return max(levels, key=LEVELS.index)
+            texts += request.statistic.filters(request.arguments)
+            if request.counter is not None:
+                texts += (text for listen in request.counter.listens for text in (listen.tap, listen.filter))
+                texts += request.counter.fields or ()
+        return texts
 
     def leaf_options(self) -> list[str]:
-        """tshark's options that spare it the dissectors whose results nobody asked for."""
+        """tshark's options that spare it the work whose results nobody asked for."""
         level = self.level()
         if level == "application":
             return []
         ports = LEAF_PORTS if level == "transport" else LEAF_PORTS_BESIDE_HTTP
         given = [f"{table}=={port}" for table, numbers in ports.items() for port in numbers]
         given += [f"media_type=={name}" for name in LEAF_MEDIA_TYPES] if level == "http" else []
-        return [part for layer in given for part in ("-d", f"{layer},data")]
+        options = [part for layer in given for part in ("-d", f"{layer},data")]
+        if not any("analysis" in text for text in self.filters_and_fields()):
+            # Only tcp.analysis.bytes_in_flight and push_bytes_sent need it, and it keeps a note of every segment.
+            options += ["-o", "tcp.track_bytes_in_flight:FALSE"]
+        return options
 
     def job(self, rows: str, first: Path, taps: dict[Path, Path], exact: bool) -> str:
         """The text that tells host.lua what to do.

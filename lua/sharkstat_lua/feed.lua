@@ -32,11 +32,9 @@ local function number_text(value)
   return text
 end
 
--- In digits, whatever names are resolved; `label` and `display` may hold names.
-local address_text = tostring
-
+-- found() is found.value, for less.
 local function time_text(found)
-  local value = found.value
+  local value = found()
   local secs, nsecs = value.secs, value.nsecs
   local sign = ""
   if secs < 0 or nsecs < 0 then sign, secs, nsecs = "-", -secs, -nsecs end
@@ -44,7 +42,7 @@ local function time_text(found)
 end
 
 local function plain_text(found)
-  local value = found.value
+  local value = found()
   if type(value) == "number" then return number_text(value) end
   if type(value) == "string" then return value_text(value) end
   return value_text(found.display ~= "" and found.display or tostring(value))
@@ -56,41 +54,35 @@ local TEXTS = {}
 for name, text in pairs {
   PROTOCOL = function() return "1" end,
   NONE = function() return "1" end,
-  BOOLEAN = function(found) return found.value and "1" or "0" end,
+  BOOLEAN = function(found) return found() and "1" or "0" end,
   RELATIVE_TIME = time_text,
   ABSOLUTE_TIME = time_text,
-  IPv4 = address_text,
-  IPv6 = address_text,
-  ETHER = address_text,
+  IPv4 = sharkstat.digits,
+  IPv6 = sharkstat.digits,
+  ETHER = sharkstat.digits,
 } do
   if ftypes[name] then TEXTS[ftypes[name]] = text end
 end
 for _, name in ipairs { "UINT8", "UINT16", "UINT24", "UINT32", "INT8", "INT16", "INT24", "INT32" } do
-  if ftypes[name] then TEXTS[ftypes[name]] = function(found) return number_text(found.value) end end
+  if ftypes[name] then TEXTS[ftypes[name]] = function(found) return number_text(found()) end end
 end
 
-local function reader(name)
-  local field = sharkstat.field(name)
-  local text_of = TEXTS[field.type] or plain_text
-  return function()
-    local first, second = field()
-    if not first then return "" end
-    if not second then return text_of(first) end
-    local all = {}
-    for index, found in ipairs { field() } do all[index] = text_of(found) end
-    return concat(all, LIST)
-  end
+local function list_text(text_of, ...)
+  local all = { ... }
+  for index, found in ipairs(all) do all[index] = text_of(found) end
+  return concat(all, LIST)
 end
 
 -- fields: names; count: of the subscriptions to come; emit(line). Gives a function that adds the
 -- subscription `index` ({tap, filter, keys}, keys being those of the tap's info) and returns its run,
 -- and one to be called at the end.
 function feed.new(fields, count, emit)
-  -- More garbage a packet than a tap leaves: collecting it half as often costs less, in six of seven pairs of runs.
-  collectgarbage("setpause", 200)
-
-  local readers = {}
-  for index, name in ipairs(fields) do readers[index] = reader(name) end
+  local extractors, texts = {}, {}
+  for index, name in ipairs(fields) do
+    extractors[index] = sharkstat.field(name)
+    texts[index] = TEXTS[extractors[index].type] or plain_text
+  end
+  local field_count = #fields
 
   -- P, number, length, time, a word for each subscription, a word for each field.
   local words = { "P" }
@@ -112,7 +104,17 @@ function feed.new(fields, count, emit)
     words[2] = current == previous + 1 and "" or integer(current)
     words[3], words[4] = number_text(length), integer(ns)
     for at = first_hit, first_field - 1 do words[at] = "" end
-    for index = 1, #readers do words[first_field + index - 1] = readers[index]() end
+    for index = 1, field_count do
+      local extractor = extractors[index]
+      local first, second = extractor()
+      local text = ""
+      if second then
+        text = list_text(texts[index], extractor())
+      elseif first then
+        text = texts[index](first)
+      end
+      words[first_field + index - 1] = text
+    end
   end
 
   local function start(index, subscription)

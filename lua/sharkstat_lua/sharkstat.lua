@@ -94,8 +94,10 @@ end
 
 -- A packet's number, length and relative_ns. The host's books and the lean feed both want them for every
 -- packet, and each reading of pinfo costs, so they are read once.
-local current, current_length, current_ns
+local current_pinfo, current, current_length, current_ns
 function sharkstat.moment(pinfo)
+  if pinfo == current_pinfo then return current, current_length, current_ns end  -- a listener that is shared
+  current_pinfo = pinfo
   local number = pinfo.number
   if number ~= current then
     current, current_length, current_ns = number, pinfo.len, sharkstat.relative_ns(pinfo)
@@ -163,13 +165,9 @@ function Run:address(address)
   return WORDS[text] or text
 end
 
--- The digits of a field that holds an address, whatever names are resolved.
-function sharkstat.digits(field_info)
-  local raw = field_info.range:raw()
-  if #raw == 4 then return string.format("%d.%d.%d.%d", raw:byte(1, 4)) end
-  if #raw == 6 then return string.format("%02x:%02x:%02x:%02x:%02x:%02x", raw:byte(1, 6)) end
-  return tostring(field_info)
-end
+-- The digits of a field that holds an address, whatever names are resolved: `display` and tostring() of the
+-- value hold names, tostring() of the field does not.
+sharkstat.digits = tostring
 
 function sharkstat.names() return names end
 
