@@ -163,6 +163,40 @@ def generated_statistics(_: str) -> str:
     return markdown_table(("statistic", "what it is", "engines"), rows)
 
 
+def generated_tshark(_: str) -> str:
+    """Every statistic of tshark's and of our own: engines, what is exact, what merges, where it was tested."""
+    registry = Registry.default()
+    versions = json.loads((ROOT / "docs" / "tshark-versions.json").read_text(encoding="utf-8"))
+    rows = []
+    for name in sorted({name for names in versions.values() for name in names} | set(registry.statistics)):
+        found = registry.statistics.get(name) or registry.taken(name)
+        try:
+            columns = found.columns(found.example)
+        except sharkstat.RequestError:  # it cannot be had, and says why
+            rows.append([code(name), found.title, found.family, "", "", "", ""])
+            continue
+        rough = [c.heading.replace("\n", " ") for c in columns if c.approximate]
+        exact = (
+            "exact" if "lua" in found.engines else f"rounded: {', '.join(rough)}" if rough else "as tshark prints it"
+        )
+        tested = ", ".join(version for version, names in versions.items() if name in names)
+        rows.append(
+            [code(name), found.title, found.family, ", ".join(found.engines), exact, mergeable(found, columns), tested]
+        )
+    return markdown_table(("statistic", "what it is", "family", "engines", "numbers", "merges", "tested with"), rows)
+
+
+def mergeable(found: sharkstat.Statistic, columns: tuple[sharkstat.Column, ...]) -> str:
+    request = ",".join(filter(None, (found.name, found.example)))
+    empty = sharkstat.Table(found.name, found.title, request, columns, [])
+    try:
+        found.align([empty, empty])
+    except sharkstat.MergeError:
+        return "no"
+    lost = [c.heading.replace("\n", " ") for c in columns if c.merge == "none"]
+    return f"all but {', '.join(lost)}" if lost else "yes"
+
+
 _COLUMNS_OF: dict[tuple[sharkstat.Column, ...], str] = {}
 
 

@@ -21,6 +21,14 @@ def _captures() -> list[object]:
     return [*here, *(large or [pytest.param(CORPUS, id="corpus", marks=[pytest.mark.corpus, _NO_CORPUS])])]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that take minutes run only where -m names them (script/test-long)."""
+    if "long" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture(scope="session")
 def _measurements(request: pytest.FixtureRequest) -> Iterator[dict[Path, Future[Measured]]]:
     wanted: dict[Path, None] = {}

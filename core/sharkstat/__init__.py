@@ -15,9 +15,20 @@ from sharkstat.errors import (
     SharkstatError,
     SourceError,
     StatisticError,
+    TextError,
     TsharkError,
 )
-from sharkstat.statistic import Listen, PacketCounter, Statistic, hookimpl, sort_rows
+from sharkstat.statistic import (
+    Layer,
+    Listen,
+    PacketCounter,
+    Parsed,
+    Statistic,
+    both_filters,
+    hookimpl,
+    sort_rows,
+    text_of,
+)
 from sharkstat.table import Table
 
 if TYPE_CHECKING:
@@ -30,11 +41,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Column",
+    "Layer",
     "Listen",
     "MergeError",
     "OutputError",
     "Packet",
     "PacketCounter",
+    "Parsed",
     "Reading",
     "Registry",
     "RequestError",
@@ -45,12 +58,15 @@ __all__ = [
     "Statistic",
     "StatisticError",
     "Table",
+    "TextError",
     "TsharkError",
     "Type",
     "Value",
+    "both_filters",
     "hookimpl",
     "run",
     "sort_rows",
+    "text_of",
 ]
 
 # Loaded when first used: they pull in pyshark, or what only a run needs.

@@ -64,7 +64,11 @@ def run(
     ] = None,
     engine: Annotated[
         str,
-        typer.Option("--engine", metavar="NAME", help="lua (a tap inside tshark, the default) or packets (in Python)."),
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            help="lua (a tap inside tshark), packets (in Python) or tshark (its own); the first that there is.",
+        ),
     ] = "",
     display_filter: Annotated[
         str, typer.Option("-Y", metavar="FILTER", help="Only packets that match this display filter.")
@@ -94,6 +98,10 @@ def run(
     two_pass: Annotated[bool, typer.Option("-2", help="Let tshark read the file twice.")] = False,
     read_filter: Annotated[str, typer.Option("-R", metavar="FILTER", help="Read filter, with -2.")] = "",
     profile: Annotated[str, typer.Option("-C", metavar="PROFILE", help="Your Wireshark profile of that name.")] = "",
+    heuristics: Annotated[
+        list[str] | None,
+        typer.Option("--enable-heuristic", metavar="NAME", help="Let this heuristic dissector try; repeat for more."),
+    ] = None,
     keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="TLS key log, to decrypt with.")] = "",
     output_format: Annotated[
         str,
@@ -146,6 +154,7 @@ def run(
         preferences=tuple(preferences or ()),
         profile=profile,
         keylog=keylog,
+        heuristics=tuple(heuristics or ()),
     )
     registry = load_registry(plugin or [])
     exporter = None if output_format == "table" else export.find(output_format, registry.exporters)
@@ -190,7 +199,8 @@ def count(
     plans = [make_plan(source, statistics, engine, registry) for source in sources]
     for plan in plans:
         for request in plan.requests:
-            chosen.check(request.statistic.name, request.columns)
+            if request.columns:  # or else tshark's text has them
+                chosen.check(request.statistic.name, request.columns)
     with progress_bar() as progress:
         for plan in plans:
             try:
@@ -203,6 +213,8 @@ def count(
                 raise typer.Exit(EXIT_INTERRUPTED) from None
             if interrupted(tables):
                 break
+    for table in tables:
+        chosen.check(table.name, table.columns)
     return [chosen.apply(table) for table in tables], failures
 
 
@@ -281,9 +293,11 @@ def list_statistics(
     """List the statistics that can be asked for."""
     from sharkstat.column import Column, Row
     from sharkstat.table import Table
+    from sharkstat.tshark import find_tshark
 
     registry = load_registry(plugin or [])
     owners = {name: p.origin for p in registry.plugins for name in p.statistics}
+    tshark_own = f"tshark {find_tshark().check().version}"
     columns = (
         Column("name", "text", role="key"),
         Column("title", "text", merge="first"),
@@ -297,9 +311,9 @@ def list_statistics(
             "title": s.title,
             "usage": s.usage,
             "engines": ", ".join(s.engines),
-            "from": owners[s.name],
+            "from": owners.get(s.name, tshark_own),
         }
-        for s in registry.statistics.values()
+        for s in registry.all().values()
     ]
     table = Table("list", "Statistics", "list", columns, sorted(rows, key=lambda row: str(row["name"])))
     print_table(table, output_format, registry)
@@ -324,7 +338,7 @@ def show(
     try:
         columns = statistic.columns(arguments)
     except RequestError:
-        columns = statistic.columns("1")
+        columns = statistic.columns(statistic.example)
     rows: list[Row] = [
         {
             "column": c.name,

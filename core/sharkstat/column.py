@@ -19,7 +19,8 @@ class Column:
     `role` is "key" (identifies the row), "measure" (combined by `merge`) or "derived" (computed from
     measures by `Statistic.derive`, again after every merge). `merge` "none" means that the value of a
     merged row cannot be known: it becomes None. `title` is its heading for people; `shown` is False
-    where people seldom want it (exports always have it).
+    where people seldom want it (exports always have it); `approximate` is True where the value was
+    rounded before it was had, as in tshark's text.
 
     >>> Column("packets", "integer", unit="packets").heading
     'Packets'
@@ -33,6 +34,7 @@ class Column:
     title: str = ""
     description: str = ""
     shown: bool = True
+    approximate: bool = False
 
     def __post_init__(self) -> None:
         if self.role == "measure" and not self.merge:

@@ -55,6 +55,12 @@ class StatisticError(SharkstatError):
         self.tables = tables or []
 
 
+class TextError(SharkstatError):
+    """A text of tshark's that has not the layout that is known; it is shown as it is."""
+
+    exit_status = 7
+
+
 class MergeError(SharkstatError):
     """Tables that cannot be made one without saying something wrong."""
 

@@ -107,6 +107,7 @@ def described(table: Table) -> dict[str, Any]:
                 "unit": c.unit,
                 "role": c.role,
                 "merge": c.merge,
+                "approximate": c.approximate,
                 "title": c.heading.replace("\n", " "),
             }
             for c in table.columns

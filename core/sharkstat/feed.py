@@ -9,7 +9,7 @@ import contextlib
 import queue
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from sharkstat.errors import TsharkError
@@ -22,10 +22,12 @@ from sharkstat.statistic import PacketCounter
 class WholePackets:
     """tshark's PDML, packet by packet, read while the records come through their own pipe."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], outside: Callable[[bytes], None]) -> None:
+        self._outside = outside
         self._last: tuple[int, Any] = (0, None)
         self._queue: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._pump, args=(stream,), daemon=True).start()
+        self._thread = threading.Thread(target=self._pump, args=(stream,), daemon=True)
+        self._thread.start()
 
     def _pump(self, stream: IO[bytes]) -> None:
         with contextlib.suppress(ValueError, OSError):
@@ -33,8 +35,7 @@ class WholePackets:
                 self._queue.put((number, text))
         self._queue.put(None)
 
-    @staticmethod
-    def _packets(stream: IO[bytes]) -> Iterator[bytes]:
+    def _packets(self, stream: IO[bytes]) -> Iterator[bytes]:
         lines: list[bytes] = []
         for line in stream:
             if line.startswith(b"<packet>"):
@@ -44,6 +45,12 @@ class WholePackets:
                 lines = []
             elif lines:
                 lines.append(line)
+            else:
+                self._outside(line)
+
+    def finish(self) -> None:
+        """Wait until everything was read."""
+        self._thread.join()
 
     def get(self, number: int) -> Any:
         """The pyshark packet of that number; numbers must be asked for in order."""
@@ -63,10 +70,11 @@ class WholePackets:
 class Feed:
     """Turns the feed's lines into packets and hands them to the counters that asked for them."""
 
-    def __init__(self, plan: Plan, records: Records, pdml: IO[bytes] | None) -> None:
+    def __init__(self, plan: Plan, records: Records, pdml: IO[bytes] | None, outside: Callable[[bytes], None]) -> None:
+        """`outside` is given what stands between the packets of the PDML."""
         self._records = records
         self._fields = plan.fields
-        self._whole = WholePackets(pdml) if pdml is not None else None
+        self._whole = WholePackets(pdml, outside) if pdml is not None else None
         self._shape: Shape | None = None
         self._number = 0
         # A line is P, number, length, time, a word for each listen, a word for each field.
@@ -79,6 +87,11 @@ class Feed:
                 end = first + len(request.counter.listens)
                 self._counters.append((index, request.counter, range(first, end)))
                 first = end
+
+    def finish(self) -> None:
+        """Wait until everything was read."""
+        if self._whole is not None:
+            self._whole.finish()
 
     def packet(self, line: bytes) -> None:
         words = line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")

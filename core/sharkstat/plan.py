@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sharkstat.column import Column
 from sharkstat.errors import RequestError, SharkstatError, StatisticError
+from sharkstat.native import MARK
 from sharkstat.records import escape
 from sharkstat.registry import Registry
 from sharkstat.source import Source
 from sharkstat.statistic import Listen, PacketCounter, Statistic
 
-ENGINES = ("lua", "packets")
+ENGINES = ("lua", "packets", "tshark")
 
 # How far up the layers a statistic looks. What lies above is given to tshark's `data` dissector.
 LEVELS = ("transport", "http", "application")
@@ -88,6 +89,7 @@ class Request:
     engine: str
     columns: tuple[Column, ...]
     counter: PacketCounter | None = None
+    native: str = ""
 
     @property
     def counted(self) -> tuple[Column, ...]:
@@ -104,6 +106,7 @@ class Plan:
     listens: list[tuple[int, Listen]] = field(default_factory=list)
     fields: list[str] = field(default_factory=list)
     whole_packets: bool = False
+    natives: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         known: dict[str, None] = {}
@@ -116,6 +119,17 @@ class Plan:
             else:
                 known.update(dict.fromkeys(request.counter.fields))
         self.fields = list(known)
+        # The same question twice is asked once: some of tshark's statistics can run but once.
+        self.natives = list(dict.fromkeys(r.native for r in self.requests if r.engine == "tshark"))
+        for statistic in {r.statistic.name: r.statistic for r in self.requests if r.engine == "tshark"}.values():
+            asked = {r.native for r in self.requests if r.statistic is statistic}
+            if statistic.once and len(asked) > 1:
+                raise RequestError(f"tshark counts {statistic.name} but once a run: ask for one filter a run")
+        talkers = {
+            r.native: r.statistic.name for r in self.requests if r.engine == "tshark" and r.statistic.prints_at_once
+        }
+        if len(talkers) > 1:
+            raise RequestError(f"{' and '.join(talkers.values())} print while packets are read: ask for one a run")
 
     def again(self) -> Plan:
         """The same plan with fresh counters."""
@@ -127,7 +141,14 @@ class Plan:
     def level(self) -> str:
         """How far up the layers tshark must look for everything that was asked for."""
         source = self.source
-        if self.whole_packets or source.keylog or source.decode_as or source.preferences or source.profile:
+        if (
+            self.whole_packets
+            or source.keylog
+            or source.decode_as
+            or source.preferences
+            or source.profile
+            or source.heuristics
+        ):
             return "application"
         if source.resolve:  # names are learnt from DNS answers
             return "application"
@@ -158,11 +179,19 @@ class Plan:
             options += ["-o", "tcp.track_bytes_in_flight:FALSE"]
         return options
 
-    def job(self, rows: str, first: Path, taps: dict[Path, Path], exact: bool) -> str:
+    def native_options(self) -> list[str]:
+        """tshark's options for its own statistics, with marks around each (host.lua prints them)."""
+        options = ["-z", f"{MARK},0"] if self.natives else []
+        for number, native in enumerate(self.natives, 1):
+            options += ["-z", native, "-z", f"{MARK},{number}"]
+        return options
+
+    def job(self, rows: str, first: Path, taps: dict[Path, Path], exact: bool, nonce: str) -> str:
         """The text that tells host.lua what to do.
 
         `rows` is the pipe for its records, `first` the file for the first packet; `taps` says where each
-        tap's file is for tshark; with `exact`, times that a double cannot hold are read from a field.
+        tap's file is for tshark; with `exact`, times that a double cannot hold are read from a field;
+        `nonce` is a word for the marks that nothing else holds.
         """
         lines: list[tuple[str, ...]] = [("rows", rows), ("first", str(first))]
         if exact:
@@ -173,6 +202,14 @@ class Plan:
             lines.append(("names",))
         if self.whole_packets:
             lines.append(("prompt",))
+        if self.natives:
+            lines.append(("marks", nonce))
+        lines += [
+            ("check", str(i), text)
+            for i, r in enumerate(self.requests)
+            if r.engine == "tshark"
+            for text in r.statistic.filters(r.arguments)
+        ]
         on_lua = [(i, r) for i, r in enumerate(self.requests) if r.engine == "lua"]
         loaded = dict.fromkeys(r.statistic.tap for _, r in on_lua)
         lines += [("load", str(taps[path])) for path in loaded if path is not None]
@@ -193,8 +230,16 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
     if not texts:
         raise RequestError("no statistic asked for: give at least one -z NAME (`sharkstat list` has the names)")
     requests = []
-    for text in texts:
-        statistic, arguments = registry.find(text)
+    found = [(text, *registry.find(text)) for text in texts]
+    wanting = [statistic for _, statistic, _ in found if statistic.resolve]
+    if wanting and not source.resolve:
+        letters = wanting[0].resolve
+        if len(wanting) < len(found):
+            raise RequestError(
+                f"{wanting[0].name} shows names: add -N {letters} for the whole run, or ask for it alone"
+            )
+        source = replace(source, resolve=letters)
+    for text, statistic, arguments in found:
         try:
             columns = statistic.columns(arguments)
         except SharkstatError:
@@ -208,5 +253,6 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
         if chosen not in statistic.engines:
             raise RequestError(f"{statistic.name} does not run on {engine}: take --engine {statistic.engines[0]}")
         counter = statistic.counter(arguments) if chosen == "packets" else None
-        requests.append(Request(text.strip(), statistic, arguments, chosen, columns, counter))
+        native = statistic.native(arguments, source.display_filter) if chosen == "tshark" else ""
+        requests.append(Request(text.strip(), statistic, arguments, chosen, columns, counter, native))
     return Plan(source, requests)

@@ -14,10 +14,13 @@ from typing import Any
 import pluggy
 
 from sharkstat.errors import RequestError
+from sharkstat.native import Unparsed, listed
 from sharkstat.statistic import Hooks, Statistic
 from sharkstat.table import Table
+from sharkstat.tshark import find_tshark
 
 GROUP = "sharkstat"
+Family = Callable[[str], Statistic | None]
 Exporter = Callable[[Sequence[Table]], Iterable[str]]
 
 
@@ -28,6 +31,7 @@ class Plugin:
     name: str
     origin: str
     statistics: list[str] = field(default_factory=list)
+    families: list[str] = field(default_factory=list)
     formats: list[str] = field(default_factory=list)
     problem: str = ""
 
@@ -40,8 +44,10 @@ class Registry:
         self._manager.add_hookspecs(Hooks)
         self.plugins: list[Plugin] = []
         self.statistics: dict[str, Statistic] = {}
+        self.families: dict[str, Family] = {}
         self.exporters: dict[str, Exporter] = {}
         self.warnings: list[str] = []
+        self._discovered: dict[str, Statistic] | None = None
 
     @classmethod
     def default(cls, files: Sequence[Path] = ()) -> Registry:
@@ -62,23 +68,24 @@ class Registry:
         try:
             module = load()
             self._manager.register(module, name=f"{origin}:{name}")
-            hooks = self._manager.subset_hook_caller(
-                "register_statistics", [p for p in self._manager.get_plugins() if p is not module]
-            )
-            hooks(register=lambda statistic: self._register(plugin, statistic))
-            hooks = self._manager.subset_hook_caller(
-                "register_exporters", [p for p in self._manager.get_plugins() if p is not module]
-            )
-            hooks(register=lambda name, exporter: self._register_exporter(plugin, name, exporter))
-            if not plugin.statistics and not plugin.formats:
+            others = [p for p in self._manager.get_plugins() if p is not module]
+            for hook, register in (
+                ("register_statistics", lambda statistic: self._register(plugin, statistic)),
+                ("register_families", lambda name, take: self._register_family(plugin, name, take)),
+                ("register_exporters", lambda name, exporter: self._register_exporter(plugin, name, exporter)),
+            ):
+                self._manager.subset_hook_caller(hook, others)(register=register)
+            if not (plugin.statistics or plugin.families or plugin.formats):
                 raise ValueError("it registers nothing: mark its register_statistics with @sharkstat.hookimpl")
         except (Exception, SystemExit) as problem:  # whatever a stranger's plugin does, the others must work
             plugin.problem = f"{type(problem).__name__}: {problem}"
             for statistic in plugin.statistics:
                 del self.statistics[statistic]
+            for family in plugin.families:
+                del self.families[family]
             for format_name in plugin.formats:
                 del self.exporters[format_name]
-            plugin.statistics, plugin.formats = [], []
+            plugin.statistics, plugin.families, plugin.formats = [], [], []
             self.warnings.append(f"plugin {name} ({origin}) did not load: {plugin.problem}")
 
     def _register(self, plugin: Plugin, statistic: Statistic) -> None:
@@ -91,6 +98,12 @@ class Registry:
             raise ValueError(f"{statistic.name} has no engine: give it a tap or a counter")
         self.statistics[statistic.name] = statistic
         plugin.statistics.append(statistic.name)
+
+    def _register_family(self, plugin: Plugin, name: str, take: Family) -> None:
+        if name in self.families:
+            raise ValueError(f"the family {name} is already registered")
+        self.families[name] = take
+        plugin.families.append(name)
 
     def _register_exporter(self, plugin: Plugin, name: str, exporter: Exporter) -> None:
         if name in self.exporters:
@@ -105,20 +118,39 @@ class Registry:
         'port 80'
         """
         text = request.strip()
-        best = ""
-        for name in self.statistics:
-            if (text == name or text.startswith(name + ",")) and len(name) > len(best):
-                best = name
-        if best:
-            return self.statistics[best], text[len(best) + 1 :]
+        for known in (self.statistics, self.discovered):  # asking tshark takes a while: only where it must be
+            names = [name for name in known if text == name or text.startswith(name + ",")]
+            if names:
+                best = max(names, key=len)
+                return known[best], text[len(best) + 1 :]
         raise RequestError(f"unknown statistic {text!r}; {self._nearest(text)}")
+
+    @property
+    def discovered(self) -> dict[str, Statistic]:
+        """The statistics that only the installed tshark has, each taken by a family, or unparsed."""
+        if self._discovered is None:
+            names = listed(find_tshark())
+            self._discovered = {name: self.taken(name) for name in names if name not in self.statistics}
+        return self._discovered
+
+    def taken(self, name: str) -> Statistic:
+        """The statistic for a name of tshark's: a family's, or its unparsed text."""
+        for family, take in self.families.items():
+            statistic = take(name)
+            if statistic is not None:
+                statistic.family = family
+                return statistic
+        return Unparsed(name)
+
+    def all(self) -> dict[str, Statistic]:
+        """Every statistic at hand, by name."""
+        return {**self.statistics, **self.discovered}
 
     def _nearest(self, text: str) -> str:
         head = ",".join(text.split(",")[:2])
-        near = difflib.get_close_matches(head, self.statistics, n=3, cutoff=0.5)
-        near += [n for n in self.statistics if n.startswith(text.split(",")[0] + ",") and n not in near][
-            : 5 - len(near)
-        ]
+        known = list(self.all())
+        near = difflib.get_close_matches(head, known, n=3, cutoff=0.5)
+        near += [n for n in known if n.startswith(text.split(",")[0] + ",") and n not in near][: 5 - len(near)]
         if near:
             return f"the nearest: {', '.join(near)}"
         return "`sharkstat list` has them all"

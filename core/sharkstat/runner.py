@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import struct
@@ -17,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from sharkstat.diagnosis import Ending
 from sharkstat.errors import RequestError, StatisticError, TsharkError
+from sharkstat.native import Printed
 from sharkstat.plan import Plan, make_plan
 from sharkstat.records import Failure, Records, unescape
 from sharkstat.registry import Registry
@@ -68,6 +70,8 @@ class _Pass:
         self.progress = progress
         self.exact = exact
         self.records = Records()
+        self.nonce = secrets.token_hex(16)
+        self.printed = Printed(self.nonce)
         self.stderr: list[str] = []
         self.interrupted = False
 
@@ -76,7 +80,7 @@ class _Pass:
         read_end, write_end = self.workspace.pipe()
         with contextlib.ExitStack() as stack:
             command = self._command(stack, write_end)
-            stdout = subprocess.PIPE if self.plan.whole_packets else subprocess.DEVNULL
+            stdout = subprocess.PIPE if self.plan.whole_packets or self.plan.natives else subprocess.DEVNULL
             try:
                 process = self.workspace.start(command, stdin=self.opened.stdin, stdout=stdout, pass_fds=[write_end])
             finally:
@@ -87,22 +91,28 @@ class _Pass:
             assert process.stderr is not None
             errors = threading.Thread(target=self._read_errors, args=(process.stderr,), daemon=True)
             errors.start()
+            if process.stdout is not None and not self.plan.whole_packets:
+                self.printed.read(process.stdout)
             feed = None
             if self.plan.listens:
                 from sharkstat.feed import Feed  # and pyshark: tshark starts while they are imported
 
-                feed = Feed(self.plan, self.records, process.stdout)
+                pdml = process.stdout if self.plan.whole_packets else None
+                feed = Feed(self.plan, self.records, pdml, self.printed.add)
             with self._watched(), self._interruptible(process):
                 self._read(records, process, feed)
             status = process.wait()
             errors.join(timeout=10)
+            self.printed.finish()
+            if feed is not None:
+                feed.finish()
             helper_errors = self.opened.finish()
         if self.records.too_far and not self.interrupted:
             return None
         ending = Ending(
             self.plan, self.records, self.opened, self.tshark, status, self.stderr, helper_errors, self.interrupted
         )
-        return make_tables(self.plan, self.records, ending)
+        return make_tables(self.plan, self.records, ending, self.printed)
 
     def _command(self, stack: contextlib.ExitStack, write_end: int) -> list[str]:
         lua = stack.enter_context(as_file(files("sharkstat_lua")))
@@ -118,7 +128,9 @@ class _Pass:
                 taps[path] = (
                     library / path.name if path.parent == lua else self.workspace.readable(path, f"taps/{path.name}")
                 )
-        job = self.workspace.write("job", self.plan.job(f"/dev/fd/{write_end}", self.first_path, taps, self.exact))
+        job = self.workspace.write(
+            "job", self.plan.job(f"/dev/fd/{write_end}", self.first_path, taps, self.exact, self.nonce)
+        )
         return [
             self.tshark.path,
             "-q",
@@ -129,6 +141,7 @@ class _Pass:
             f"lua_script:{library / 'host.lua'}",
             "-X",
             f"lua_script1:{job}",
+            *self.plan.native_options(),
         ]
 
     @property
@@ -262,7 +275,8 @@ def run(
 
     `source` is a file, several files (read as one capture in time order), or a `Source`; `options` are
     `Source`'s (display_filter="ip", packets=1000, ...). `requests` are statistics as after tshark's -z.
-    `engine` is "lua" (inside tshark, the default) or "packets" (in Python). `progress` is called with the bytes read
+    `engine` is "lua" (a tap inside tshark), "packets" (in Python) or "tshark" (its own statistic, as far as its
+    text tells), by default the first of them that the statistic has. `progress` is called with the bytes read
     and the size of the files.
 
     Raises a SharkstatError whose message says what is wrong and how to mend it; a StatisticError has

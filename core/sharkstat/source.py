@@ -32,7 +32,7 @@ class Source:
     "duration:60"), `snaplen` (-s), `promiscuous` (-p turns it off). `packets` (-c) ends the reading.
     `display_filter` (-Y) limits what statistics see; `read_filter` (-R) what is read, with `two_pass`
     (-2). `resolve` (-N) has tshark's letters for names, "" for none; `decode_as` (-d), `preferences`
-    (-o), `profile` (-C) and `keylog` are as in tshark.
+    (-o), `profile` (-C), `heuristics` (--enable-heuristic) and `keylog` are as in tshark.
     """
 
     files: tuple[str, ...] = ()
@@ -50,6 +50,7 @@ class Source:
     preferences: tuple[str, ...] = ()
     profile: str = ""
     keylog: str = ""
+    heuristics: tuple[str, ...] = ()
 
     def check(self) -> None:
         """RequestError for options that do not go together."""
@@ -278,6 +279,8 @@ class Opened:
             arguments += ["-d", option]
         for option in source.preferences:
             arguments += ["-o", option]
+        for name in source.heuristics:
+            arguments += ["--enable-heuristic", name]
         if source.profile:
             self.workspace.use_profile(source.profile)
             arguments += ["-C", source.profile]

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
-from sharkstat.errors import MergeError
+from sharkstat.errors import MergeError, RequestError, TextError
 
 if TYPE_CHECKING:
     from sharkstat.column import Column, Row, Type, Value
@@ -48,6 +48,14 @@ class Hooks:
     @hookspec
     def register_statistics(self, register: Callable[[Statistic], None]) -> None:
         """Call `register(statistic)` once for every statistic that the plugin brings."""
+
+    @hookspec
+    def register_families(self, register: Callable[[str, Callable[[str], Statistic | None]], None]) -> None:
+        """Call `register(family, take)` for every family of tshark's own statistics that the plugin reads.
+
+        `take` is called with a name that the installed tshark lists (`tshark -z help`), and gives the
+        statistic for it, or None for a name of another family.
+        """
 
     @hookspec
     def register_exporters(self, register: Callable[[str, Callable[[Sequence[Table]], Iterable[str]]], None]) -> None:
@@ -95,6 +103,27 @@ class PacketCounter(ABC):
         return None
 
 
+@dataclass(frozen=True)
+class Parsed:
+    """What a text of tshark's says: rows, in the order of `columns` (those that are not derived).
+
+    Times are nanoseconds since the capture's first packet. Without `columns`, they are the statistic's own.
+    """
+
+    rows: Sequence[Sequence[Value]]
+    columns: tuple[Column, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def text_of(text: bytes) -> str:
+    r"""What tshark printed, as text; bytes that are no UTF-8 become \xNN.
+
+    >>> text_of(b"caf\xc3\xa9 \xff")
+    'café \\xff'
+    """
+    return text.decode("utf-8", "backslashreplace")
+
+
 class Statistic(ABC):
     """A statistic that can be asked for with -z.
 
@@ -103,6 +132,11 @@ class Statistic(ABC):
     the lua engine. `layer` is "transport" where neither the numbers nor the names that it gives
     depend on anything above TCP and UDP, "http" where they depend on HTTP but not on what its bodies
     hold: tshark is then spared the work above.
+
+    `family` names the family of tshark's own statistics that it belongs to. For the tshark engine: `takes_filter`
+    says whether tshark takes a display filter at the end of its arguments; `prints_at_once` whether it
+    prints while packets are read, `once` whether it counts but once a run; `resolve` has tshark's letters
+    (-N) for the names without which it shows nothing. `example` are arguments, where it needs some.
     """
 
     name: str = ""
@@ -111,6 +145,12 @@ class Statistic(ABC):
     usage: str = ""
     tap: Path | None = None
     layer: Layer = "application"
+    family: str = ""
+    takes_filter: bool = True
+    prints_at_once: bool = False
+    once: bool = False
+    example: str = ""
+    resolve: str = ""
 
     @abstractmethod
     def columns(self, arguments: str) -> tuple[Column, ...]:
@@ -127,6 +167,21 @@ class Statistic(ABC):
         """A new counter for the packets engine; None where there is none."""
         return None
 
+    def native(self, arguments: str, display_filter: str) -> str:
+        """What follows tshark's -z for the tshark engine, with the run's display filter in it.
+
+        By default the arguments are a filter. RequestError where tshark's statistic takes none.
+        """
+        if not self.takes_filter and display_filter:
+            raise RequestError(f"tshark's {self.name} takes no filter: leave out -Y, or read with -2 -R FILTER")
+        if not self.takes_filter:
+            return f"{self.name},{arguments}" if arguments else self.name
+        return ",".join(filter(None, (self.name, both_filters(display_filter, arguments))))
+
+    def parse(self, text: bytes, arguments: str) -> Parsed:
+        """Read what tshark's own statistic printed. TextError where its layout is not the one that is known."""
+        raise TextError(f"{self.name} is none of tshark's own statistics")
+
     def derive(self, table: Table) -> None:
         """Set the derived columns of every row of the table, from its measures."""
         return
@@ -141,13 +196,25 @@ class Statistic(ABC):
 
     @property
     def engines(self) -> tuple[str, ...]:
-        return tuple(e for e, has in (("lua", self.tap is not None), ("packets", self._counts())) if has)
-
-    def _counts(self) -> bool:
-        return type(self).counter is not Statistic.counter
+        has = {
+            "lua": self.tap is not None,
+            "packets": type(self).counter is not Statistic.counter,
+            "tshark": type(self).parse is not Statistic.parse,
+        }
+        return tuple(engine for engine, there in has.items() if there)
 
     def refuse_merge(self, reason: str) -> MergeError:
         return MergeError(f"{self.name} cannot be merged: {reason}")
+
+
+def both_filters(one: str, other: str) -> str:
+    """A display filter that takes what both take; "" takes everything.
+
+    >>> both_filters("ip", "tcp || udp"), both_filters("", "tcp")
+    ('(ip) && (tcp || udp)', 'tcp')
+    """
+    given = [text for text in (one.strip(), other.strip()) if text]
+    return " && ".join(f"({text})" for text in given) if len(given) > 1 else "".join(given)
 
 
 def sort_rows(table: Table, key: Callable[[Row], Any], descending: bool = False) -> None:

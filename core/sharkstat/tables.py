@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from sharkstat.column import Column, Reading, Row, Value
 from sharkstat.diagnosis import Ending
-from sharkstat.errors import StatisticError, TsharkError
+from sharkstat.errors import StatisticError, TextError, TsharkError
+from sharkstat.native import LINES, Printed, Unparsed, as_lines
 from sharkstat.plan import Plan, Request
 from sharkstat.records import LIST, Failure, Records, described, unescape
 from sharkstat.table import Table
 
 
-def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
+def make_tables(plan: Plan, records: Records, ending: Ending, printed: Printed) -> list[Table]:
     """A table for every request, in order.
 
     Raises what kept the run from having results, or StatisticError with the tables of the statistics that
@@ -23,6 +24,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
     ending.raise_failures()
     complete, warnings = ending.judge()
     reading = _reading(plan, records, ending)
+    at_once, texts = printed.texts(len(plan.natives)) if plan.natives else (b"", [])
     tables: list[Table] = []
     failed: list[str] = []
     traces: list[str] = []
@@ -30,22 +32,31 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
         failure = records.failures.get(str(index))
         if failure is None:
             try:
+                remarks: tuple[str, ...] = ()
+                statistic = request.statistic
+                if request.engine == "tshark":
+                    text = texts[plan.natives.index(request.native)]
+                    columns, rows, remarks = _parsed(request, text, at_once, records.base_ns)
+                    if columns == LINES:
+                        statistic = Unparsed(statistic.name)
+                else:
+                    columns, rows = _columns(records, index, request), _rows(records, index, request, ending)
                 table = Table(
-                    name=request.statistic.name,
-                    title=request.statistic.title,
+                    name=statistic.name,
+                    title=statistic.title,
                     request=request.text,
-                    columns=_columns(records, index, request),
-                    rows=_rows(records, index, request, ending),
+                    columns=columns,
+                    rows=rows,
                     engine=request.engine,
                     tshark=records.version,
                     complete=complete,
                     reading=reading,
-                    warnings=list(warnings),
+                    warnings=[*warnings, *remarks],
                     names=records.names,
-                    statistic=request.statistic,
+                    statistic=statistic,
                 )
-                request.statistic.derive(table)
-                request.statistic.order(table)
+                statistic.derive(table)
+                statistic.order(table)
                 tables.append(table)
                 continue
             except Exception as problem:  # a stranger's statistic may do anything: the others go on
@@ -56,6 +67,55 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
     if failed:
         raise StatisticError("; ".join(failed), tables, traceback="\n".join(traces))
     return tables
+
+
+def _parsed(
+    request: Request, text: bytes, at_once: bytes, base: int | None
+) -> tuple[tuple[Column, ...], list[Row], tuple[str, ...]]:
+    """What tshark's text says, or its lines where nothing says what they mean."""
+    if request.statistic.prints_at_once:
+        text = at_once + text
+    try:
+        parsed = request.statistic.parse(text, request.arguments)
+        columns = parsed.columns or request.columns
+        counted = [column for column in columns if column.role != "derived"]
+        for values in parsed.rows:
+            check_types(counted, values)
+    except (TextError, ValueError, IndexError, KeyError) as problem:
+        parsed = as_lines(text)
+        remark = f"{request.text}: tshark's text has not the layout that is known, so it is shown unparsed ({problem})"
+        columns, counted = parsed.columns, list(parsed.columns)
+        parsed = replace(parsed, warnings=(remark,))
+    empty: Row = dict.fromkeys((c.name for c in columns), None)
+    rows = []
+    for values in parsed.rows:
+        row = dict(empty)
+        for column, value in zip(counted, values, strict=True):
+            absolute = column.type == "time" and value is not None
+            row[column.name] = (None if base is None else base + value) if absolute else value  # type: ignore[operator]
+        rows.append(row)
+    return columns, rows, parsed.warnings
+
+
+_PYTHON: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("text", "address"), (str,)),
+    **dict.fromkeys(("integer", "time", "duration"), (int,)),
+    "number": (int, float),
+    "boolean": (bool,),
+    "path": (tuple,),
+}
+
+
+def check_types(columns: Sequence[Column], values: Sequence[Value]) -> None:
+    """TextError for a row that is not what its columns say."""
+    if len(values) != len(columns):
+        raise TextError(f"a row has {len(values)} values for {len(columns)} columns")
+    for column, value in zip(columns, values, strict=True):
+        if value is None:
+            continue
+        wanted = _PYTHON[column.type]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            raise TextError(f"{column.name} is {value!r}, no {column.type}")
 
 
 def _columns(records: Records, index: int, request: Request) -> tuple[Column, ...]:

@@ -158,10 +158,11 @@ def grid(table: Table, draw_trees: bool = True) -> Grid:
 
 
 def heading(column: Column) -> str:
-    """The column's heading, with the unit where the cells do not show it."""
+    """The column's heading, with the unit where the cells do not show it; ≈ where tshark had rounded the values."""
     text = "\n".join(safe(line) for line in column.heading.split("\n"))
     plain = column.type == "time" or (column.type == "duration" and (column.role == "key" or column.name == "stop"))
-    return f"{text} (s)" if plain else text
+    text = f"{text} (s)" if plain else text
+    return f"{text} ≈" if column.approximate else text
 
 
 def _tree(rows: Sequence[Row], name: str) -> list[str]:

@@ -104,7 +104,7 @@ local function register(kind, title, counter, with_ports)
     z_name = "sharkstat,conv," .. kind,
     title = title .. " conversations",
     columns = joined(with_ports and PORTS or ADDRESSES, MEASURES, with_ports and { { "stream", "integer" } } or {}),
-    fields = kind == "ipv6" and { "ipv6.src", "ipv6.dst" } or nil,
+    fields = not (sharkstat.tells_ends(kind) or with_ports) and { kind .. ".src", kind .. ".dst" } or nil,
     start = function(run)
       run.filter = run.arguments
       local all = {}
@@ -134,6 +134,8 @@ end, true)
 register("udp", "UDP", function(run, all)
   stream_counter(run, all, "udp", "uh_stream", "uh_sport", "uh_dport")
 end, true)
-for kind, title in pairs { eth = "Ethernet", ip = "IPv4", ipv6 = "IPv6" } do
+for kind, title in pairs {
+  eth = "Ethernet", ip = "IPv4", ipv6 = "IPv6", ipx = "IPX", usb = "USB",
+} do
   register(kind, title, function(run, all) pair_counter(run, all, kind, run:ends_of(kind)) end, false)
 end

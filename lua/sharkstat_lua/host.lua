@@ -14,7 +14,8 @@
 --                                     (not "exact": nearly, and the packet was saved)
 --   Z                                 the end: without it, the results are not whole
 --
--- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once), "load FILE", "run ID NAME ARGUMENTS",
+-- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once),
+-- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?), "load FILE", "run ID NAME ARGUMENTS",
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
 package.path = __DIR__ .. "?.lua;" .. package.path
@@ -105,6 +106,23 @@ local function start_run(id, name, arguments)
   end) and ready
 end
 
+-- tshark takes a bad filter of some of its own statistics without a word, so each is tried here first.
+local function check(id, filter)
+  ready = attempt(id, function() Listener.new("frame", filter):remove() end) and ready
+end
+
+-- tshark draws its statistics one after the other, in the reverse order of their -z: a listener that is made
+-- between two of them draws between them.
+local function print_marks(nonce)
+  register_stat_cmd_arg("sharkstat,mark", function(argument)
+    local mark = Listener.new("ipx")  -- one that is seldom called, and no filter: a field in one changes io,phs and expert
+    function mark.draw()
+      io.stdout:write("\n", nonce, " ", argument:match("%d+$"), "\n")
+      io.stdout:flush()
+    end
+  end)
+end
+
 local starts = {}
 for _, words in ipairs(jobs) do
   local verb = words[1]
@@ -121,6 +139,10 @@ for _, words in ipairs(jobs) do
     sharkstat.use_exact_times()
   elseif verb == "names" then
     sharkstat.use_names()
+  elseif verb == "marks" then
+    print_marks(words[2])
+  elseif verb == "check" then
+    check(words[2], words[3])
   elseif verb == "load" then
     ready = attempt("load " .. words[2], function() load_tap(words[2]) end) and ready
   elseif verb == "run" then

@@ -173,9 +173,12 @@ function sharkstat.names() return names end
 
 local TAP_ADDRESSES = { eth = { "src", "dst" }, ip = { "ip_src", "ip_dst" } }
 
+-- Whether tshark tells Lua the addresses that a tap announces.
+function sharkstat.tells_ends(tap) return TAP_ADDRESSES[tap] ~= nil end
+
 -- For the taps of addresses alone: a function of (info, pinfo) that gives the source and destination, in
--- digits, of the header that is announced. tshark gives Lua no tap info for ipv6: there the fields are read,
--- in order. They also hold the headers that an ICMP error quotes, but behind those that are announced.
+-- digits, of the header that is announced. tshark gives Lua no tap info for ipv6, ipx and usb: there the fields
+-- are read, in order. They also hold the headers that an ICMP error quotes, but behind those that are announced.
 function Run:ends_of(tap)
   local keys = TAP_ADDRESSES[tap]
   if keys then
@@ -192,6 +195,10 @@ function Run:ends_of(tap)
     end
   end
   local sources, destinations = sharkstat.field(tap .. ".src"), sharkstat.field(tap .. ".dst")
+  if sharkstat.resolving then
+    address_fields[#address_fields + 1] = sources
+    address_fields[#address_fields + 1] = destinations
+  end
   local packet, nth = -1, 0
   return function(_, pinfo)
     local number = pinfo.number

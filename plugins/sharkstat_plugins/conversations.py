@@ -1,23 +1,29 @@
-"""conv,eth conv,ip conv,ipv6 conv,tcp conv,udp: who talked with whom, in both directions."""
+"""conv,eth conv,ip conv,ipv6 conv,tcp conv,udp, and tshark's other conv: who talked with whom, in both directions."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sharkstat_lua
 from sharkstat import (
     Column,
+    Layer,
     Listen,
     PacketCounter,
+    Parsed,
     Row,
     Statistic,
     Table,
+    TextError,
     Value,
     hookimpl,
     sort_rows,
+    text_of,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +36,30 @@ ENDS = {
     "tcp": ("ip_src", "ip_dst", "th_sport", "th_dport", "th_stream"),
     "udp": ("ip_src", "ip_dst", "uh_sport", "uh_dport", "uh_stream"),
 }
-TITLES = {"eth": "Ethernet", "ip": "IPv4", "ipv6": "IPv6", "tcp": "TCP", "udp": "UDP"}
+TITLES = {
+    "eth": "Ethernet",
+    "ip": "IPv4",
+    "ipv6": "IPv6",
+    "tcp": "TCP",
+    "udp": "UDP",
+    "ipx": "IPX",
+    "usb": "USB",
+}
+OTHER_TITLES = {
+    "bluetooth": "Bluetooth", "bpv7": "BPv7", "fc": "Fibre Channel", "sll": "Linux cooked", "tr": "Token Ring",
+    "wlan": "IEEE 802.11", "wpan": "IEEE 802.15.4", "zbee_nwk": "ZigBee", "opensafety": "openSAFETY",
+}  # fmt: skip
+# Whose text has ports: tshark's ui/cli/tap-iousers.c and tap-endpoints.c.
+WITH_PORTS = ("tcp", "udp", "sctp")
+
+
+def layer_of(kind: str) -> Layer:
+    """USB and IPX may be carried by what is above TCP and UDP."""
+    return "transport" if kind in ("eth", "ip", "ipv6", "tcp", "udp") else "application"
+
+
+def title_of(kind: str) -> str:
+    return TITLES.get(kind) or OTHER_TITLES.get(kind) or kind.upper()
 
 
 def addresses_of(kind: str) -> Callable[[Packet], Sequence[Sequence[str]]]:
@@ -50,18 +79,19 @@ def addresses_of(kind: str) -> Callable[[Packet], Sequence[Sequence[str]]]:
     return from_fields
 
 
-class Conversations(Statistic):
-    layer = "transport"
-    tap = Path(sharkstat_lua.__file__).with_name("conversations.lua")
+class ConversationTable(Statistic):
+    """The table of conversations, whatever counted them."""
+
+    family = "conv"
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.ports = kind in ("tcp", "udp")
+        self.ports = kind in WITH_PORTS
         self.name = f"conv,{kind}"
-        self.title = f"{TITLES[kind]} conversations"
+        self.title = f"{title_of(kind)} conversations"
         self.usage = f"conv,{kind}[,FILTER]"
         self.description = (
-            f"Every {TITLES[kind]} conversation with its packets and bytes in both directions, start and duration. "
+            f"Every {title_of(kind)} conversation with its packets and bytes in both directions, start and duration. "
             "A is the sender of the first packet; bytes are frame lengths on the wire."
         )
         if kind == "eth":
@@ -71,11 +101,10 @@ class Conversations(Statistic):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         keys = [Column("address_a", "address", role="key"), Column("address_b", "address", role="key")]
-        stream = []
+        stream = [Column("stream", "integer", role="key", description="tshark's number for it", shown=False)]
         if self.ports:
             keys.insert(1, Column("port_a", "integer", role="key"))
             keys.append(Column("port_b", "integer", role="key"))
-            stream = [Column("stream", "integer", role="key", description="tshark's number for it", shown=False)]
         return (
             *keys,
             Column("packets", "integer", "packets", role="derived"),
@@ -87,11 +116,53 @@ class Conversations(Statistic):
             Column("start", "time", merge="min"),
             Column("stop", "time", merge="max", shown=False),
             Column("duration", "duration", "seconds", role="derived"),
-            *stream,
+            *(stream if self.ports else []),
         )
 
-    def counter(self, arguments: str) -> PacketCounter:
-        return ConversationCounter(self.kind, arguments)
+    def parse(self, text: bytes, arguments: str) -> Parsed:
+        """Rows of tap-iousers.c: ends, packets and rounded bytes from B, to B and in all, start and duration."""
+        columns = tuple(
+            replace(c, approximate=c.approximate or "bytes" in c.name or c.name in ("stop", "duration"))
+            for c in self.columns(arguments)
+            if c.name != "stream"
+        )
+        rows = [self._conversation(line) for line in frame(text, "Conversations")]
+        # Conversations of the same ends (a port that is used again; dccp, whose ports tshark does not print) have no
+        # number in the text.
+        seen: Counter[tuple[Value, ...]] = Counter()
+        ends = 4 if self.ports else 2
+        for row in sorted(rows, key=lambda row: int(str(row[-2]))):
+            pair = tuple(row[:ends])
+            seen[pair] += 1
+            row.append(seen[pair])
+        return Parsed(rows, (*columns, OCCURRENCE))
+
+    def _conversation(self, line: str) -> list[Value]:
+        found = _CONVERSATION.fullmatch(line)
+        if not found or " <-> " in found["b"] or " <-> " in found["a"]:
+            raise TextError(f"no row of a conversation: {line!r}")
+        back, back_size, back_unit, ahead, ahead_size, ahead_unit, packets = found.group(3, 4, 5, 6, 7, 8, 9)
+        if int(back) + int(ahead) != int(packets):
+            raise TextError(f"the packets of both directions are not the total: {line!r}")
+        start = nanoseconds(found["start"])
+        return [
+            *self._end(found["a"]),
+            *self._end(found["b"]),
+            int(ahead),
+            size(ahead_size, ahead_unit),
+            int(back),
+            size(back_size, back_unit),
+            start,
+            start + nanoseconds(found["duration"]),
+        ]
+
+    def _end(self, text: str) -> list[Value]:
+        if not self.ports:
+            return [BROADCAST.get(text, text)]
+        address, colon, port = text.rpartition(":")
+        if not colon or not port.isdigit():
+            raise TextError(f"no address and port: {text!r}")
+        return [address, int(port)]
 
     def derive(self, table: Table) -> None:
         for row in table.rows:
@@ -116,18 +187,85 @@ class Conversations(Statistic):
         owner: dict[tuple[Value, ...], int] = {}
         for number, table in enumerate(tables):
             rows = [row if _ends(row) == first[_pair(row)] else _turned(row) for row in table.rows]
-            if self.ports:
+            if self.ports or any(int(row.get("occurrence") or 1) > 1 for row in rows):  # type: ignore[arg-type]
                 for row in rows:
                     if owner.setdefault(_pair(row), number) != number:
                         raise self.refuse_merge(
-                            f"{row['address_a']}:{row['port_a']} <-> {row['address_b']}:{row['port_b']} is in two of "
+                            f"{_shown(row)} is in two of "
                             "the captures, as one conversation or as a reused port; read the captures together instead"
                         )
                 # tshark numbers streams within a capture: the number stays only where it tells rows apart.
                 times = Counter(map(_pair, rows))
-                rows = [row if times[_pair(row)] > 1 else {**row, "stream": None} for row in rows]
+                if any(c.name == "stream" for c in table.columns):
+                    rows = [row if times[_pair(row)] > 1 else {**row, "stream": None} for row in rows]
             aligned.append(rows)
         return aligned
+
+
+def _shown(row: Row) -> str:
+    a, port_a, b, port_b = _ends(row)
+    return f"{a} <-> {b}" if port_a is None else f"{a}:{port_a} <-> {b}:{port_b}"
+
+
+class Conversations(ConversationTable):
+    """Those that our own tap and packet counter count exactly."""
+
+    tap = Path(sharkstat_lua.__file__).with_name("conversations.lua")
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.layer = layer_of(kind)
+
+    def counter(self, arguments: str) -> PacketCounter:
+        return ConversationCounter(self.kind, arguments)
+
+
+# The text -------------------------------------------------------------------------------------------
+
+OCCURRENCE = Column(
+    "occurrence", "integer", role="key", shown=False, description="which of the conversations between these ends"
+)
+BROADCAST = {"Broadcast": "ff:ff:ff:ff:ff:ff"}
+_SIZE = r" +(\d+) (\d+)(?: (bytes|[kMGTPE]B))?"
+_CONVERSATION = re.compile(
+    rf"(?P<a>\S.*?) +<-> (?P<b>\S.*?){_SIZE}{_SIZE}{_SIZE} +(?P<start>-?\d+\.\d+) +(?P<duration>\d+\.\d+) *"
+)
+_POWERS: dict[str | None, int] = {
+    None: 0,
+    "bytes": 0,
+    **{f"{letter}B": 3 * (n + 1) for n, letter in enumerate("kMGTPE")},
+}
+
+
+def size(number: str, unit: str | None) -> int:
+    """
+    >>> size("178", "kB"), size("4845", "bytes")
+    (178000, 4845)
+    """
+    return int(number) * int(10 ** _POWERS[unit])
+
+
+def nanoseconds(text: str) -> int:
+    """Decimal seconds, exactly.
+
+    >>> nanoseconds("3.521695171"), nanoseconds("-0.1000")
+    (3521695171, -100000000)
+    """
+    whole, _, digits = text.removeprefix("-").partition(".")
+    value = int(whole) * 10**9 + int(digits.ljust(9, "0")[:9])
+    return -value if text.startswith("-") else value
+
+
+def frame(text: bytes, what: str) -> list[str]:
+    """The rows inside tshark's frame of conversations or endpoints. TextError where it is another text."""
+    lines = text_of(text).strip("\n").split("\n")
+    if lines == [""]:
+        return []
+    rule = "=" * 80
+    head = [n for n, line in enumerate(lines) if n < 6 and line.startswith(" ") and "|" in line]
+    if lines[0] != rule or lines[-1] != rule or not lines[1].endswith(f" {what}") or not head:
+        raise TextError(f"no frame of {what}")
+    return lines[head[-1] + 1 : -1]
 
 
 def _int(value: Value) -> int:
@@ -207,3 +345,8 @@ class ConversationCounter(PacketCounter):
 def register_statistics(register):  # type: ignore[no-untyped-def]
     for kind in TITLES:
         register(Conversations(kind))
+
+
+@hookimpl
+def register_families(register):  # type: ignore[no-untyped-def]
+    register("conv", lambda name: ConversationTable(name[5:]) if name.startswith("conv,") else None)

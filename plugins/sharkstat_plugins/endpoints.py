@@ -1,30 +1,61 @@
-"""endpoints,eth endpoints,ip endpoints,ipv6 endpoints,tcp endpoints,udp: what each end sent and received."""
+"""endpoints,eth endpoints,ip endpoints,ipv6 endpoints,tcp endpoints,udp, and tshark's other endpoints: what each end
+sent and received."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sharkstat_lua
-from sharkstat import Column, Listen, PacketCounter, Statistic, Table, Value, hookimpl, sort_rows
-from sharkstat_plugins.conversations import ENDS, TITLES, addresses_of
+from sharkstat import (
+    Column,
+    Listen,
+    PacketCounter,
+    Parsed,
+    Statistic,
+    Table,
+    TextError,
+    Value,
+    hookimpl,
+    sort_rows,
+)
+from sharkstat_plugins.conversations import (
+    BROADCAST,
+    ENDS,
+    TITLES,
+    WITH_PORTS,
+    addresses_of,
+    frame,
+    layer_of,
+    size,
+    title_of,
+)
 
 if TYPE_CHECKING:
     from sharkstat import Packet
 
 
-class Endpoints(Statistic):
-    layer = "transport"
-    tap = Path(sharkstat_lua.__file__).with_name("endpoints.lua")
+_SIZE = r" +(\d+)(?: (bytes|[kMGTPE]B))?"
+_ENDPOINT = re.compile(
+    rf"(?P<address>\S.*?)(?: +(?P<port>\d+))?? +(?P<packets>\d+){_SIZE} +(?P<tx>\d+){_SIZE} +(?P<rx>\d+){_SIZE} *"
+)
+
+
+class EndpointTable(Statistic):
+    """The table of endpoints, whatever counted them."""
+
+    family = "endpoints"
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.ports = kind in ("tcp", "udp")
+        self.ports = kind in WITH_PORTS
         self.name = f"endpoints,{kind}"
-        self.title = f"{TITLES[kind]} endpoints"
+        self.title = f"{title_of(kind)} endpoints"
         self.usage = f"endpoints,{kind}[,FILTER]"
         self.description = (
-            f"Every {TITLES[kind]} address{' and port' if self.ports else ''} with the packets and bytes that it "
+            f"Every {title_of(kind)} address{' and port' if self.ports else ''} with the packets and bytes that it "
             "sent (Tx) and received (Rx). A packet counts at both its ends."
         )
 
@@ -41,8 +72,31 @@ class Endpoints(Statistic):
             Column("rx_bytes", "integer", "bytes"),
         )
 
-    def counter(self, arguments: str) -> PacketCounter:
-        return EndpointCounter(self.kind, arguments)
+    def parse(self, text: bytes, arguments: str) -> Parsed:
+        """Rows of tap-endpoints.c. tshark 4.6 rounds the bytes; before it they are exact."""
+        rounded = False
+        sums: dict[tuple[Value, ...], list[int]] = {}
+        for line in frame(text, "Endpoints"):
+            found = _ENDPOINT.fullmatch(line)
+            if not found or (found["port"] is not None) != self.ports:
+                raise TextError(f"no row of an endpoint: {line!r}")
+            (_, all_unit), (tx_bytes, tx_unit), (rx_bytes, rx_unit) = (
+                found.group(4, 5),
+                found.group(7, 8),
+                found.group(10, 11),
+            )
+            rounded = rounded or any(unit is not None and unit != "bytes" for unit in (all_unit, tx_unit, rx_unit))
+            tx, rx = int(found["tx"]), int(found["rx"])
+            if tx + rx != int(found["packets"]):
+                raise TextError(f"the packets sent and received are not the total: {line!r}")
+            address = BROADCAST.get(found["address"], found["address"])
+            key = (address, int(found["port"])) if self.ports else (address,)
+            # dccp's ports are not printed, so an address comes once a port.
+            counts = sums.setdefault(key, [0, 0, 0, 0])
+            for at, value in enumerate((tx, size(tx_bytes, tx_unit), rx, size(rx_bytes, rx_unit))):
+                counts[at] += value
+        columns = tuple(replace(c, approximate=rounded and "bytes" in c.name) for c in self.columns(arguments))
+        return Parsed([[*key, *counts] for key, counts in sums.items()], columns)
 
     def derive(self, table: Table) -> None:
         for row in table.rows:
@@ -51,6 +105,19 @@ class Endpoints(Statistic):
 
     def order(self, table: Table) -> None:
         sort_rows(table, lambda row: (-row["bytes"], -row["packets"], row["address"], row.get("port") or 0))  # type: ignore[operator]
+
+
+class Endpoints(EndpointTable):
+    """Those that our own tap and packet counter count."""
+
+    tap = Path(sharkstat_lua.__file__).with_name("endpoints.lua")
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.layer = layer_of(kind)
+
+    def counter(self, arguments: str) -> PacketCounter:
+        return EndpointCounter(self.kind, arguments)
 
 
 class EndpointCounter(PacketCounter):
@@ -82,3 +149,8 @@ class EndpointCounter(PacketCounter):
 def register_statistics(register):  # type: ignore[no-untyped-def]
     for kind in TITLES:
         register(Endpoints(kind))
+
+
+@hookimpl
+def register_families(register):  # type: ignore[no-untyped-def]
+    register("endpoints", lambda name: EndpointTable(name[10:]) if name.startswith("endpoints,") else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -14,14 +14,18 @@ from sharkstat import (
     Column,
     Listen,
     PacketCounter,
+    Parsed,
     RequestError,
     Row,
     Statistic,
     Table,
+    TextError,
     Type,
     Value,
+    both_filters,
     hookimpl,
     sort_rows,
+    text_of,
 )
 
 if TYPE_CHECKING:
@@ -120,6 +124,8 @@ class IoStat(Statistic):
         "the intervals that it spans (tshark puts what is left over in the packet's own)."
     )
     layer = "transport"
+    family = "io_stat"
+    example = "10"
     tap = Path(sharkstat_lua.__file__).with_name("io_stat.lua")
 
     def filters(self, arguments: str) -> Sequence[str]:
@@ -171,6 +177,64 @@ class IoStat(Statistic):
 
     def counter(self, arguments: str) -> PacketCounter:
         return IoCounter(*parse(arguments))
+
+    def native(self, arguments: str, display_filter: str) -> str:
+        interval, parts = parse(arguments)
+        written = []
+        for part in parts:
+            # tshark gives 0, without a word, where a calculation's filter does not name its field.
+            chosen = both_filters(display_filter, both_filters(part.field, part.filter))
+            written.append(f"{part.calculation}({part.field}){chosen}" if part.calculation else chosen)
+        if any("," in text for text in written):
+            raise RequestError(
+                "io,stat: tshark itself splits filters at commas: write them without, or leave out --engine"
+            )
+        return ",".join(["io,stat", f"{Decimal(interval) / 10**6:f}", *([] if written == [""] else written)])
+
+    def parse(self, text: bytes, arguments: str) -> Parsed:
+        """The rows of ui/cli/tap-iostat.c that are not all 0; times of fields are in seconds there."""
+        interval, parts = parse(arguments)
+        columns = [Column("start", "duration", "seconds", role="key", title="Start")]
+        columns += [Column("stop", "duration", "seconds", role="derived", title="Stop")] if interval else []
+        kinds: list[Callable[[str], int | float]] = []
+        for part in parts:
+            for calculation in (part.calculation,) if part.calculation else ("FRAMES", "BYTES"):
+                count = calculation in ("FRAMES", "BYTES", "COUNT")
+                label = Part(calculation, part.field, part.filter).label
+                heading = f"{calculation}({part.field})" if part.field else calculation.title()
+                number = sum(c.name.partition("#")[0] == label for c in columns)
+                rule = {"SUM": "sum", "MIN": "min", "MAX": "max"}.get(calculation, "sum" if count else "none")
+                columns.append(
+                    Column(
+                        f"{label}#{number + 1}" if number else label,
+                        "integer" if count else "number",
+                        {"FRAMES": "packets", "BYTES": "bytes"}.get(calculation, ""),
+                        merge=rule,  # type: ignore[arg-type]
+                        title=heading + (f"\n{part.filter}" if part.filter else ""),
+                        approximate=not count,
+                    )
+                )
+                kinds.append(int if count else _figure)
+        lines = text_of(text).strip("\n").split("\n")
+        if lines == [""]:
+            return Parsed([], tuple(columns))
+        first = (
+            next((n for n, line in enumerate(lines) if line.startswith("| Interval ") and line.count("|") > 2), -3) + 2
+        )
+        if first < 0 or set(lines[0]) != {"="} or lines[-1] != lines[0]:
+            raise TextError("no frame of io,stat")
+        rows: list[list[Value]] = []
+        for number, line in enumerate(lines[first:-1]):
+            _, times, *cells, end = line.split("|")
+            if "<>" not in times or end or len(cells) != len(kinds):
+                raise TextError(f"no row of io,stat: {line!r}")
+            start = number * interval
+            if abs(Decimal(times.partition("<>")[0].strip()) * 10**6 - start) * 2 > 10**6 and interval >= 10**6:
+                raise TextError(f"interval {number} does not start at {start} microseconds: {line!r}")
+            values = [kind(cell.strip()) for kind, cell in zip(kinds, cells, strict=True)]
+            if any(values):
+                rows.append([start * 1000, *values])
+        return Parsed(rows, tuple(columns))
 
     def derive(self, table: Table) -> None:
         interval = parse(_arguments(table))[0] * 1000
@@ -343,6 +407,10 @@ def _number(text: str, duration: bool) -> int | float:
         return int(text)
     except ValueError:
         return float(text)
+
+
+def _figure(text: str) -> int | float:
+    return float(text) if "." in text else int(text)
 
 
 @hookimpl

@@ -5,9 +5,10 @@ The counting mirrors lua/sharkstat_lua/tree.lua, which says where each figure co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
-from sharkstat import Column, Statistic, Table, Value, sort_rows
+from sharkstat import Column, Parsed, Statistic, Table, TextError, Value, sort_rows, text_of
 
 RESOLUTION_NS, WINDOW_BUCKETS, WINDOW_MS = 5_000_000, 20, 100
 
@@ -24,26 +25,47 @@ COLUMNS = (
 )
 
 
+# What tshark's text of a tree has.
+TEXT_COLUMNS = (
+    COLUMNS[0],
+    COLUMNS[1],
+    Column("average", "number", merge="none", approximate=True),
+    Column("minimum", "number", merge="min"),
+    Column("maximum", "number", merge="max"),
+    COLUMNS[2],
+    Column("rate", "number", "per millisecond", merge="none", title="Rate (ms)", approximate=True),
+    *COLUMNS[4:6],
+    Column("burst_start", "duration", "seconds", merge="none", title="Burst start", approximate=True),
+)
+
+
 class TreeStatistic(Statistic):
     """A statistic whose table is such a tree."""
+
+    family = "stats_tree"
+
+    def parse(self, text: bytes, arguments: str) -> Parsed:
+        rows = list(tree_rows(text))
+        return Parsed(rows if any(row[1] for row in rows) else [], TEXT_COLUMNS)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return COLUMNS
 
     def derive(self, table: Table) -> None:
         counts = {row["path"]: row["count"] for row in table.rows}
-        firsts = [row["first"] for row in table.rows if isinstance(row["first"], int)]
-        lasts = [row["last"] for row in table.rows if isinstance(row["last"], int)]
+        firsts = [at for at in (row.get("first") for row in table.rows) if isinstance(at, int)]
+        lasts = [at for at in (row.get("last") for row in table.rows) if isinstance(at, int)]
         first, last = min(firsts, default=None), max(lasts, default=None)
         for row in table.rows:
             path, count, burst = row["path"], row["count"], row["burst"]
             assert isinstance(path, tuple) and isinstance(count, int)
-            # The extent is the tree's, also for nodes that came from one of several merged tables.
-            row["first"], row["last"] = first, last
             whole = counts.get(path[:-1], count)
             row["percent"] = 100 * count / whole if isinstance(whole, int) and whole else None
-            elapsed = last - first if first is not None and last is not None else 0
-            row["rate"] = count / (elapsed / 1e6) if elapsed > 0 else None
+            if "first" in row:  # tshark's text has it not, but the rate
+                # The extent is the tree's, also for nodes that came from one of several merged tables.
+                row["first"], row["last"] = first, last
+                elapsed = last - first if first is not None and last is not None else 0
+                row["rate"] = count / (elapsed / 1e6) if elapsed > 0 else None
             row["burst_rate"] = burst / WINDOW_MS if isinstance(burst, int) else None
 
     def order(self, table: Table) -> None:
@@ -58,6 +80,85 @@ class TreeStatistic(Statistic):
             return [(-int(counts.get(level) or 0), rank.get(level, 0)) for level in levels]  # type: ignore[arg-type]
 
         sort_rows(table, key)
+
+
+_TITLES = (b"Count", b"Average", b"Min Val", b"Max Val", b"Rate (ms)", b"Percent", b"Burst Rate", b"Burst Start")
+_NUMBER = rb"-?\d+(?:\.\d+)?|-|"
+_SHARE = rb"\d+(?:\.\d+)?%|-|"
+_CELLS = [
+    re.compile(rb" (%b) *" % value) for value in (rb"-?\d+", *[_NUMBER] * 4, _SHARE, _NUMBER, rb"-?\d+\.\d{3}|-|")
+]
+
+
+def tree_rows(text: bytes) -> Iterator[list[Value]]:
+    """The nodes of a tree as tshark prints it (epan/stats_tree.c, stats_tree_format_as_str).
+
+    Names are printed raw, newlines too, and padded to the longest name's number of bytes: so each
+    row is the bytes of that width, and then numbers to the line's end. TextError where it is not so.
+    """
+    if not text.strip():
+        return
+    frame = re.match(rb"\n=+\n(?:[^\n]*):\n(?P<head>[^\n]+ Count [^\n]*)\n(?P<rule>-+)\n", text)
+    tail = b"\n" + frame["rule"] + b"\n" if frame else b"\n"
+    if not frame or not text.endswith(tail):
+        raise TextError("no frame of a tree")
+    head = frame["head"]
+    if head.split()[-len(b" ".join(_TITLES).split()) :] != b" ".join(_TITLES).split():
+        raise TextError(f"other columns than those of a tree: {text_of(head)!r}")
+    starts: list[int] = []
+    for title in reversed(_TITLES):
+        starts.insert(0, head.rindex(title, 0, starts[0] if starts else len(head)) - 1)
+    # A title that is longer than all names moves the head, but not the rule and the rows.
+    width = starts[0] - (len(head) - len(frame["rule"]))
+    edges = [start - starts[0] for start in starts]
+    at, end = frame.end(), len(text) - len(tail)
+    path: list[str] = []
+    counts: dict[tuple[str, ...], int] = {}
+    while at < end:
+        name, values = text[at : at + width], text[at + width : text.index(b"\n", at + width)]
+        at += width + len(values) + 1
+        # A cell is a blank and the value, padded to the next title; the last may be longer.
+        cells = [values[start:stop] for start, stop in zip(edges, [*edges[1:], None], strict=True)]
+        found = [cell.fullmatch(value) for cell, value in zip(_CELLS, cells, strict=True)]
+        if at > end or None in found:
+            raise TextError(f"no row of a tree: {text_of(name + values)!r}")
+        counted, average, low, high, rate, percent, burst_rate, burst_start = (f[1] for f in found if f)
+        depth = len(name) - len(name.lstrip(b" "))
+        if depth > len(path):
+            raise TextError(f"a name begins with spaces, so its place in the tree is unknown: {text_of(name)!r}")
+        path = [*path[:depth], text_of(name.strip(b" "))]
+        key, count = tuple(path), int(counted)
+        if key in counts:
+            raise TextError(f"two nodes of the same name: {text_of(name)!r}")
+        counts[key] = count
+        _check_share(percent, count, counts.get(key[:-1]) if depth else None, name)
+        burst = _figure(burst_rate)
+        yield [
+            key,
+            count,
+            *map(_figure, (average, low, high, rate)),
+            None if burst is None else round(burst * WINDOW_MS),
+            _milliseconds(burst_start),
+        ]
+
+
+def _check_share(percent: bytes, count: int, whole: int | None, name: bytes) -> None:
+    """A name that begins with spaces looks as if it hung below another node; its share tells."""
+    if percent in (b"", b"-") or not whole:
+        return
+    if abs(float(percent.rstrip(b"%")) - 100 * count / whole) > 0.0051 + 1e-5 * count / whole:
+        raise TextError(f"the share of {text_of(name).strip()!r} is not that of a child of its parent")
+
+
+def _figure(text: bytes) -> int | float | None:
+    if text in (b"", b"-"):
+        return None
+    return float(text) if b"." in text else int(text)
+
+
+def _milliseconds(text: bytes) -> int | None:
+    """Seconds with three decimals, as nanoseconds."""
+    return None if text in (b"", b"-") else int(text.replace(b".", b"")) * 10**6
 
 
 class _Node:

@@ -1,0 +1,160 @@
+"""hosts: the names that the capture gives addresses. credentials: the user names sent in clear text."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+
+from sharkstat import Column, Parsed, RequestError, Row, Statistic, Table, TextError, Value, hookimpl, text_of
+from sharkstat_plugins.text import distinct
+
+HOSTS_HEAD = "# TShark hosts output\n#\n# Host data gathered from "
+HOSTS_KINDS = ("ip", "ipv4", "ipv6")
+
+
+class Hosts(Statistic):
+    name = "hosts"
+    title = "Resolved addresses"
+    usage = "hosts[,ipv4|ipv6]"
+    description = (
+        "Every IPv4 and IPv6 address that tshark knows a name for, from the capture's DNS answers and its own name "
+        "records. Names are resolved for it (-N d)."
+    )
+    takes_filter = False
+    resolve = "d"
+
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        if arguments.strip() and not set(_words(arguments)) <= set(HOSTS_KINDS):
+            raise RequestError(f"hosts takes ipv4 or ipv6, or nothing for both: not {arguments!r}")
+        return (Column("address", "address", role="key"), Column("name", "text", role="key"))
+
+    def filters(self, arguments: str) -> tuple[str, ...]:
+        return ()
+
+    def native(self, arguments: str, display_filter: str) -> str:
+        return super().native(",".join(_words(arguments)), display_filter)
+
+    def parse(self, text: bytes, arguments: str) -> Parsed:
+        whole = text_of(text)
+        head, blank, body = whole.partition("\n\n")
+        if not blank or not f"{head}\n".startswith(HOSTS_HEAD) or not (body.endswith("\n") or not body):
+            raise TextError("the list has not its heading")
+        rows: list[list[Value]] = []
+        for line in body.split("\n")[:-1]:
+            address, tab, name = line.partition("\t")
+            if not tab or not name or not _is_address(address):
+                raise TextError(f"no address and name in {line!r:.80}")
+            rows.append([address, name])
+        return Parsed(distinct(rows, keys=1))
+
+    def order(self, table: Table) -> None:
+        def place(row: Row) -> tuple[int, bytes, str]:
+            address = ip_address(str(row["address"]))
+            return address.version, address.packed, str(row["name"])
+
+        table.rows.sort(key=place)
+
+
+def _words(arguments: str) -> list[str]:
+    return [word.strip() for word in arguments.split(",") if word.strip()]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
+
+
+CREDENTIALS_RULE = "=" * 67
+CREDENTIALS_HEAD = [
+    CREDENTIALS_RULE,
+    f"{'Packet':<10} {'Protocol':<16} {'Username':<16} {'Info':<16}",
+    "------     --------         --------         --------",
+]
+# What tshark's dissectors say beside a user name.
+NOTES = {
+    "FTP": r"Username in packet: \d+",
+    "HTTP basic auth": "",
+    "IMAP": "",
+    "POP3": r"Username in packet \d+",
+    "SAP Router Route String password": "",
+    "SMTP": r"Username in packet \d+",
+    "ZMTP": "PLAIN: username/password",
+}
+# A user name of theirs may hold line ends, and so what looks like further rows.
+FREE = ("HTTP basic auth", "SMTP", "ZMTP")
+_PACKET = re.compile(r"(\d{1,10}) *")
+
+
+class Credentials(Statistic):
+    name = "credentials"
+    title = "Credentials"
+    usage = "credentials"
+    description = (
+        "Every user name that was sent with a password in clear text, with its packet and protocol. Spaces at a "
+        "name's end are lost in tshark's text."
+    )
+    takes_filter = False
+
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        if arguments.strip():
+            raise RequestError(f"tshark's credentials takes no arguments: leave out {arguments!r}")
+        return (
+            Column("number", "integer", role="key", description="of the row", shown=False),
+            Column("packet", "integer", merge="none"),
+            Column("protocol", "text", merge="none"),
+            Column("username", "text", merge="none"),
+            Column("info", "text", merge="none"),
+        )
+
+    def filters(self, arguments: str) -> tuple[str, ...]:
+        return ()
+
+    def parse(self, text: bytes, arguments: str) -> Parsed:
+        lines = text_of(text).split("\n")
+        if lines[:3] != CREDENTIALS_HEAD or lines[-2:] != [CREDENTIALS_RULE, ""] or len(lines) < 5:
+            raise TextError("the table has not its frame")
+        rows = [_credential(line) for line in lines[3:-2]]
+        packets = [row[0] for row in rows]
+        if packets != sorted(packets):
+            raise TextError("the packets' numbers do not rise: a user name may hold what looks like a row")
+        # Such a name ends as its own row does, so a forged row has the note of the row that holds it.
+        doubtful = [
+            row[0]
+            for at, row in enumerate(rows)
+            if row[1] in FREE and any(NOTES[later[1]] == NOTES[row[1]] for later in rows[at + 1 :])
+        ]
+        warnings: tuple[str, ...] = ()
+        if doubtful:
+            warnings = (
+                "credentials: a user name may hold line ends, and tshark prints it as it is: rows after that of "
+                f"packet {doubtful[0]} may be part of a name that was made to look like them",
+            )
+        return Parsed([[number, *row] for number, row in enumerate(rows, 1)], warnings=warnings)
+
+    def align(self, tables):  # type: ignore[no-untyped-def]
+        raise self.refuse_merge("its rows are single packets; give the files together to read them as one capture")
+
+
+def _credential(line: str) -> tuple[int, str, str, str]:
+    """Packet, protocol, user name and note: those that tshark prints exactly so."""
+    packet = _PACKET.match(line)
+    if packet:
+        number, rest = int(packet[1]), line[max(11, len(packet[1]) + 1) :]
+        for protocol, pattern in NOTES.items():
+            head = f"{protocol:<16} "
+            tail = re.search(rf" ({pattern or ' ' * 16})$", rest)
+            if not rest.startswith(head) or not tail or tail.start() < len(head):
+                continue
+            username, info = rest[len(head) : tail.start()].rstrip(" "), tail[1].strip()
+            again = f"{rest[len(head) : tail.start()]:<16}"
+            if line == f"{number:<10} {head}{again} {info:<16}":
+                return number, protocol, username, info
+    raise TextError(f"no packet, protocol and user name in {line!r:.80}")
+
+
+@hookimpl
+def register_families(register):  # type: ignore[no-untyped-def]
+    for statistic in (Hosts(), Credentials()):
+        register(statistic.name, lambda name, statistic=statistic: statistic if name == statistic.name else None)

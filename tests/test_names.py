@@ -1,0 +1,131 @@
+"""hosts and credentials, against DNS and log-in fields; and texts that were made to mislead."""
+
+from __future__ import annotations
+
+import pytest
+from tests import oracle
+from tests.measure import CORPUS
+
+import sharkstat
+from sharkstat import RequestError, TextError
+from sharkstat_plugins.names import CREDENTIALS_HEAD, CREDENTIALS_RULE, HOSTS_HEAD, Credentials, Hosts
+
+corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="needs the captures beside the checkout")
+
+
+@corpus
+@pytest.mark.corpus
+@pytest.mark.parametrize(
+    "name", ["ndpi/dns_fragmented.pcap", "ndpi/dns_ambiguous_names.pcap", "ndpi/dns-invalid-chars.pcap"]
+)
+def test_hosts_are_the_answers_of_dns(name: str) -> None:
+    packets = oracle.fields(
+        CORPUS / name, ["dns.resp.name", "dns.a", "dns.aaaa", "dns.cname"], "-Y", "dns.flags.response == 1"
+    )
+    names = {text for packet in packets for text in packet[0] + packet[3]}
+    addresses = {text for packet in packets for text in packet[1] + packet[2]}
+    table = sharkstat.run(CORPUS / name, "hosts", resolve="d")[0]
+    assert [column.name for column in table.columns] == ["address", "name"] and table.rows
+    assert {row["address"] for row in table.rows} <= addresses
+    # oracle.fields shows control characters escaped
+    assert {row["name"] for row in table.rows if str(row["name"]).isprintable()} <= names
+    fours = sharkstat.run(CORPUS / name, "hosts,ipv4", resolve="d")[0]
+    assert fours.rows == [row for row in table.rows if "." in str(row["address"])]
+
+
+def hosts(*lines: str) -> bytes:
+    return (f"{HOSTS_HEAD}x.pcap\n\n" + "".join(f"{line}\n" for line in lines)).encode()
+
+
+def test_hosts_are_read_strictly() -> None:
+    assert Hosts().parse(hosts("10.0.0.1\ta b\tc", "::1\tlo"), "").rows == [["10.0.0.1", "a b\tc"], ["::1", "lo"]]
+    assert Hosts().parse(hosts(), "").rows == []
+    bad = [
+        *(b"", hosts("10.0.0.1 a"), hosts("10.0.0\ta"), hosts("10.0.0.1\ta", "10.0.0.1\tb")),
+        *(hosts("10.0.0.1\ta\nb"), hosts("::1\tb")[:-1]),
+    ]
+    for text in bad:
+        with pytest.raises(TextError):
+            Hosts().parse(text, "")
+
+
+def test_hosts_takes_kinds_and_no_filter() -> None:
+    assert Hosts().native("ipv4", "") == "hosts,ipv4" and Hosts().native("", "") == "hosts"
+    with pytest.raises(RequestError):
+        Hosts().columns("ipv5")
+    with pytest.raises(RequestError):
+        Hosts().native("", "ip")
+
+
+@corpus
+@pytest.mark.corpus
+@pytest.mark.parametrize(
+    ("name", "protocol", "field"),
+    [("ndpi/imap.pcap", "IMAP", "imap.request.username"), ("ndpi/emotet.pcap", "SMTP", "smtp.auth.username")],
+)
+def test_user_names_are_those_sent(name: str, protocol: str, field: str) -> None:
+    sent = {value for packet in oracle.fields(CORPUS / name, [field], "-Y", field) for value in packet[0]}
+    rows = sharkstat.run(CORPUS / name, "credentials")[0].rows
+    assert rows and {row["protocol"] for row in rows} == {protocol}
+    assert {row["username"] for row in rows} == sent
+
+
+def row(packet: int, protocol: str, username: str, info: str = "") -> str:
+    return f"{packet:<10} {protocol:<16} {username:<16} {info:<16}"
+
+
+def credentials(*lines: str) -> bytes:
+    return "".join(f"{line}\n" for line in (*CREDENTIALS_HEAD, *lines, CREDENTIALS_RULE)).encode()
+
+
+def test_user_names_may_hold_blanks_and_notes() -> None:
+    given = [
+        (4, "FTP", "a  b", "Username in packet: 3"),
+        (5, "FTP", "c Username in packet: 9", "Username in packet: 5"),
+        (6, "IMAP", "bob Username in packet: 6", ""),
+        (12345678901 // 10, "POP3", "a name longer than its column", "Username in packet 7"),
+    ]
+    found = Credentials().parse(credentials(*(row(*line) for line in given)), "")
+    assert [tuple(line[1:]) for line in found.rows] == given and not found.warnings
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [row(4, "HTTP basic auth", "x\ny")],
+        [row(4, "HTTP basic auth", "x") + "\n" + CREDENTIALS_RULE],
+        [row(4, "IMAP", "x")[:-1]],
+        [row(4, "IMAP", "x", "Username in packet: 3")[:-1]],
+        [row(4, "FTP", "x")],
+        [row(4, "Telepathy", "x")],
+        [row(4, "IMAP", "x"), row(3, "IMAP", "y")],
+        [f"x{row(4, 'IMAP', 'x')}"],
+    ],
+)
+def test_other_lines_are_not_read(lines: list[str]) -> None:
+    with pytest.raises(TextError):
+        Credentials().parse(credentials(*lines), "")
+
+
+def test_rows_that_a_user_name_may_have_made_up_are_marked() -> None:
+    lines = [
+        row(4, "HTTP basic auth", "x")[28:],
+        row(4, "POP3", "root", "Username in packet 3"),
+        row(4, "IMAP", "admin"),
+    ]
+    name = "\n".join(lines)[:-17]  # tshark adds what ends the row
+    found = Credentials().parse(credentials(row(4, "HTTP basic auth", name)), "")
+    assert len(found.rows) == 3 and "packet 4" in found.warnings[0]
+    with pytest.raises(TextError):  # not quite as tshark writes it
+        Credentials().parse(credentials(row(4, "HTTP basic auth", name.rstrip())), "")
+    alone = Credentials().parse(
+        credentials(row(4, "HTTP basic auth", "a"), row(9, "FTP", "b", "Username in packet: 8")), ""
+    )
+    assert not alone.warnings
+
+
+def test_credentials_takes_nothing() -> None:
+    with pytest.raises(RequestError):
+        Credentials().columns("tcp")
+    with pytest.raises(RequestError):
+        Credentials().native("", "tcp")

@@ -1,0 +1,375 @@
+"""The tshark engine: what the installed tshark lists, runs in the same pass and comes out typed, or as its text."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests import oracle
+from tests.command import DATA, TSHARK, public_folder, requests, sharkstat
+from tests.measure import CORPUS
+
+import sharkstat as library
+from sharkstat import Column, Registry, Statistic, Table, TextError, Value
+from sharkstat.native import LINES, Unparsed
+from sharkstat.tables import check_types
+
+HTTP = DATA / "http.pcapng"
+STORY = DATA / "story-after.pcapng"
+FAMILIES = CORPUS.parent / "families.json"
+REGISTRY = Registry.default()
+LISTED = REGISTRY.discovered
+READERS = [s for s in REGISTRY.all().values() if "tshark" in s.engines]
+
+
+# What there is ---------------------------------------------------------------------------------------
+
+
+def test_every_statistic_that_tshark_lists_is_taken_by_a_family() -> None:
+    assert [name for name, statistic in LISTED.items() if isinstance(statistic, Unparsed)] == []
+    assert len(READERS) > 150
+
+
+def test_the_documentation_knows_what_this_tshark_lists() -> None:
+    version = ".".join(map(str, oracle.version()[:2]))
+    known = json.loads((DATA.parent.parent / "docs" / "tshark-versions.json").read_text(encoding="utf-8"))
+    if version in known:
+        assert set(LISTED) <= set(known[version]) <= set(Registry.default().all())
+
+
+@pytest.mark.parametrize("statistic", LISTED.values(), ids=LISTED)
+def test_every_statistic_says_what_it_is(statistic: Statistic) -> None:
+    assert statistic.family
+    assert statistic.title and statistic.title != statistic.name
+    assert statistic.description.rstrip(")").endswith(".")
+    assert statistic.usage.startswith(statistic.name)
+
+
+def test_list_names_what_tshark_lists() -> None:
+    done = sharkstat("list", "--format", "json")
+    rows = {row["name"]: row for row in json.loads(done.stdout)["tables"][0]["rows"]}
+    assert set(LISTED) <= set(rows)
+    assert rows["mgcp,rtd"]["engines"] == "tshark"
+    assert rows["mgcp,rtd"]["from"].startswith("tshark 4.")
+    assert rows["conv,tcp"]["engines"] == "lua, packets, tshark"
+
+
+@pytest.fixture
+def future_tshark() -> Iterator[str]:
+    """The installed tshark with one statistic more, which prints a text that no family knows."""
+    with public_folder() as folder:
+        (folder / "future.lua").write_text(
+            """
+            register_stat_cmd_arg("future,stat", function()
+              local listener = Listener.new("frame")
+              local packets = 0
+              function listener.packet() packets = packets + 1 end
+              function listener.draw() print("Future: " .. packets .. " packets") end
+            end)
+            """
+        )
+        program = folder / "tshark"
+        program.write_text(f'#!/bin/sh\nexec {TSHARK} "$@" -X lua_script:{folder}/future.lua\n')
+        for path in folder.iterdir():
+            path.chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+        yield str(program)
+
+
+def test_a_statistic_of_the_future_gives_its_text(future_tshark: str) -> None:
+    known = oracle.capinfos([HTTP])[HTTP]
+    env = {"SHARKSTAT_TSHARK": future_tshark}
+    done = sharkstat("run", HTTP, "-z", "future,stat", "--format", "json", env=env)
+    assert done.returncode == 0, done.stderr
+    (table,) = json.loads(done.stdout)["tables"]
+    assert "unparsed" in table["title"]
+    assert [row["text"] for row in table["rows"]] == [f"Future: {known.packets} packets"]
+
+
+# One pass --------------------------------------------------------------------------------------------
+
+
+def test_all_engines_share_one_pass() -> None:
+    asked = ["plen,tree", "conv,udp", "io,phs", "http,tree", "dns,tree", "plen,tree", "endpoints,sctp"]
+    together = library.run(HTTP, asked)
+    assert [table.request for table in together] == asked
+    for table in together:
+        (alone,) = library.run(HTTP, table.request)
+        assert (table.columns, table.rows, table.engine) == (alone.columns, alone.rows, alone.engine)
+    assert {table.engine for table in together} == {"lua", "tshark"}
+
+
+class Everything(library.PacketCounter):
+    """Wants whole packets, so tshark prints all of them where its statistics print too."""
+
+    fields = None
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def packet(self, packet: library.Packet) -> None:
+        self.seen += 1
+
+    def rows(self) -> Sequence[Sequence[Value]]:
+        return [[self.seen]]
+
+
+class Whole(Statistic):
+    name = "whole"
+    title = "Whole packets"
+
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        return (Column("packets", "integer", "packets"),)
+
+    def counter(self, arguments: str) -> library.PacketCounter:
+        return Everything()
+
+
+def test_whole_packets_stand_beside_tsharks_text() -> None:
+    registry = Registry.default()
+    registry.statistics["whole"] = Whole()
+    alone, conversations = library.run(HTTP, ["plen,tree", "conv,tcp"])
+    whole, tree, same = library.run(HTTP, ["whole", "plen,tree", "conv,tcp"], registry=registry)
+    assert (tree.rows, same.rows) == (alone.rows, conversations.rows)
+    assert whole.rows == [{"packets": tree.rows[0]["count"]}]
+
+
+def test_the_display_filter_limits_tsharks_statistics_too() -> None:
+    frames = len(oracle.fields(HTTP, ("frame.number",), "-Y", "tcp.port == 80 && ip"))
+    (table,) = library.run(HTTP, "plen,tree,tcp.port == 80", display_filter="ip")
+    assert table.rows[0]["count"] == frames > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["conv,tcp", "endpoints,udp", "plen,tree", "io,phs", "expert", "http,stat", "io,stat,1"]
+)
+def test_one_statistic_with_two_filters_counts_each(name: str) -> None:
+    asked = [name, f"{name},frame.number <= 20", f"{name},frame.number > 20"]
+    together = library.run(STORY, asked, engine="tshark")
+    for table, request in zip(together, asked, strict=True):
+        assert table.rows == library.run(STORY, request, engine="tshark")[0].rows
+    assert together[0].rows != together[1].rows
+
+
+@pytest.mark.parametrize(
+    ("request_", "options", "reason"),
+    [
+        ("plen,tree,tcp.prt", (), r"-z plen,tree,tcp.prt: .*tcp.prt"),
+        ("conv,sctp,ip.src ==", (), r"-z conv,sctp,ip.src ==: "),
+        ("rtp,streams", ("-Y", "ip"), r"tshark's rtp,streams takes no filter: leave out -Y"),
+        ("plen,treee", (), r"unknown statistic 'plen,treee'; the nearest: plen,tree"),
+        ("conv,tcp", ("--engine", "tshak"), r"unknown engine 'tshak': take lua or packets or tshark"),
+        ("plen,tree", ("--engine", "lua"), r"plen,tree does not run on lua: take --engine tshark"),
+        ("dhcp,stat", ("-z", "dhcp,stat,udp"), r"tshark counts dhcp,stat but once a run: ask for one filter a run"),
+        ("diameter,avp", ("-z", "sv"), r"print while packets are read: ask for one a run"),
+    ],
+)
+def test_what_tshark_would_not_take_is_told_before_reading(
+    request_: str, options: tuple[str, ...], reason: str
+) -> None:
+    done = sharkstat("run", HTTP, "-z", request_, *options)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert re.search(reason, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("request_", ["conv,ipx", "ancp,tree", "endpoints,fc"])
+def test_nothing_to_show_is_said(request_: str) -> None:
+    done = sharkstat("run", HTTP, "-z", request_)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1] == "no matching packets"
+
+
+# The same numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capture", ["http.pcapng", "story-after.pcapng", "tunnel.pcapng", "dns.pcapng"])
+def test_tsharks_text_and_the_taps_agree(capture: str) -> None:
+    kinds = ("eth", "ip", "ipv6", "tcp", "udp")
+    asked = [f"conv,{k}" for k in kinds] + [f"endpoints,{k}" for k in kinds]
+    exact = library.run(DATA / capture, asked)
+    texts = library.run(DATA / capture, asked, engine="tshark")
+    compared = 0
+    for ours, theirs in zip(exact, texts, strict=True):
+        keys = [c.name for c in theirs.columns if c.role == "key" and c.name != "occurrence"]
+        for table in (ours, theirs):
+            table.rows.sort(key=lambda row: ([str(row[k]) for k in keys], row.get("start") or 0))
+        for one, other in zip(ours.rows, theirs.rows, strict=True):
+            for column in theirs.columns:
+                if column.name in ("stream", "occurrence"):
+                    continue
+                a, b = one[column.name], other[column.name]
+                if column.approximate:
+                    assert isinstance(a, int) and isinstance(b, int)
+                    parts = 2 if column.role == "derived" else 1  # a sum of two that were cut
+                    margin = 100_001 if column.type != "integer" else parts * 10 ** max(0, len(str(a)) // 3 * 3)
+                    assert abs(a - b) < margin, (ours.request, column.name)
+                else:
+                    assert a == b, (ours.request, column.name)
+                compared += 1
+    assert compared > 20
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CORPUS.exists(), reason="the large captures are not there")
+@pytest.mark.parametrize(("kind", "capture"), [("usb", "made/usb.pcap"), ("ipx", "ndpi/dos_win98_smb_netbeui.pcap")])
+def test_usb_and_ipx_are_counted_exactly(kind: str, capture: str) -> None:
+    asked = [f"conv,{kind}", f"endpoints,{kind}"]
+    lua, packets, text = (
+        library.run(CORPUS / capture, asked, engine=engine) for engine in ("lua", "packets", "tshark")
+    )
+    assert [table.rows for table in lua] == [table.rows for table in packets]
+    assert sorted(map(str, lua[1].rows)) == sorted(map(str, text[1].rows))  # exact there, up to 4.4
+    ends = {str(row["address"]): row for row in lua[1].rows}
+    for end, row in ends.items():
+        of_it = [r for r in lua[0].rows if end in (r["address_a"], r["address_b"])]
+        assert row["bytes"] == sum(int(str(r["bytes"])) for r in of_it) > 0
+
+
+@pytest.mark.parametrize("request_", ["http,tree", "http_req,tree", "http_srv,tree"])
+def test_tsharks_trees_and_the_taps_agree(request_: str) -> None:
+    ours, theirs = (library.run(STORY, request_, engine=engine)[0] for engine in ("lua", "tshark"))
+
+    def counted(found: dict[Value, Value]) -> dict[Value, Value]:
+        return {path: figures for path, figures in found.items() if not str(figures).startswith("0 ")}
+
+    def nodes(table: Table) -> dict[Value, Value]:
+        names = {"KO": "Error"}
+        found: dict[Value, Value] = {}
+        for row in table.rows:
+            path = row["path"]
+            assert isinstance(path, tuple)
+            found[tuple(names.get(level, level) for level in path)] = f"{row['count']} {row['burst']}"
+        return found
+
+    assert counted(nodes(theirs)) == counted(nodes(ours))
+
+
+def test_tsharks_io_stat_and_the_tap_agree() -> None:
+    request = "io,stat,1,tcp,udp,SUM(ip.len)tcp,MAX(tcp.len)"
+    ours, theirs = (library.run(STORY, request, engine=engine)[0] for engine in ("lua", "tshark"))
+    for column in theirs.columns:
+        if column.name.startswith("stop"):
+            continue
+        # tshark loses the last packets of some captures, so its rows are a beginning of ours.
+        assert [v for v in theirs[column.name] if v][:-1] == [v for v in ours[column.name] if v][: len(theirs) - 1][
+            : len([v for v in theirs[column.name] if v]) - 1
+        ], column.name
+
+
+# Whatever tshark prints ------------------------------------------------------------------------------
+
+
+def hostile_trees(names: Sequence[bytes]) -> list[Table]:
+    with tempfile.NamedTemporaryFile(suffix=".pcap") as file:
+        file.write(requests(*((name, b"/" + name) for name in names)))
+        file.flush()
+        return library.run(file.name, ["http_req,tree", "http_srv,tree"], engine="tshark")
+
+
+def test_a_host_name_forges_neither_row_nor_column() -> None:
+    row = b"Forged".ljust(20) + b"99".ljust(56) + b"9.0000        50.00%        0.0400        1.000"
+    for evil in (row, b"x\t 99", b"a  99  - - -", b"\xff\xfe", b"a" * 2000):
+        for table in hostile_trees([b"good", evil, b"good"]):
+            if table.columns == LINES:
+                assert table.warnings
+                continue
+            totals = [r["count"] for r in table.rows if len(r["path"]) == 1]  # type: ignore[arg-type]
+            assert max(totals) == 3  # type: ignore[type-var]
+            assert not any(r["path"][-1] == "Forged" for r in table.rows)  # type: ignore[index]
+
+
+# A real text of every family: of our own captures where they make tshark print it, or else of the large ones.
+OURS = {
+    "conv,tcp": HTTP, "endpoints,tcp": HTTP, "plen,tree": HTTP, "http_req,tree": STORY, "io,stat,1": STORY,
+    "io,phs": HTTP, "expert": STORY, "http,stat": HTTP, "flow,tcp,standard": HTTP, "follow,tcp,yaml,0": HTTP,
+    "credentials": HTTP, "rtp,streams": HTTP,
+}  # fmt: skip
+THEIRS = (
+    "afp,srt", "diameter,srt", "smb,srt", "mgcp,rtd", "h225_ras,rtd", "icmp,srt", "camel,srt", "rpc,programs",
+    "dhcp,stat", "npm,stat", "mtp3,msus", "h225,counter", "gsm_a", "gsm_a,dtap_cc", "sip,stat", "rtsp,stat", "wsp,stat",
+    "rtp,streams", "sctp,stat", "credentials", "diameter,avp", "sv", "flow,any", "hosts", "conv,sctp",
+)  # fmt: skip
+
+
+def texts() -> dict[str, bytes]:
+    wanted: dict[str, tuple[Path, list[str]]] = {request: (capture, []) for request, capture in OURS.items()}
+    if FAMILIES.exists():
+        known = json.loads(FAMILIES.read_text(encoding="utf-8"))
+        wanted |= {known[n]["arg"]: (CORPUS / known[n]["capture"], ["-N", "d"] * (n == "hosts")) for n in THEIRS}
+    return {
+        request: oracle.output("tshark", "-q", "-n", "-r", str(capture), *options, "-z", request)
+        for request, (capture, options) in wanted.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def printed() -> dict[str, bytes]:
+    return texts()
+
+
+def test_every_reader_reads_what_it_is_then_given_changed(printed: dict[str, bytes]) -> None:
+    for request, text in printed.items():
+        statistic, arguments = REGISTRY.find(request)
+        statistic.parse(text, arguments)
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_text_crashes_a_reader_or_breaks_a_column(printed: dict[str, bytes], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(printed)))
+    text = bytearray(printed[name])
+    pieces = st.one_of(st.binary(max_size=40), st.sampled_from([b"\n", b" ", b"\t", b"9", b"|", b" <-> ", b"-", b"%"]))
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(at, min(len(text), at + 80)))
+        text[at:end] = data.draw(pieces)
+    statistic, arguments = REGISTRY.find(name)
+    try:
+        parsed = statistic.parse(bytes(text), arguments)
+    except (TextError, ValueError):
+        return
+    columns = [c for c in parsed.columns or statistic.columns(arguments) if c.role != "derived"]
+    for row in parsed.rows:
+        check_types(columns, row)
+
+
+# The large captures ----------------------------------------------------------------------------------
+
+
+def with_captures() -> list[tuple[str, str]]:
+    if not FAMILIES.exists():
+        return []
+    version = ".".join(map(str, oracle.version()[:2]))
+    known = json.loads(FAMILIES.read_text(encoding="utf-8"))
+    return [
+        (facts["arg"].replace("<interval>[,<filter>...]", "10"), facts["capture"])
+        for name, facts in known.items()
+        if facts["capture"]
+        and any(v.startswith(version) for v in facts["nonempty_in"])
+        and name in LISTED
+        # Their captures make tshark print a frame, but these streams hold nothing.
+        and name not in ("follow,http2", "follow,quic")
+    ]
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not FAMILIES.exists(), reason="the large captures are not there")
+@pytest.mark.parametrize(("request_", "capture"), with_captures() or [("", "")])
+def test_what_makes_tshark_print_gives_rows(request_: str, capture: str) -> None:
+    options: dict[str, Any] = {}
+    if request_.startswith(("mac-", "rlc-")):
+        options = {"heuristics": (f"{request_[:3]}_lte_udp",)}
+    if request_.startswith("megaco"):
+        options = {"preferences": ("megaco.ctx_info:TRUE", "h248.ctx_info:TRUE")}
+    (table,) = library.run(CORPUS / capture, request_, registry=REGISTRY, **options)
+    assert table.rows
+    assert table.columns != LINES, table.warnings
