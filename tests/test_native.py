@@ -7,6 +7,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -300,7 +301,8 @@ THEIRS = (
 )  # fmt: skip
 
 
-def texts() -> dict[str, bytes]:
+@cache
+def printed() -> dict[str, bytes]:
     wanted: dict[str, tuple[Path, list[str]]] = {request: (capture, []) for request, capture in OURS.items()}
     if FAMILIES.exists():
         known = json.loads(FAMILIES.read_text(encoding="utf-8"))
@@ -311,22 +313,17 @@ def texts() -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(scope="module")
-def printed() -> dict[str, bytes]:
-    return texts()
-
-
-def test_every_reader_reads_what_it_is_then_given_changed(printed: dict[str, bytes]) -> None:
-    for request, text in printed.items():
+def test_every_reader_reads_what_it_is_then_given_changed() -> None:
+    for request, text in printed().items():
         statistic, arguments = REGISTRY.find(request)
         statistic.parse(text, arguments)
 
 
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_no_text_crashes_a_reader_or_breaks_a_column(printed: dict[str, bytes], data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(printed)))
-    text = bytearray(printed[name])
+def test_no_text_crashes_a_reader_or_breaks_a_column(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(printed())))
+    text = bytearray(printed()[name])
     pieces = st.one_of(st.binary(max_size=40), st.sampled_from([b"\n", b" ", b"\t", b"9", b"|", b" <-> ", b"-", b"%"]))
     for _ in range(data.draw(st.integers(0, 4))):
         at = data.draw(st.integers(0, len(text)))

@@ -35,6 +35,8 @@ CALCULATIONS = ("FRAMES", "BYTES", "COUNT", "SUM", "MIN", "MAX", "AVG", "LOAD")
 _OPEN, _CLOSE = "{([", "})]"
 _CALCULATION = re.compile(r"([A-Z]+)\s*\(\s*([\w.\-]*)\s*\)\s*(.*)$", re.DOTALL)
 
+_ROW = re.compile(r"\| *(?P<start>\d+(?:\.\d+)?) +<> +(?:\d+(?:\.\d+)?|Dur) *\|(?P<cells>[ \d.|-]*)\|")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -225,11 +227,12 @@ class IoStat(Statistic):
             raise TextError("no frame of io,stat")
         rows: list[list[Value]] = []
         for number, line in enumerate(lines[first:-1]):
-            _, times, *cells, end = line.split("|")
-            if "<>" not in times or end or len(cells) != len(kinds):
+            found = _ROW.fullmatch(line)
+            cells = found["cells"].split("|") if found else []
+            if not found or len(cells) != len(kinds):
                 raise TextError(f"no row of io,stat: {line!r}")
             start = number * interval
-            if abs(Decimal(times.partition("<>")[0].strip()) * 10**6 - start) * 2 > 10**6 and interval >= 10**6:
+            if abs(Decimal(found["start"]) * 10**6 - start) * 2 > 10**6 and interval >= 10**6:
                 raise TextError(f"interval {number} does not start at {start} microseconds: {line!r}")
             values = [kind(cell.strip()) for kind, cell in zip(kinds, cells, strict=True)]
             if any(values):
