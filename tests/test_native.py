@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import stat
@@ -61,6 +62,13 @@ def test_list_names_what_tshark_lists() -> None:
     assert rows["mgcp,rtd"]["engines"] == "tshark"
     assert rows["mgcp,rtd"]["from"].startswith("tshark 4.")
     assert rows["conv,tcp"]["engines"] == "lua, packets, tshark"
+
+
+def test_list_without_tshark_names_what_sharkstat_has() -> None:
+    done = sharkstat("list", "--format", "json", env={"SHARKSTAT_TSHARK": "/nonexistent"})
+    assert done.returncode == 0
+    assert "without tshark's own statistics: /nonexistent was not found: install it" in done.stderr
+    assert "conv,tcp" in {row["name"] for row in json.loads(done.stdout)["tables"][0]["rows"]}
 
 
 @pytest.fixture
@@ -264,6 +272,26 @@ def test_tsharks_io_stat_and_the_tap_agree() -> None:
         assert [v for v in theirs[column.name] if v][:-1] == [v for v in ours[column.name] if v][: len(theirs) - 1][
             : len([v for v in theirs[column.name] if v]) - 1
         ], column.name
+
+
+@pytest.mark.parametrize("request_", ["plen,tree", "ip_srcdst,tree", "http_req,tree", "conv,ip", "endpoints,tcp"])
+def test_the_text_of_parts_merges_into_the_whole(request_: str) -> None:
+    half = len(oracle.fields(STORY, ("frame.number",))) // 2
+    parts = [f"frame.number <= {half}", f"frame.number > {half}"]
+    options = {"engine": "tshark", "two_pass": True}  # a part alone knows nothing of requests in the other
+    tables = [library.run(STORY, request_, display_filter=part, **options)[0] for part in parts]  # type: ignore[arg-type]
+    for table in tables:
+        table.reading = dataclasses.replace(table.reading, display_filter="")
+    (whole,) = library.run(STORY, request_, **options)  # type: ignore[arg-type]
+    merged = Table.merge(tables)
+    counted = [
+        c.name for c in whole.columns if c.role == "key" or (c.merge in ("sum", "min", "max") and not c.approximate)
+    ]
+
+    def rows(table: Table) -> list[str]:
+        return sorted(str([row[name] for name in counted]) for row in table.rows)
+
+    assert rows(merged) == rows(whole)
 
 
 # Whatever tshark prints ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from sharkstat.errors import (
     SharkstatError,
     SourceError,
     StatisticError,
+    TsharkError,
 )
 
 if TYPE_CHECKING:
@@ -297,11 +298,16 @@ def list_statistics(
 
     registry = load_registry(plugin or [])
     owners = {name: p.origin for p in registry.plugins for name in p.statistics}
-    tshark_own = f"tshark {find_tshark().check().version}"
+    statistics, tshark_own = registry.statistics, ""
+    try:
+        statistics, tshark_own = registry.all(), f"tshark {find_tshark().check().version}"
+    except TsharkError as problem:
+        say(f"without tshark's own statistics: {problem}")
     columns = (
         Column("name", "text", role="key"),
         Column("title", "text", merge="first"),
         Column("usage", "text", merge="first", shown=False),
+        Column("family", "text", merge="first"),
         Column("engines", "text", merge="first"),
         Column("from", "text", merge="first"),
     )
@@ -310,10 +316,11 @@ def list_statistics(
             "name": s.name,
             "title": s.title,
             "usage": s.usage,
+            "family": s.family,
             "engines": ", ".join(s.engines),
             "from": owners.get(s.name, tshark_own),
         }
-        for s in registry.all().values()
+        for s in statistics.values()
     ]
     table = Table("list", "Statistics", "list", columns, sorted(rows, key=lambda row: str(row["name"])))
     print_table(table, output_format, registry)
@@ -346,7 +353,7 @@ def show(
             "unit": c.unit,
             "role": c.role,
             "merge": c.merge,
-            "description": c.description,
+            "description": "; ".join(filter(None, [c.description, "tshark rounds it" if c.approximate else ""])),
         }
         for c in columns
     ]
