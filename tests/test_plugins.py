@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -220,3 +223,77 @@ def test_a_plugin_brings_a_format(tmp_path: Path) -> None:
     )
     done = sharkstat("run", HTTP, "--plugin", path, "-z", "io,stat,0", "--format", "count")
     assert (done.returncode, done.stdout, done.stderr) == (0, "io,stat 1\n", "")
+
+
+def in_folder(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A plugin in the user's plugin folder, and the environment in which it is that."""
+    folder = tmp_path / "config" / "sharkstat" / "plugins"
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    (folder / "sent.py").write_text(SENT.replace("hosts,sent", "sent,hosts"))
+    return folder, {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+
+
+def test_a_plugin_in_the_users_folder_is_loaded(tmp_path: Path) -> None:
+    folder, env = in_folder(tmp_path)
+    (table,) = tables(HTTP, "-z", "sent,hosts", env=env)
+    assert table["rows"]
+    done = sharkstat("plugins", "--format", "json", env=env)
+    rows = {row["plugin"]: row for row in json.loads(done.stdout)["tables"][0]["rows"]}
+    assert rows["sent"]["from"] == str(folder / "sent.py")
+    assert rows["sent"]["statistics"] == "sent,hosts"
+    assert rows["conversations"]["families"] == "conv"
+    assert str(folder) in done.stderr
+
+
+@pytest.mark.parametrize(("options", "more"), [(["--no-plugins"], {}), ([], {"SHARKSTAT_NO_PLUGINS": "1"})])
+def test_only_the_built_in_statistics_where_asked(options: list[str], more: dict[str, str], tmp_path: Path) -> None:
+    _, env = in_folder(tmp_path)
+    done = sharkstat("run", HTTP, *options, "-z", "sent,hosts", env=env | more)
+    assert done.returncode == 2
+    assert done.stderr.startswith("sharkstat: unknown statistic 'sent,hosts'")
+    assert sharkstat("run", HTTP, *options, "-z", "conv,ip", env=env | more).returncode == 0
+
+
+def test_a_folder_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> None:
+    folder, env = in_folder(tmp_path)
+    folder.chmod(0o777)
+    done = sharkstat("run", HTTP, "-z", "sent,hosts", env=env)
+    assert done.returncode == 2
+    assert f"{folder} is not loaded: others can write to it (chmod go-w" in done.stderr
+
+
+def test_plugin_and_no_plugins_contradict_each_other(tmp_path: Path) -> None:
+    folder, _ = in_folder(tmp_path)
+    done = sharkstat("list", "--no-plugins", "--plugin", folder / "sent.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "sharkstat: --plugin and --no-plugins contradict each other: leave out one\n"
+
+
+def test_why_a_plugin_did_not_load_is_said(tmp_path: Path) -> None:
+    path = plugin(tmp_path, "import no_such_module\n")
+    done = sharkstat("plugins", "--plugin", path, "--format", "json")
+    rows = json.loads(done.stdout)["tables"][0]["rows"]
+    (row,) = (row for row in rows if row["from"] == str(path))
+    assert row["problem"] == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_nothing_is_loaded_from_the_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "sent.py").write_text(SENT.replace("hosts,sent", "sent,hosts"))
+    metadata = tmp_path / "sent-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: sent\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[sharkstat]\nsent = sent\n")
+    look = "from sharkstat import Registry; print('sent,hosts' in Registry.default().statistics)"
+    # python -c searches the current directory first.
+    for env, found in (({}, "False"), ({"PYTHONPATH": str(tmp_path)}, "True")):
+        where = tmp_path if not env else DATA
+        done = subprocess.run(
+            [sys.executable, "-c", look],
+            cwd=where,
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == found

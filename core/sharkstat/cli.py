@@ -44,6 +44,9 @@ WRONG_USE = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 PluginOption = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too.")
 ]
+NoPluginsOption = Annotated[
+    bool, typer.Option("--no-plugins", help="Load the built-in statistics only (also: SHARKSTAT_NO_PLUGINS=1).")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
@@ -122,6 +125,7 @@ def run(
         str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")
     ] = "",
     plugin: PluginOption = None,
+    no_plugins: NoPluginsOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Count statistics over files, standard input or live interfaces, all in one pass.
@@ -157,7 +161,7 @@ def run(
         keylog=keylog,
         heuristics=tuple(heuristics or ()),
     )
-    registry = load_registry(plugin or [])
+    registry = load_registry(plugin or [], no_plugins)
     exporter = None if output_format == "table" else export.find(output_format, registry.exporters)
     chosen = Selection(sort=sort, top=top, columns=columns)
     export.check_output(output)
@@ -223,13 +227,15 @@ def interrupted(tables: Sequence[Table]) -> bool:
     return any(warning.startswith("interrupted") for table in tables for warning in table.warnings)
 
 
-def load_registry(files: Sequence[Path]) -> Registry:
+def load_registry(files: Sequence[Path], only_built_in: bool = False) -> Registry:
     from sharkstat.registry import Registry
 
+    if files and only_built_in:
+        raise RequestError("--plugin and --no-plugins contradict each other: leave out one")
     for path in files:
         if not path.is_file():
             raise RequestError(f"--plugin {path}: no such file")
-    registry = Registry.default(files)
+    registry = Registry.default(files, only_built_in=only_built_in)
     for warning in registry.warnings:
         say(warning)
     return registry
@@ -290,13 +296,14 @@ def terminated_by_reader() -> Iterator[None]:
 def list_statistics(
     output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
     plugin: PluginOption = None,
+    no_plugins: NoPluginsOption = False,
 ) -> None:
     """List the statistics that can be asked for."""
     from sharkstat.column import Column, Row
     from sharkstat.table import Table
     from sharkstat.tshark import find_tshark
 
-    registry = load_registry(plugin or [])
+    registry = load_registry(plugin or [], no_plugins)
     owners = {name: p.origin for p in registry.plugins for name in p.statistics}
     statistics, tshark_own = registry.statistics, ""
     try:
@@ -327,16 +334,49 @@ def list_statistics(
 
 
 @app.command()
+def plugins(
+    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
+    plugin: PluginOption = None,
+    no_plugins: NoPluginsOption = False,
+) -> None:
+    """Say for each plugin where it comes from, what it gives, and why it did not load."""
+    from sharkstat.column import Column, Row
+    from sharkstat.registry import plugin_folder
+    from sharkstat.table import Table
+
+    registry = load_registry(plugin or [], no_plugins)
+    columns = (
+        Column("plugin", "text", role="key"),
+        Column("from", "text", role="key"),
+        *(Column(name, "text", merge="first") for name in ("statistics", "families", "formats", "problem")),
+    )
+    rows: list[Row] = [
+        {
+            "plugin": p.name,
+            "from": p.origin,
+            "statistics": ", ".join(p.statistics),
+            "families": ", ".join(p.families),
+            "formats": ", ".join(p.formats),
+            "problem": p.problem,
+        }
+        for p in registry.plugins
+    ]
+    print_table(Table("plugins", "Plugins", "plugins", columns, rows), output_format, registry)
+    say(f"your plugin folder is {plugin_folder()}")
+
+
+@app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A statistic, as conv,tcp.")],
     output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
     plugin: PluginOption = None,
+    no_plugins: NoPluginsOption = False,
 ) -> None:
     """Describe one statistic: what it counts, its arguments, and its columns."""
     from sharkstat.column import Column, Row
     from sharkstat.table import Table
 
-    registry = load_registry(plugin or [])
+    registry = load_registry(plugin or [], no_plugins)
     statistic, arguments = registry.find(name)
     described = (
         Column("column", "text", role="key"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -50,16 +51,35 @@ class Registry:
         self._discovered: dict[str, Statistic] | None = None
 
     @classmethod
-    def default(cls, files: Sequence[Path] = ()) -> Registry:
-        """All installed plugins, and the given plugin files."""
+    def default(cls, files: Sequence[Path] = (), *, only_built_in: bool = False) -> Registry:
+        """All installed plugins, those in the user's plugin folder, and the given plugin files.
+
+        With `only_built_in`, or where the environment variable SHARKSTAT_NO_PLUGINS is set, no stranger's plugin is
+        loaded but the given files. Nothing is loaded from the current directory by itself.
+        """
         registry = cls()
+        only_built_in = only_built_in or bool(os.environ.get("SHARKSTAT_NO_PLUGINS"))
         found = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: (not _built_in(e), e.name))
         for entry_point in found:
+            if not _built_in(entry_point) and (only_built_in or _is_here(entry_point)):
+                continue
             origin = f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else entry_point.value
             registry.add(entry_point.name, origin, entry_point.load)
-        for path in files:
+        for path in [*([] if only_built_in else registry.in_folder()), *files]:
             registry.add(path.stem, str(path), lambda path=path: _load_file(path))  # type: ignore[misc]
         return registry
+
+    def in_folder(self) -> list[Path]:
+        """The files in the user's plugin folder; a warning where others could put files there."""
+        folder = plugin_folder()
+        try:
+            state = folder.stat()
+        except OSError:
+            return []
+        if state.st_uid not in (0, os.geteuid()) or state.st_mode & 0o022:
+            self.warnings.append(f"{folder} is not loaded: others can write to it (chmod go-w, chown to yourself)")
+            return []
+        return sorted(folder.glob("*.py"))
 
     def add(self, name: str, origin: str, load: Callable[[], Any]) -> None:
         """Load a plugin and register what it gives; what fails is kept as its problem."""
@@ -154,6 +174,17 @@ class Registry:
         if near:
             return f"the nearest: {', '.join(near)}"
         return "`sharkstat list` has them all"
+
+
+def plugin_folder() -> Path:
+    """Where the user's own plugins are: $XDG_CONFIG_HOME/sharkstat/plugins, or ~/.config/sharkstat/plugins."""
+    home = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(home) if home else Path.home() / ".config") / "sharkstat" / "plugins"
+
+
+def _is_here(entry_point: importlib.metadata.EntryPoint) -> bool:
+    """Whether its package lies in the current directory, which Python may search first."""
+    return entry_point.dist is not None and Path(str(entry_point.dist.locate_file(""))).resolve() == Path.cwd()
 
 
 def _built_in(entry_point: importlib.metadata.EntryPoint) -> bool:
