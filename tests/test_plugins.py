@@ -297,3 +297,9 @@ def test_nothing_is_loaded_from_the_current_directory(tmp_path: Path) -> None:
             check=True,
         )
         assert done.stdout.strip() == found
+
+
+def test_loading_the_plugins_imports_no_pyshark() -> None:
+    look = "import sys; from sharkstat import Registry; Registry.default(); print('pyshark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

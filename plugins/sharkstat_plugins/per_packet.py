@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from sharkstat import (
     Column,
     Listen,
-    Packet,
     PacketCounter,
     Parsed,
     RequestError,
@@ -19,6 +19,9 @@ from sharkstat import (
     text_of,
 )
 from sharkstat_plugins.text import decimal, distinct
+
+if TYPE_CHECKING:
+    from sharkstat import Packet
 
 ONE_CAPTURE = "its rows are single packets; give the files together to read them as one capture"
 
