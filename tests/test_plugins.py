@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests import oracle
 from tests.command import DATA, sharkstat, tables
+
+import sharkstat as library
 
 HTTP = DATA / "http.pcapng"
 
@@ -303,3 +307,75 @@ def test_loading_the_plugins_imports_no_pyshark() -> None:
     look = "import sys; from sharkstat import Registry; Registry.default(); print('pyshark' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+ASKED = (DATA.parent.parent / "docs" / "examples" / "dns_asked.lua").read_text(encoding="utf-8")
+DNS = DATA / "dns.pcapng"
+
+
+def lua(folder: Path, text: str) -> Path:
+    path = folder / "asked.lua"
+    path.write_text(text)
+    return path
+
+
+def test_a_taps_file_is_a_plugin_by_itself(tmp_path: Path) -> None:
+    path = lua(tmp_path, ASKED)
+    (table,) = tables(DNS, "--plugin", path, "-z", "dns,asked,ip")
+    asked = oracle.fields(DNS, ("dns.qry.name",), "-Y", "dns.flags.response == 0 && ip")
+    assert {row["name"]: row["count"] for row in table["rows"]} == Counter(name for (names,) in asked for name in names)
+    columns = [(c["name"], c["type"], c["role"], c["merge"], c["unit"]) for c in table["columns"]]
+    assert columns == [("name", "text", "key", "", ""), ("count", "integer", "measure", "sum", "packets")]
+    assert "Names asked for" in sharkstat("list", "--plugin", path).stdout
+
+
+def test_a_taps_file_in_the_users_folder_runs_beside_the_rest_and_merges(tmp_path: Path) -> None:
+    folder, env = in_folder(tmp_path)
+    lua(folder, ASKED)
+    both = tables(DNS, "-z", "dns,asked", "-z", "conv,udp", "-z", "sent,hosts", env=env)
+    assert [t["engine"] for t in both] == ["lua", "lua", "packets"]
+    assert all(t["rows"] for t in both)
+    registry = library.Registry.default([folder / "asked.lua"])
+    (one,) = library.run(DNS, "dns,asked", registry=registry)
+    merged = library.Table.merge([one, one])
+    assert {r["name"]: r["count"] for r in merged.rows} == {r["name"]: 2 * int(str(r["count"])) for r in one.rows}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("-- name: dns,asked\n", "", "asked.lua is missing required field: 'name'"),
+        ("-- title: Names asked for\n", "", "asked.lua is missing required field: 'title'"),
+        ("-- title: N", "-- titel: N", "asked.lua: unknown key 'titel' in the header: take name, title, "),
+        ("-- usage: ", "-- title: ", "asked.lua: 'title' is in the header twice"),
+        ("name text key", "name string key", "asked.lua: bad column 'name string key': write NAME TYPE RULE [UNIT]"),
+        ("count integer sum", "count integer add", "asked.lua: bad column 'count integer add packets'"),
+        ("-- field:", "-- layer: link\n-- field:", "asked.lua: layer is application, http or transport, not 'link'"),
+    ],
+)
+def test_a_bad_header_names_the_file_and_the_fix(old: str, new: str, said: str, tmp_path: Path) -> None:
+    path = lua(tmp_path, ASKED.replace(old, new, 1))
+    done = sharkstat("run", DNS, "--plugin", path, "-z", "conv,ip")
+    assert done.returncode == 0, "the others work"
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+
+
+def test_an_error_in_a_taps_file_names_file_and_line_and_ends_it_alone(tmp_path: Path) -> None:
+    line = ASKED.splitlines().index("    local name = asked().value") + 1
+    path = lua(tmp_path, ASKED.replace("asked().value", "nothing.value"))
+    done = sharkstat("run", DNS, "--plugin", path, "-z", "dns,asked", "-z", "io,stat,0", "--format", "csv")
+    assert done.returncode == 7
+    assert f"asked.lua:{line}:" in done.stderr and done.stderr.startswith("sharkstat: dns,asked failed at packet ")
+    assert "frames,bytes" in done.stdout
+
+
+def test_a_taps_own_complaint_of_its_arguments_is_shown(tmp_path: Path) -> None:
+    text = ASKED.replace("-- field:", "-- arguments: text\n-- field:").replace(
+        "run.filter = run.arguments", 'error("dns,asked: give a number, not " .. run.arguments, 0)'
+    )
+    done = sharkstat("run", DNS, "--plugin", lua(tmp_path, text), "-z", "dns,asked,much")
+    assert (done.returncode, done.stderr) == (2, "sharkstat: dns,asked: give a number, not much\n")
+    text = ASKED.replace("-- field:", "-- arguments: none\n-- field:")
+    done = sharkstat("run", DNS, "--plugin", lua(tmp_path, text), "-z", "dns,asked,much")
+    assert (done.returncode, done.stderr) == (2, "sharkstat: dns,asked takes no arguments: leave out 'much'\n")

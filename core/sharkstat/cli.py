@@ -42,7 +42,8 @@ app = typer.Typer(
 WRONG_USE = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
 PluginOption = Annotated[
-    list[Path] | None, typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too.")
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too: Python, or a tap's Lua."),
 ]
 NoPluginsOption = Annotated[
     bool, typer.Option("--no-plugins", help="Load the built-in statistics only (also: SHARKSTAT_NO_PLUGINS=1).")

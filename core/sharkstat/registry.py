@@ -18,6 +18,7 @@ from sharkstat.errors import RequestError
 from sharkstat.native import Unparsed, listed
 from sharkstat.statistic import Hooks, Statistic
 from sharkstat.table import Table
+from sharkstat.tapfile import TapPlugin
 from sharkstat.tshark import find_tshark
 
 GROUP = "sharkstat"
@@ -79,7 +80,7 @@ class Registry:
         if state.st_uid not in (0, os.geteuid()) or state.st_mode & 0o022:
             self.warnings.append(f"{folder} is not loaded: others can write to it (chmod go-w, chown to yourself)")
             return []
-        return sorted(folder.glob("*.py"))
+        return sorted(path for path in folder.iterdir() if path.suffix in (".py", ".lua"))
 
     def add(self, name: str, origin: str, load: Callable[[], Any]) -> None:
         """Load a plugin and register what it gives; what fails is kept as its problem."""
@@ -192,10 +193,12 @@ def _built_in(entry_point: importlib.metadata.EntryPoint) -> bool:
 
 
 def _load_file(path: Path) -> Any:
+    if path.suffix == ".lua":
+        return TapPlugin(path)
     name = f"sharkstat_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
+        raise ImportError(f"{path} is neither a Python file nor a tap's .lua")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -203,6 +203,9 @@ class Statistic(ABC):
         }
         return tuple(engine for engine, there in has.items() if there)
 
+    def refuse_arguments(self, arguments: str) -> RequestError:
+        return RequestError(f"{self.name} takes no arguments: leave out {arguments!r}")
+
     def refuse_merge(self, reason: str) -> MergeError:
         return MergeError(f"{self.name} cannot be merged: {reason}")
 

@@ -397,4 +397,23 @@ function sharkstat.register(statistic)
   end
 end
 
+-- Registers the statistic that the header of the file describes ("-- KEY: VALUE" lines: name, title, column and
+-- more, see docs/taps.md): tap(__FILE__, start).
+function sharkstat.tap(file, start)
+  local statistic = { columns = {}, fields = {}, start = start }
+  for line in io.lines(file) do
+    if line:sub(1, 2) ~= "--" then break end
+    local key, value = line:match("^%-%-%s*(%l+):%s*(.-)%s*$")
+    if key == "column" then
+      local name, kind = value:match("^(%S+)%s+(%S+)")
+      statistic.columns[#statistic.columns + 1] = { name, kind }
+    elseif key == "field" then
+      statistic.fields[#statistic.fields + 1] = value
+    elseif key then
+      statistic[key] = value
+    end
+  end
+  sharkstat.register(statistic)
+end
+
 return sharkstat
