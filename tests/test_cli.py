@@ -19,17 +19,21 @@ from tests.command import DATA, SHARKSTAT, requests, sharkstat, tables
 import sharkstat as library
 
 HTTP = DATA / "http.pcapng"
-NAMES = [f"{family},{kind}" for family in ("conv", "endpoints") for kind in ("eth", "ip", "ipv6", "tcp", "udp")]
+NAMES = [
+    f"{family},{kind}" for family in ("conv", "endpoints") for kind in ("eth", "ip", "ipv6", "ipx", "tcp", "udp", "usb")
+]
 NAMES += ["http,tree", "http_req,tree", "http_srv,tree", "io,stat"]
 
 
 def test_list_names_every_statistic() -> None:
     done = sharkstat("list")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == NAMES
     (table,) = json.loads(sharkstat("list", "--format", "json").stdout)["tables"]
-    assert [row["name"] for row in table["rows"]] == NAMES
-    assert all(row["usage"] and row["title"] and row["engines"] == "lua, packets" for row in table["rows"])
+    names = [row["name"] for row in table["rows"]]
+    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == names == sorted(names)
+    ours = [row for row in table["rows"] if row["engines"] == "lua, packets, tshark"]
+    assert [row["name"] for row in ours] == NAMES
+    assert all(row["usage"] and row["title"] and row["family"] for row in ours)
 
 
 @pytest.mark.parametrize("name", NAMES)

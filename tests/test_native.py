@@ -64,6 +64,14 @@ def test_list_names_what_tshark_lists() -> None:
     assert rows["conv,tcp"]["engines"] == "lua, packets, tshark"
 
 
+def test_tshark_is_asked_what_it_has_only_where_it_must_be() -> None:
+    registry = Registry.default()
+    registry.find("conv,tcp,port 80")
+    assert registry._discovered is None
+    assert registry.find("plen,tree")[0].name == "plen,tree"
+    assert registry._discovered is not None
+
+
 def test_list_without_tshark_names_what_sharkstat_has() -> None:
     done = sharkstat("list", "--format", "json", env={"SHARKSTAT_TSHARK": "/nonexistent"})
     assert done.returncode == 0

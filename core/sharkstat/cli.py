@@ -300,38 +300,16 @@ def list_statistics(
     no_plugins: NoPluginsOption = False,
 ) -> None:
     """List the statistics that can be asked for."""
-    from sharkstat.column import Column, Row
-    from sharkstat.table import Table
+    from sharkstat.listing import statistics_table
     from sharkstat.tshark import find_tshark
 
     registry = load_registry(plugin or [], no_plugins)
-    owners = {name: p.origin for p in registry.plugins for name in p.statistics}
-    statistics, tshark_own = registry.statistics, ""
+    tshark = ""
     try:
-        statistics, tshark_own = registry.all(), f"tshark {find_tshark().check().version}"
+        tshark = f"tshark {find_tshark().check().version}"
     except TsharkError as problem:
         say(f"without tshark's own statistics: {problem}")
-    columns = (
-        Column("name", "text", role="key"),
-        Column("title", "text", merge="first"),
-        Column("usage", "text", merge="first", shown=False),
-        Column("family", "text", merge="first"),
-        Column("engines", "text", merge="first"),
-        Column("from", "text", merge="first"),
-    )
-    rows: list[Row] = [
-        {
-            "name": s.name,
-            "title": s.title,
-            "usage": s.usage,
-            "family": s.family,
-            "engines": ", ".join(s.engines),
-            "from": owners.get(s.name, tshark_own),
-        }
-        for s in statistics.values()
-    ]
-    table = Table("list", "Statistics", "list", columns, sorted(rows, key=lambda row: str(row["name"])))
-    print_table(table, output_format, registry)
+    print_table(statistics_table(registry, tshark), output_format, registry)
 
 
 @app.command()
@@ -341,28 +319,11 @@ def plugins(
     no_plugins: NoPluginsOption = False,
 ) -> None:
     """Say for each plugin where it comes from, what it gives, and why it did not load."""
-    from sharkstat.column import Column, Row
+    from sharkstat.listing import plugins_table
     from sharkstat.registry import plugin_folder
-    from sharkstat.table import Table
 
     registry = load_registry(plugin or [], no_plugins)
-    columns = (
-        Column("plugin", "text", role="key"),
-        Column("from", "text", role="key"),
-        *(Column(name, "text", merge="first") for name in ("statistics", "families", "formats", "problem")),
-    )
-    rows: list[Row] = [
-        {
-            "plugin": p.name,
-            "from": p.origin,
-            "statistics": ", ".join(p.statistics),
-            "families": ", ".join(p.families),
-            "formats": ", ".join(p.formats),
-            "problem": p.problem,
-        }
-        for p in registry.plugins
-    ]
-    print_table(Table("plugins", "Plugins", "plugins", columns, rows), output_format, registry)
+    print_table(plugins_table(registry), output_format, registry)
     say(f"your plugin folder is {plugin_folder()}")
 
 
@@ -374,31 +335,11 @@ def show(
     no_plugins: NoPluginsOption = False,
 ) -> None:
     """Describe one statistic: what it counts, its arguments, and its columns."""
-    from sharkstat.column import Column, Row
-    from sharkstat.table import Table
+    from sharkstat.listing import columns_table
 
     registry = load_registry(plugin or [], no_plugins)
     statistic, arguments = registry.find(name)
-    described = (
-        Column("column", "text", role="key"),
-        *(Column(n, "text", merge="first") for n in ("type", "unit", "role", "merge", "description")),
-    )
-    try:
-        columns = statistic.columns(arguments)
-    except RequestError:
-        columns = statistic.columns(statistic.example)
-    rows: list[Row] = [
-        {
-            "column": c.name,
-            "type": c.type,
-            "unit": c.unit,
-            "role": c.role,
-            "merge": c.merge,
-            "description": "; ".join(filter(None, [c.description, "tshark rounds it" if c.approximate else ""])),
-        }
-        for c in columns
-    ]
-    table = Table(statistic.name, f"Columns of {statistic.name}", name, described, rows)
+    table = columns_table(statistic, arguments, name)
     if output_format == "table":
         with terminated_by_reader():
             print(f"{statistic.name}: {statistic.title}\n")

@@ -65,6 +65,11 @@ class Ending:
             self.tshark.check()
         if status < 0:
             name = signal.Signals(-status).name
+            if name == "SIGABRT" and self.plan.natives:
+                raise TsharkError(
+                    f"tshark aborted (SIGABRT): a fault of its own, in one of {', '.join(self.plan.natives)}; "
+                    "ask for them one by one"
+                )
             raise TsharkError(
                 f"tshark was killed ({name}) before its end: no results; is memory short? Try fewer requests"
             )

@@ -37,6 +37,7 @@ def listed(tshark: Tshark) -> tuple[str, ...]:
     text = (done.stderr + done.stdout).decode("utf-8", "replace")
     names = re.findall(r"^ {5}(\S+)$", text, re.MULTILINE)
     if not names:
+        tshark.check()
         raise TsharkError(f"{tshark.path} -z help lists no statistics: it is no tshark that sharkstat knows")
     return tuple(names)
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pluggy
 
@@ -139,11 +139,10 @@ class Registry:
         'port 80'
         """
         text = request.strip()
-        for known in (self.statistics, self.discovered):  # asking tshark takes a while: only where it must be
-            names = [name for name in known if text == name or text.startswith(name + ",")]
-            if names:
-                best = max(names, key=len)
-                return known[best], text[len(best) + 1 :]
+        # Asking tshark takes a while, so it is done only where it must be.
+        return _longest(text, self.statistics) or _longest(text, self.discovered) or self._unknown(text)
+
+    def _unknown(self, text: str) -> NoReturn:
         raise RequestError(f"unknown statistic {text!r}; {self._nearest(text)}")
 
     @property
@@ -175,6 +174,15 @@ class Registry:
         if near:
             return f"the nearest: {', '.join(near)}"
         return "`sharkstat list` has them all"
+
+
+def _longest(text: str, known: dict[str, Statistic]) -> tuple[Statistic, str] | None:
+    """The statistic of the longest name that the text begins with, and its arguments."""
+    names = [name for name in known if text == name or text.startswith(name + ",")]
+    if not names:
+        return None
+    best = max(names, key=len)
+    return known[best], text[len(best) + 1 :]
 
 
 def plugin_folder() -> Path:
