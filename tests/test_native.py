@@ -390,7 +390,7 @@ def with_captures() -> list[tuple[str, str]]:
         and any(v.startswith(version) for v in facts["nonempty_in"])
         and name in LISTED
         # Their captures make tshark print a frame, but these streams hold nothing.
-        and name not in ("follow,http2", "follow,quic")
+        and name not in ("follow,http2", "follow,quic", "follow,websocket")
     ]
 
 
