@@ -179,7 +179,7 @@ def generated_tshark(_: str) -> str:
         exact = (
             "exact" if "lua" in found.engines else f"rounded: {', '.join(rough)}" if rough else "as tshark prints it"
         )
-        tested = ", ".join(version for version, names in versions.items() if name in names)
+        tested = ", ".join(v if names[name] else f"({v})" for v, names in versions.items() if name in names)
         rows.append(
             [code(name), found.title, found.family, ", ".join(found.engines), exact, mergeable(found, columns), tested]
         )

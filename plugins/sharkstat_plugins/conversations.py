@@ -100,32 +100,13 @@ class ConversationTable(Statistic):
             self.description += " A reused port is a new conversation, as tshark's stream number tells."
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
-        keys = [Column("address_a", "address", role="key"), Column("address_b", "address", role="key")]
-        stream = [Column("stream", "integer", role="key", description="tshark's number for it", shown=False)]
-        if self.ports:
-            keys.insert(1, Column("port_a", "integer", role="key"))
-            keys.append(Column("port_b", "integer", role="key"))
-        return (
-            *keys,
-            Column("packets", "integer", "packets", role="derived"),
-            Column("bytes", "integer", "bytes", role="derived"),
-            Column("packets_a_to_b", "integer", "packets", title="Packets\nA → B"),
-            Column("bytes_a_to_b", "integer", "bytes", title="Bytes\nA → B"),
-            Column("packets_b_to_a", "integer", "packets", title="Packets\nB → A"),
-            Column("bytes_b_to_a", "integer", "bytes", title="Bytes\nB → A"),
-            Column("start", "time", merge="min"),
-            Column("stop", "time", merge="max", shown=False),
-            Column("duration", "duration", "seconds", role="derived"),
-            *(stream if self.ports else []),
-        )
+        """Those of tshark's text, whose bytes and ends are rounded."""
+        rounded = ("stop", "duration")
+        exact = columns_of(self.ports)
+        return (*(replace(c, approximate="bytes" in c.name or c.name in rounded) for c in exact), OCCURRENCE)
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
         """Rows of tap-iousers.c: ends, packets and rounded bytes from B, to B and in all, start and duration."""
-        columns = tuple(
-            replace(c, approximate=c.approximate or "bytes" in c.name or c.name in ("stop", "duration"))
-            for c in self.columns(arguments)
-            if c.name != "stream"
-        )
         rows = [self._conversation(line) for line in frame(text, "Conversations")]
         # Conversations of the same ends (a port that is used again; dccp, whose ports tshark does not print) have no
         # number in the text.
@@ -135,7 +116,7 @@ class ConversationTable(Statistic):
             pair = tuple(row[:ends])
             seen[pair] += 1
             row.append(seen[pair])
-        return Parsed(rows, (*columns, OCCURRENCE))
+        return Parsed(rows, ConversationTable.columns(self, arguments))
 
     def _conversation(self, line: str) -> list[Value]:
         found = _CONVERSATION.fullmatch(line)
@@ -216,8 +197,31 @@ class Conversations(ConversationTable):
         super().__init__(kind)
         self.layer = layer_of(kind)
 
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        stream = Column("stream", "integer", role="key", description="tshark's number for it", shown=False)
+        return (*columns_of(self.ports), *([stream] if self.ports else []))
+
     def counter(self, arguments: str) -> PacketCounter:
         return ConversationCounter(self.kind, arguments)
+
+
+def columns_of(ports: bool) -> tuple[Column, ...]:
+    keys = [Column("address_a", "address", role="key"), Column("address_b", "address", role="key")]
+    if ports:
+        keys.insert(1, Column("port_a", "integer", role="key"))
+        keys.append(Column("port_b", "integer", role="key"))
+    return (
+        *keys,
+        Column("packets", "integer", "packets", role="derived"),
+        Column("bytes", "integer", "bytes", role="derived"),
+        Column("packets_a_to_b", "integer", "packets", title="Packets\nA → B"),
+        Column("bytes_a_to_b", "integer", "bytes", title="Bytes\nA → B"),
+        Column("packets_b_to_a", "integer", "packets", title="Packets\nB → A"),
+        Column("bytes_b_to_a", "integer", "bytes", title="Bytes\nB → A"),
+        Column("start", "time", merge="min"),
+        Column("stop", "time", merge="max", shown=False),
+        Column("duration", "duration", "seconds", role="derived"),
+    )
 
 
 # The text -------------------------------------------------------------------------------------------

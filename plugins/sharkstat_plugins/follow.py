@@ -34,6 +34,7 @@ class Follow(Statistic):
         self.name = f"follow,{protocol}"
         self.title = f"{protocol.upper()} stream"
         self.parts = "STREAM,SUBSTREAM" if protocol in SUBSTREAMS else "STREAM"
+        self.example = "ascii,0,0" if protocol in SUBSTREAMS else "ascii,0"
         self.usage = f"follow,{protocol},{'|'.join(MODES)},{self.parts}[,FIRST[-LAST]]"
         self.description = (
             "A row a message of one stream, with the end that sent it and its data: printable characters (ascii), "

@@ -184,6 +184,7 @@ class ColumnInfo(Statistic):
     name = "proto,colinfo"
     title = "Values of a field"
     usage = "proto,colinfo,FILTER,FIELD"
+    example = "http,http.host"
     description = (
         "A row a packet that has the field and matches the filter, with all the field's values. (tshark's own "
         "proto,colinfo writes them into the packet list and has no table.)"

@@ -68,6 +68,7 @@ class ServiceTimes(Statistic):
         self.once = name in NUMBERED_AS_FOUND  # a second one aborts tshark
         self.title = f"{PROTOCOLS.get(protocol, protocol)} service response times"
         self._grammar, self._form, self._example = ARGUMENTS.get(name, ("", "", ""))
+        self.example = self._example.removeprefix(f"{name},").partition(" ")[0].rstrip(";")
         self.usage = ",".join(filter(None, (name, self._grammar))) + "[,FILTER]"
         self.description = (
             "Every procedure that was answered: its calls, and the shortest, longest, mean and summed time from "
