@@ -112,10 +112,12 @@ def root(path: Any) -> tuple[str, ...]:
 
 
 def tree(table: Table, theirs: list[dict[str, Any]]) -> None:
-    expected = {root(path): node for path, node in nodes(theirs).items()}
+    # sharkd of 4.4 gives EDNS records, which have no TTL, that of a record before; tshark has "zero".
+    stale = ("Response", "TTL", "Additionals")
+    expected = {root(path): node for path, node in nodes(theirs).items() if path[:3] != stale}
     if not table.rows:  # nothing was counted
         expected = {path: node for path, node in expected.items() if node["count"]}
-    ours = {root(row["path"]): row for row in table.rows}
+    ours = {root(row["path"]): row for row in table.rows if row["path"][:3] != stale}  # type: ignore[index]
     assert {path: row["count"] for path, row in ours.items()} == {path: n["count"] for path, n in expected.items()}
     for path, row in ours.items():
         node = expected[path]
