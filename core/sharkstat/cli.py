@@ -219,9 +219,15 @@ def count(
                 raise typer.Exit(EXIT_INTERRUPTED) from None
             if interrupted(tables):
                 break
+    shown = []
     for table in tables:
-        chosen.check(table.name, table.columns)
-    return [chosen.apply(table) for table in tables], failures
+        try:  # tshark's text may have other columns than were promised: it is shown whole then, and the error told
+            chosen.check(table.name, table.columns)
+            shown.append(chosen.apply(table))
+        except RequestError as problem:
+            shown.append(table)
+            failures.append(problem)
+    return shown, failures
 
 
 def interrupted(tables: Sequence[Table]) -> bool:
