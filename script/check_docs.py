@@ -177,7 +177,11 @@ def generated_tshark(_: str) -> str:
             continue
         rough = [c.heading.replace("\n", " ") for c in columns if c.approximate]
         exact = (
-            "exact" if "lua" in found.engines else f"rounded: {', '.join(rough)}" if rough else "as tshark prints it"
+            "exact"
+            if found.engines[0] != "tshark"
+            else f"rounded: {', '.join(rough)}"
+            if rough
+            else "as tshark prints it"
         )
         tested = ", ".join(v if names[name] else f"({v})" for v, names in versions.items() if name in names)
         rows.append(

@@ -37,13 +37,15 @@ ARGUMENTS = {
     "dcerpc,srt": (
         "UUID,VERSION",
         r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12},\d+\.\d+",
-        "dcerpc,srt,12345778-1234-abcd-ef00-0123456789ac,1.0",
+        "12345778-1234-abcd-ef00-0123456789ac,1.0",
+        "",
     ),
-    "rpc,srt": ("PROGRAM,VERSION", r"\d+,\d+", "rpc,srt,100003,3 (NFS version 3)"),
+    "rpc,srt": ("PROGRAM,VERSION", r"\d+,\d+", "100003,3", " (NFS version 3)"),
     "scsi,srt": (
         "SET",
         r"(?:0|1|5|8|17)(?!\d)",
-        "scsi,srt,0; the command sets are 0 (block), 1 (stream), 5 (multimedia), 8 (media changer), 17 (object)",
+        "0",
+        "; the command sets are 0 (block), 1 (stream), 5 (multimedia), 8 (media changer), 17 (object)",
     ),
 }
 
@@ -67,8 +69,7 @@ class ServiceTimes(Statistic):
         self.name = name
         self.once = name in NUMBERED_AS_FOUND  # a second one aborts tshark
         self.title = f"{PROTOCOLS.get(protocol, protocol)} service response times"
-        self._grammar, self._form, self._example = ARGUMENTS.get(name, ("", "", ""))
-        self.example = self._example.removeprefix(f"{name},").partition(" ")[0].rstrip(";")
+        self._grammar, self._form, self.example, self._hint = ARGUMENTS.get(name, ("", "", "", ""))
         self.usage = ",".join(filter(None, (name, self._grammar))) + "[,FILTER]"
         self.description = (
             "Every procedure that was answered: its calls, and the shortest, longest, mean and summed time from "
@@ -99,7 +100,7 @@ class ServiceTimes(Statistic):
             return "", arguments
         found = re.fullmatch(rf"({self._form})(?:,(.*))?", arguments.strip(), re.DOTALL)
         if not found:
-            raise RequestError(f"{self.name} needs {self._grammar}, as in -z {self._example}")
+            raise RequestError(f"{self.name} needs {self._grammar}, as in -z {self.name},{self.example}{self._hint}")
         return found[1], found[2] or ""
 
     def filters(self, arguments: str) -> Sequence[str]:
