@@ -25,6 +25,7 @@ from sharkstat import (
     sort_rows,
     text_of,
 )
+from sharkstat_plugins.text import decimal
 
 if TYPE_CHECKING:
     from sharkstat import Packet
@@ -125,7 +126,7 @@ class ConversationTable(Statistic):
         back, back_size, back_unit, ahead, ahead_size, ahead_unit, packets = found.group(3, 4, 5, 6, 7, 8, 9)
         if int(back) + int(ahead) != int(packets):
             raise TextError(f"the packets of both directions are not the total: {line!r}")
-        start = nanoseconds(found["start"])
+        start = decimal(found["start"], 10**9)
         return [
             *self._end(found["a"]),
             *self._end(found["b"]),
@@ -134,7 +135,7 @@ class ConversationTable(Statistic):
             int(back),
             size(back_size, back_unit),
             start,
-            start + nanoseconds(found["duration"]),
+            start + decimal(found["duration"], 10**9),
         ]
 
     def _end(self, text: str) -> list[Value]:
@@ -247,17 +248,6 @@ def size(number: str, unit: str | None) -> int:
     (178000, 4845)
     """
     return int(number) * int(10 ** _POWERS[unit])
-
-
-def nanoseconds(text: str) -> int:
-    """Decimal seconds, exactly.
-
-    >>> nanoseconds("3.521695171"), nanoseconds("-0.1000")
-    (3521695171, -100000000)
-    """
-    whole, _, digits = text.removeprefix("-").partition(".")
-    value = int(whole) * 10**9 + int(digits.ljust(9, "0")[:9])
-    return -value if text.startswith("-") else value
 
 
 def frame(text: bytes, what: str) -> list[str]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from sharkstat import Column, Parsed, Statistic, Table, TextError, Value, sort_rows, text_of
+from sharkstat_plugins.text import decimal
 
 RESOLUTION_NS, WINDOW_BUCKETS, WINDOW_MS = 5_000_000, 20, 100
 
@@ -138,7 +139,7 @@ def tree_rows(text: bytes) -> Iterator[list[Value]]:
             count,
             *map(_figure, (average, low, high, rate)),
             None if burst is None else round(burst * WINDOW_MS),
-            _milliseconds(burst_start),
+            None if burst_start in (b"", b"-") else decimal(burst_start.decode(), 10**9),
         ]
 
 
@@ -154,11 +155,6 @@ def _figure(text: bytes) -> int | float | None:
     if text in (b"", b"-"):
         return None
     return float(text) if b"." in text else int(text)
-
-
-def _milliseconds(text: bytes) -> int | None:
-    """Seconds with three decimals, as nanoseconds."""
-    return None if text in (b"", b"-") else int(text.replace(b".", b"")) * 10**6
 
 
 class _Node:
