@@ -18,6 +18,7 @@ from sharkstat.errors import (
     TextError,
     TsharkError,
 )
+from sharkstat.parameter import Parameter
 from sharkstat.statistic import (
     Layer,
     Listen,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sharkstat.registry import Registry
     from sharkstat.runner import run
     from sharkstat.source import Source
+    from sharkstat.tapfile import TapFile
 
 __version__ = "0.1.0"
 
@@ -47,6 +49,7 @@ __all__ = [
     "OutputError",
     "Packet",
     "PacketCounter",
+    "Parameter",
     "Parsed",
     "Reading",
     "Registry",
@@ -58,6 +61,7 @@ __all__ = [
     "Statistic",
     "StatisticError",
     "Table",
+    "TapFile",
     "TextError",
     "TsharkError",
     "Type",
@@ -74,6 +78,7 @@ _LAZY = {
     "Packet": "sharkstat.packet",
     "Registry": "sharkstat.registry",
     "Source": "sharkstat.source",
+    "TapFile": "sharkstat.tapfile",
     "run": "sharkstat.runner",
 }
 

@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
 Row: TypeAlias = dict[str, Value]
-Type = Literal["text", "integer", "number", "boolean", "time", "duration", "address", "path"]
+Type = Literal["text", "integer", "number", "boolean", "time", "duration", "address", "path", "set"]
 Role = Literal["key", "measure", "derived"]
-Merge = Literal["", "sum", "min", "max", "first", "last", "none"]
+Merge = Literal["", "sum", "min", "max", "first", "last", "union", "none"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,13 @@ class Column:
     where people seldom want it (exports always have it); `approximate` is True where the value was
     rounded before it was had, as in tshark's text.
 
+    Two kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
+    times 100 where the unit is "percent"), and one with `size_of` is the number of a set's values.
+
     >>> Column("packets", "integer", unit="packets").heading
     'Packets'
+    >>> Column("mean_time", "duration", "seconds", role="derived", ratio=("total_time", "answers")).merge
+    ''
     """
 
     name: str
@@ -35,10 +40,30 @@ class Column:
     description: str = ""
     shown: bool = True
     approximate: bool = False
+    ratio: tuple[str, str] | None = None
+    size_of: str = ""
 
     def __post_init__(self) -> None:
         if self.role == "measure" and not self.merge:
-            object.__setattr__(self, "merge", "sum")
+            object.__setattr__(self, "merge", "union" if self.type == "set" else "sum")
+
+    def derived_from(self, row: Row) -> Value:
+        """What `ratio` or `size_of` says of a row; None where a measure is missing or the divisor is 0.
+
+        >>> mean = Column("mean", "duration", role="derived", ratio=("total", "answers"))
+        >>> mean.derived_from({"total": 3_000_000_005, "answers": 2})
+        1500000002
+        """
+        if self.ratio is None:
+            values = row[self.size_of]
+            return len(values) if isinstance(values, tuple) else None
+        above, below = (row[name] for name in self.ratio)
+        if not isinstance(above, (int, float)) or not isinstance(below, (int, float)) or not below:
+            return None
+        if self.type in ("duration", "integer") and isinstance(above, int) and isinstance(below, int):
+            whole, rest = divmod(above, below)
+            return whole + (2 * rest > below or (2 * rest == below and whole % 2))  # as round() does, but exactly
+        return above / below * (100 if self.unit == "percent" else 1)
 
     @property
     def heading(self) -> str:

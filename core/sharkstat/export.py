@@ -55,7 +55,7 @@ def json_value(column: Column, value: Value) -> Any:
         return time_text(value)
     if column.type == "duration" and isinstance(value, int):
         return _Number(view.seconds(value))
-    if column.type == "path" and isinstance(value, tuple):
+    if isinstance(value, tuple):
         return list(value)
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
@@ -156,11 +156,14 @@ def plain_value(column: Column, value: Value) -> str:
 
     >>> plain_value(Column("path", "path"), ("a/b", "c"))
     'a\\\\/b/c'
+    >>> plain_value(Column("codes", "set"), ("200", "404"))
+    '200,404'
     """
     if value is None:
         return ""
-    if column.type == "path" and isinstance(value, tuple):
-        return "/".join(_escaped(level).replace("/", "\\/") for level in value)
+    if isinstance(value, tuple):
+        mark = "/" if column.type == "path" else ","
+        return mark.join(_escaped(part).replace(mark, f"\\{mark}") for part in value)
     exact = json_value(column, value)
     if isinstance(exact, _Number):
         return exact.text
@@ -182,9 +185,11 @@ def _separated(tables: Sequence[Table], dialect: str) -> Iterator[str]:
         if len(tables) > 1:
             sources = ", ".join(table.reading.sources)
             out.write(("\n" if number else "") + f"# {_escaped(table.request)}: {_escaped(sources)}\n")
-        writer.writerow([_escaped(column.name) for column in table.columns])
+        # A set that nobody asked to see is for merging; it may hold millions.
+        columns = [column for column in table.columns if column.shown or column.type != "set"]
+        writer.writerow([_escaped(column.name) for column in columns])
         for row in table.rows:
-            writer.writerow([plain_value(column, row[column.name]) for column in table.columns])
+            writer.writerow([plain_value(column, row[column.name]) for column in columns])
         yield out.getvalue()
 
 

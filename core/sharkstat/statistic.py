@@ -183,8 +183,14 @@ class Statistic(ABC):
         raise TextError(f"{self.name} is none of tshark's own statistics")
 
     def derive(self, table: Table) -> None:
-        """Set the derived columns of every row of the table, from its measures."""
-        return
+        """Set the derived columns of every row of the table, from its measures.
+
+        By default those that have a `ratio` or `size_of`.
+        """
+        derived = [column for column in table.columns if column.ratio or column.size_of]
+        for row in table.rows if derived else ():
+            for column in derived:
+                row[column.name] = column.derived_from(row)
 
     def order(self, table: Table) -> None:
         """Put the rows in the order in which they are shown by default."""

@@ -11,6 +11,7 @@ A `Table` has typed columns and rows, and says how it was obtained. Values are e
 | time | int, nanoseconds since 1970-01-01 UTC |
 | duration | int, nanoseconds |
 | path | tuple of str, from the root down |
+| set | tuple of different str, in order |
 
 Any value may be None: there is none.
 """
@@ -40,6 +41,7 @@ _COMBINE: Mapping[str, Callable[[Any, Any], Value]] = {
     "max": max,
     "first": lambda a, b: a,
     "last": lambda a, b: b,
+    "union": lambda a, b: tuple(sorted({*a, *b})),
     "none": lambda a, b: None,
 }
 

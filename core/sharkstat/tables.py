@@ -102,7 +102,7 @@ _PYTHON: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("integer", "time", "duration"), (int,)),
     "number": (int, float),
     "boolean": (bool,),
-    "path": (tuple,),
+    **dict.fromkeys(("path", "set"), (tuple,)),
 }
 
 
@@ -193,6 +193,8 @@ def _reader(column: Column, base: int | None) -> Callable[[str], Value]:
         return lambda text: None if base is None else base + int(text)
     if column.type == "path":
         return lambda text: tuple(unescape(level) for level in text.split(LIST))
+    if column.type == "set":
+        return lambda text: tuple(sorted({unescape(value) for value in text.split(LIST)})) if text else ()
     return unescape
 
 

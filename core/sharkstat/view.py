@@ -118,6 +118,8 @@ def cell(table: Table, column: Column, value: Value) -> str:
         return "-"
     if column.type == "path" and isinstance(value, tuple):
         return safe(" / ".join(value))
+    if column.type == "set" and isinstance(value, tuple):
+        return safe(", ".join(value))
     if column.type == "address":
         return safe(table.names.get(str(value), str(value)))
     if column.type == "time" and isinstance(value, int):

@@ -397,21 +397,99 @@ function sharkstat.register(statistic)
   end
 end
 
--- Registers the statistic that the header of the file describes ("-- KEY: VALUE" lines: name, title, column and
--- more, see docs/taps.md): tap(__FILE__, start).
-function sharkstat.tap(file, start)
-  local statistic = { columns = {}, fields = {}, start = start }
+-- The header of a tap's file: the comment that it begins with, one "-- KEY: VALUE" a line; an indented line goes on
+-- with the value before it (docs/taps.md, core/sharkstat/tapfile.py).
+local function read_header(file)
+  local header = { columns = {}, fields = {}, parameters = {}, derived = {} }
+  local last
   for line in io.lines(file) do
     if line:sub(1, 2) ~= "--" then break end
-    local key, value = line:match("^%-%-%s*(%l+):%s*(.-)%s*$")
+    local key, value = line:match("^%-%-%s?(%l+):%s*(.-)%s*$")
     if key == "column" then
-      local name, kind = value:match("^(%S+)%s+(%S+)")
-      statistic.columns[#statistic.columns + 1] = { name, kind }
+      local name, kind, rule, rest = value:match("^(%S+)%s+(%S+)%s+(%S+)%s*([^;]*)")
+      local above, below = rule:match("^([%w_]+)/([%w_]+)$")
+      local column = { name, kind, rule = rule, hidden = rest:find("%f[%w]hidden%f[%W]") ~= nil,
+                       percent = rest:find("%f[%w]percent%f[%W]") ~= nil, above = above, below = below }
+      if above then column.after = #header.columns end
+      local list = above and header.derived or header.columns
+      list[#list + 1] = column
     elseif key == "field" then
-      statistic.fields[#statistic.fields + 1] = value
+      header.fields[#header.fields + 1] = value
+    elseif key == "parameter" then
+      local name, kind, default = value:match("^(%S+)%s+(%S+)%s*(%S*)")
+      header.parameters[#header.parameters + 1] = {
+        name = name, kind = kind, default = default ~= "" and default ~= "-" and default or nil,
+      }
     elseif key then
-      statistic[key] = value
+      header[key] = value
+      last = key
+    elseif last then
+      local more = line:match("^%-%-%s%s+(%S.-)%s*$")
+      if more then header[last] = header[last] .. " " .. more end
     end
+    if key == "column" or key == "field" or key == "parameter" then last = nil end
+  end
+  return header
+end
+
+local NANOSECONDS = {
+  ns = 1, us = 1e3, ms = 1e6, s = 1e9, [""] = 1e9, m = 60e9, min = 60e9, h = 3600e9, d = 86400e9,
+}
+local BOOLEANS = { yes = true, ["true"] = true, ["1"] = true, no = false, ["false"] = false, ["0"] = false }
+
+-- A parameter's value: a string, a number, a boolean, and nanoseconds for a duration.
+local function parameter_value(parameter, text)
+  local kind, value = parameter.kind, text
+  if kind:find("|", 1, true) then
+    if not ("|" .. kind .. "|"):find("|" .. text .. "|", 1, true) then value = nil end
+  elseif kind == "integer" then
+    value = text:find("^[+-]?%d+$") and tonumber(text)
+  elseif kind == "number" then
+    value = tonumber(text)
+  elseif kind == "boolean" then
+    value = BOOLEANS[text:lower()]
+  elseif kind == "duration" then
+    local number, unit = text:gsub("µ", "u"):match("^(%d+%.?%d*)%s*(%a*)$")
+    value = number and NANOSECONDS[unit] and floor(tonumber(number) * NANOSECONDS[unit] + 0.5)
+  end
+  if value == nil or (value == false and kind ~= "boolean") then
+    error(("%s=%s: not a value of type %s"):format(parameter.name, text, kind), 0)
+  end
+  return value
+end
+
+-- The parameters that arguments begin with, NAME=VALUE each, and the rest of them.
+local function read_arguments(name, arguments, parameters)
+  local values, known, given = {}, {}, {}
+  for _, parameter in ipairs(parameters) do known[parameter.name] = parameter end
+  local rest = arguments
+  while #parameters > 0 do
+    local key, text, comma, after = rest:match("^%s*([%a_][%w_]*)%s*=%s*([^=,~%s][^,]*)(,?)(.*)$")
+    if not key then break end
+    if not known[key] then error(("%s has no parameter %s"):format(name, key), 0) end
+    if given[key] then error(("%s: %s is given twice"):format(name, key), 0) end
+    given[key] = true
+    values[key] = parameter_value(known[key], text:match("^(.-)%s*$"))
+    rest = after
+  end
+  for _, parameter in ipairs(parameters) do
+    if not given[parameter.name] and parameter.default then
+      values[parameter.name] = parameter_value(parameter, parameter.default)
+    end
+  end
+  return values, rest:match("^%s*(.-)%s*$")
+end
+sharkstat.read_arguments = read_arguments
+
+-- Registers the statistic that the header of the file describes: tap(__FILE__, start). Before `start` is called,
+-- run.parameters has the values of the parameters, run.arguments what follows them, and run.filter that, too, where
+-- the arguments are a filter.
+function sharkstat.tap(file, start)
+  local statistic = read_header(file)
+  statistic.start = function(run)
+    run.parameters, run.arguments = read_arguments(statistic.name, run.arguments, statistic.parameters)
+    if (statistic.arguments or "filter") == "filter" then run.filter = run.arguments end
+    return start(run)
   end
   sharkstat.register(statistic)
 end

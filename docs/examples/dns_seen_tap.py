@@ -1,4 +1,4 @@
-"""dns,names, counted inside tshark by dns_names.lua."""
+"""dns,seen, counted inside tshark by dns_seen.lua."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +7,11 @@ import sharkstat
 
 
 class DnsNames(sharkstat.Statistic):
-    name = "dns,names"
+    name = "dns,seen"
     title = "Names in DNS packets"
-    usage = "dns,names[,FILTER]"
+    usage = "dns,seen[,FILTER]"
     description = "How often each name was asked for or answered."
-    tap = Path(__file__).with_name("dns_names.lua")
+    tap = Path(__file__).with_name("dns_seen.lua")
 
     def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:
         return (

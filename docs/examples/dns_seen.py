@@ -1,4 +1,4 @@
-"""dns,names: which names DNS packets are about."""
+"""dns,seen: which names DNS packets are about."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,9 +21,9 @@ class NameCounter(sharkstat.PacketCounter):
 
 
 class DnsNames(sharkstat.Statistic):
-    name = "dns,names"
+    name = "dns,seen"
     title = "Names in DNS packets"
-    usage = "dns,names[,FILTER]"
+    usage = "dns,seen[,FILTER]"
     description = "How often each name was asked for or answered."
 
     def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:

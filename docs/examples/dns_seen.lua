@@ -1,9 +1,9 @@
--- dns,names[,FILTER]: which names DNS packets are about.
+-- dns,seen[,FILTER]: which names DNS packets are about.
 
 local sharkstat = require "sharkstat"
 
 sharkstat.register {
-  name = "dns,names",
+  name = "dns,seen",
   title = "Names in DNS packets",
   columns = { { "name", "text" }, { "count", "integer" } },
   fields = { "dns.qry.name" },
