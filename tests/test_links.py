@@ -41,7 +41,7 @@ def both(capture: Path, kinds: list[str]) -> int:
     if not tables[0].complete:
         pytest.skip("sharkd never answers for a file that is cut short")
     sharkd().ask("load", {"file": str(capture.absolute())})
-    taps = {}
+    taps: dict[str, dict[str, Any]] = {}
     for first in range(0, len(kinds), 5):  # it takes 16 at most
         asked = [f"{what}:{SHARKD[kind]}" for kind in kinds[first : first + 5] for what in ("conv", "endpt")]
         answer = sharkd().ask("tap", {f"tap{n}": tap for n, tap in enumerate(asked)})
