@@ -116,8 +116,8 @@ def test_dccp_conversations_have_the_ports_of_their_packets() -> None:
     counted: Counter[tuple[str, ...]] = Counter()
     for row in sharkstat.run(capture, "conv,dccp")[0]:
         a, b = ((str(row[f"address_{end}"]), str(row[f"port_{end}"])) for end in "ab")
-        counted[(*a, *b)] += row["bytes_a_to_b"]  # type: ignore[assignment, operator]
-        counted[(*b, *a)] += row["bytes_b_to_a"]  # type: ignore[assignment, operator]
+        counted[a + b] += row["bytes_a_to_b"]  # type: ignore[assignment, operator]
+        counted[b + a] += row["bytes_b_to_a"]  # type: ignore[assignment, operator]
     assert +counted == sent
 
 
