@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests import oracle
 from tests.traffic import handmade
 
@@ -55,6 +56,17 @@ def test_diameter(tmp_path: Path) -> None:
 def test_sampled_values(tmp_path: Path) -> None:
     path = handmade.write(tmp_path / "sv.pcap", handmade.sampled_values([7, 8, 9]))
     assert [row["sample"] for row in rows(path, "sv")] == [7, 8, 9]
+
+
+@pytest.mark.skipif(oracle.version() < (4, 6), reason="no tshark before 4.6 has it")
+def test_fronthaul(tmp_path: Path) -> None:
+    path = handmade.write(tmp_path / "fronthaul.pcap", handmade.fronthaul(control=3, user=[0, 1, 3]))
+    found = rows(path, "oran-fh-cus,stat")
+    names = ("plane", "eaxc_id", "direction", "frames", "section_ids", "missing_sns", "prbs", "res")
+    assert [tuple(row[name] for name in names) for row in found] == [
+        ("C", 1, "DL", 3, "1", 0, None, None),
+        ("U", 2, "UL", 3, "1", 1, 6, 72),
+    ]
 
 
 def test_gsm_a(tmp_path: Path) -> None:

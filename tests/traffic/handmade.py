@@ -131,6 +131,25 @@ def sampled_values(counters: Sequence[int]) -> list[bytes]:
     return frames
 
 
+# O-RAN fronthaul over eCPRI (O-RAN.WG4.CUS) ----------------------------------------------------------------
+
+
+def fronthaul(control: int, user: Sequence[int]) -> list[bytes]:
+    """Control messages (section type 1, downlink, flow 1), and user messages (uplink, flow 2) with these numbers.
+
+    A user message has two blocks of resources, of twelve elements each.
+    """
+
+    def ecpri(kind: int, flow: int, number: int, body: bytes) -> bytes:
+        head = struct.pack("!BBHHBB", 0x10, kind, 4 + len(body), flow, number, 0x80)
+        return _ethernet(0xAEFE, head + body)
+
+    # One section, number 1: all 106 blocks, all elements, one symbol.
+    asked = bytes([0x90, 0, 0, 0, 1, 1, 0, 0]) + bytes([0x00, 0x10, 0x00, 106, 0xFF, 0xF1, 0, 0])
+    sent = bytes([0x10, 0, 0, 0]) + bytes([0x00, 0x10, 0x00, 2]) + b"\1" * 98
+    return [ecpri(2, 1, n, asked) for n in range(control)] + [ecpri(0, 2, n, sent) for n in user]
+
+
 # GSM A interface (3GPP 24.008) and CAMEL (3GPP 29.078) ----------------------------------------------------
 
 
