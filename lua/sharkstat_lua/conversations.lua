@@ -58,6 +58,7 @@ local function pair_counter(run, all, tap, ends)
   local pairs_seen = {}
   run:listen(tap, function(pinfo, _, info)
     local source, destination = ends(info, pinfo)
+    if tap == "wlan" and source == "NONE" and destination == "NONE" then return end  -- tshark leaves them out
     local length, time = pinfo.len, relative_ns(pinfo)
     local from = pairs_seen[source]
     if not from then

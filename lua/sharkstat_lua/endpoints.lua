@@ -66,6 +66,7 @@ local function address_counter(run, all, tap, ends)
   run:listen(tap, function(pinfo, _, info)
     local length = pinfo.len
     local source, destination = ends(info, pinfo)
+    if tap == "wlan" and source == "NONE" and destination == "NONE" then return end  -- tshark leaves them out
     sent(endpoint_of(source), length)
     if tap ~= "sll" then received(endpoint_of(destination), length) end  -- its header has but a sender
   end)
