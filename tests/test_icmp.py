@@ -33,8 +33,8 @@ def test_every_error_that_was_provoked_is_there(engine: str) -> None:
 
 @pytest.mark.corpus
 def test_real_captures_are_counted_as_tshark_does() -> None:
-    kinds = 0
-    for capture in sorted(CORPUS.glob("*/*icmp*")):
+    for name in ("ndpi/doq.pcapng", "ndpi/instagram.pcap"):
+        capture = CORPUS / name
         (table,) = sharkstat.run(capture, "icmp,errors")
         names = ("icmp.type", "icmp.code", "icmpv6.type", "icmpv6.code")
         found = oracle.fields(capture, names, "-Y", FILTER)
@@ -43,6 +43,4 @@ def test_real_captures_are_counted_as_tshark_does() -> None:
         for row in table:
             counted[row["type"], row["code"]] += int(str(row["errors"]))
             assert row["reporter"] and row["sender"] and row["error"]
-        assert counted == expected
-        kinds += len(counted)
-    assert kinds
+        assert counted == expected and counted

@@ -181,15 +181,20 @@ function sharkstat.keep_name(digits, name)
   if name ~= digits then names[digits] = name end
 end
 
-local TAP_ADDRESSES = { eth = { "src", "dst" }, ip = { "ip_src", "ip_dst" } }
+local TAP_ADDRESSES = { eth = { "src", "dst" }, ip = { "ip_src", "ip_dst" }, wlan = { "src", "dst" } }
+-- Those whose addresses are the packet's own of the link, which nothing above it changes.
+local OF_LINK = { bluetooth = true, fddi = true, sll = true, tr = true }
 
 -- Whether tshark tells Lua the addresses that a tap announces.
-function sharkstat.tells_ends(tap) return TAP_ADDRESSES[tap] ~= nil end
+function sharkstat.tells_ends(tap) return TAP_ADDRESSES[tap] ~= nil or OF_LINK[tap] ~= nil end
 
 -- For the taps of addresses alone: a function of (info, pinfo) that gives the source and destination, in
 -- digits, of the header that is announced. tshark gives Lua no tap info for ipv6, ipx and usb: there the fields
 -- are read, in order. They also hold the headers that an ICMP error quotes, but behind those that are announced.
 function Run:ends_of(tap)
+  if OF_LINK[tap] then
+    return function(_, pinfo) return self:address(pinfo.dl_src), self:address(pinfo.dl_dst) end
+  end
   local keys = TAP_ADDRESSES[tap]
   if keys then
     local source_key, destination_key = keys[1], keys[2]
@@ -220,6 +225,28 @@ function Run:ends_of(tap)
       source, destination = select(nth, sources()), select(nth, destinations())
     end
     return self:address(source.value), self:address(destination.value)
+  end
+end
+
+-- For sctp and dccp, of which tshark tells Lua nothing: the fields with their ports and, where they have one, number.
+local PORTS = { sctp = { "sctp.srcport", "sctp.dstport" }, dccp = { "dccp.srcport", "dccp.dstport", "dccp.stream" } }
+function sharkstat.port_fields(tap) return PORTS[tap] end
+
+-- A function of pinfo that gives source, port, destination, port and number (0 where there is none) of the header that is
+-- announced.
+function Run:ports_of(tap)
+  local extractors = {}
+  for index, name in ipairs(PORTS[tap]) do extractors[index] = sharkstat.field(name) end
+  local packet, nth = -1, 0
+  local function value(extractor)
+    local found = select(nth, extractor())
+    return found and found.value
+  end
+  return function(pinfo)
+    local number = pinfo.number
+    if number == packet then nth = nth + 1 else packet, nth = number, 1 end
+    return self:address(pinfo.src), value(extractors[1]), self:address(pinfo.dst), value(extractors[2]),
+      extractors[3] and value(extractors[3]) or 0
   end
 end
 

@@ -43,8 +43,8 @@ class IcmpErrors(Declared):
     name = "icmp,errors"
     title = "ICMP errors"
     description = (
-        "What could not be delivered, where to, and who says so? The errors of ICMP and ICMPv6 by who reports them, what "
-        "they say, and the packet that they quote: who sent it, to which address and port."
+        "What could not be delivered, where to, and who says so? The errors of ICMP and ICMPv6 by who reports them, "
+        "what they say, and the packet that they quote: who sent it, to which address and port."
     )
     filter = "icmp.type in {3, 4, 5, 11, 12} || icmpv6.type in {1, 2, 3, 4}"
     keys = (
