@@ -55,11 +55,14 @@ local fields = {}
 -- made only while tshark loads scripts, and one that exists makes tshark build a tree for every packet. A hosted run
 -- knows by then what is asked for; a tap that was only loaded must cost nothing, so by itself it reads otherwise.
 function sharkstat.field(name)
-  if not fields[name] then
-    fields[name] = sharkstat.hosted and Field.new(name) or require("sharkstat_alone").reader(name)
+  if fields[name] then return fields[name] end
+  if sharkstat.alone_run then return require("sharkstat_alone").reader(sharkstat.alone_run, name) end
+  local fine, made = pcall(Field.new, name)
+  if not fine then
+    error(made:find("must exist", 1, true) and "no such field: " .. name or made, 0)
   end
-  if not sharkstat.hosted then require("sharkstat_alone").wants(name) end
-  return fields[name]
+  fields[name] = made
+  return made
 end
 
 -- Reads times that a double cannot hold from a field. That costs every packet a part of its tree, so a
@@ -175,6 +178,10 @@ end
 sharkstat.digits = tostring
 
 function sharkstat.names() return names end
+
+function sharkstat.keep_name(digits, name)
+  if name ~= digits then names[digits] = name end
+end
 
 local TAP_ADDRESSES = { eth = { "src", "dst" }, ip = { "ip_src", "ip_dst" } }
 

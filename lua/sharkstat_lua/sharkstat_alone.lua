@@ -14,7 +14,6 @@ local concat, floor, format = table.concat, math.floor, string.format
 -- A listener whose filter names fields makes tshark put them in the packet's tree, whenever it is made. They are then
 -- found among all that the tree holds, once a packet. Their order is that of the tree.
 local readers, wanted = {}, {}
-local starting              -- the run whose `start` is at work
 local packet_number         -- of the packet whose fields `found` holds
 local found
 
@@ -37,9 +36,15 @@ local function find_fields()
   end
 end
 
--- What sharkstat.field gives: called, it returns the field's FieldInfos, as a Field does.
-function alone.reader(name)
+-- What sharkstat.field gives to a run that starts: called, it returns the field's FieldInfos, as a Field does. An error
+-- where there is no such field.
+function alone.reader(run, name)
+  run.fields[name] = true
   if not readers[name] then
+    local fine, listener = pcall(Listener.new, "frame", name)
+    if not (fine and name:find("^[%w_.%-]+$")) then error("no such field: " .. name, 0) end
+    listener:remove()
+    wanted[name] = true
     readers[name] = function()
       if not found then find_fields() end
       local values = found[name]
@@ -49,20 +54,6 @@ function alone.reader(name)
     end
   end
   return readers[name]
-end
-
-local known_fields = {}
-
--- Notes that the statistic that is being started reads a field; an error where there is no such field.
-function alone.wants(name)
-  if not known_fields[name] and starting then
-    local fine, listener = pcall(Listener.new, "frame", name)
-    if not (fine and name:find("^[%w_.%-]+$")) then error("no such field: " .. name, 0) end
-    listener:remove()
-    known_fields[name] = true
-  end
-  wanted[name] = true
-  if starting then starting.fields[name] = true end
 end
 
 local function prime(run)
@@ -367,10 +358,10 @@ local function start(statistic, arguments)
 
   -- In Wireshark packets are read again, and `start` makes what is counted anew.
   function run.begin()
-    starting, run.listens, run.failure, run.arguments = run, 0, nil, text
+    sharkstat.alone_run, run.listens, run.failure, run.arguments = run, 0, nil, text
     packet_number, found = nil, nil
     local fine, problem = pcall(function() run.finish = statistic.start(run) end)
-    starting = nil
+    sharkstat.alone_run = nil
     if not fine then error(problem, 0) end
   end
 
