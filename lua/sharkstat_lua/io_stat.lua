@@ -121,21 +121,21 @@ function counters.BYTES(_, at)
 end
 
 function counters.COUNT(column, at)
-  local field = sharkstat.field(column.field)
+  local field = column.reader
   return { "integer" }, function(slots) slots[at] = (slots[at] or 0) + select("#", field()) end
 end
 
 local function type_of(kind) return kind == DURATION and "duration" or "number" end
 
 function counters.SUM(column, at, kind)
-  local field = sharkstat.field(column.field)
+  local field = column.reader
   return { type_of(kind) }, function(slots)
     for _, found in ipairs { field() } do slots[at] = add(slots[at], found.value, kind) end
   end
 end
 
 function counters.AVG(column, at, kind)
-  local field = sharkstat.field(column.field)
+  local field = column.reader
   return { type_of(kind), "integer" }, function(slots)
     for _, found in ipairs { field() } do
       slots[at] = add(slots[at], found.value, kind)
@@ -146,7 +146,7 @@ end
 
 local function extreme(wanted)
   return function(column, at, kind)
-    local field = sharkstat.field(column.field)
+    local field = column.reader
     return { type_of(kind) }, function(slots)
       for _, found in ipairs { field() } do
         local value = found.value
@@ -162,7 +162,7 @@ counters.MAX = extreme(function(a, b, kind) return less(b, a, kind) end)
 -- The load of an interval is the time that calls were under way in it: a response time reaches back
 -- from its packet over the intervals before, in whole microseconds, as far as the first interval.
 function counters.LOAD(column, at, _, interval, slots_of)
-  local field = sharkstat.field(column.field)
+  local field = column.reader
   return { "duration" }, function(_, pinfo, bucket)
     local into = interval > 0 and floor(relative_ns(pinfo) / 1000 + 0.5) % interval or math.huge
     for _, found in ipairs { field() } do
@@ -198,7 +198,7 @@ end
 
 -- The counter of a column whose field's type only its first value tells.
 local function late_counter(column, at, interval, slots_of)
-  local field, packet = sharkstat.field(column.field), nil
+  local field, packet = column.reader, nil
   local types, kinds = { "number", column.calculation == "AVG" and "integer" or nil }, { PLAIN, PLAIN }
   return types, kinds, function(slots, pinfo, bucket)
     if not packet then
@@ -249,6 +249,7 @@ local function counter_of(column, at, interval, slots_of)
     if not column.field then error(("io,stat: %s() needs a field"):format(calculation), 0) end
     local fine, field = pcall(sharkstat.field, column.field)
     if not fine then error(("io,stat: %s(%s): no such field"):format(calculation, column.field), 0) end
+    column.reader = field
     if calculation ~= "COUNT" then
       if not sharkstat.hosted then return late_counter(column, at, interval, slots_of) end
       kind = KINDS[field.type]

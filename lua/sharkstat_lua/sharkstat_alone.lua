@@ -45,13 +45,18 @@ function alone.reader(run, name)
     if not (fine and name:find("^[%w_.%-]+$")) then error("no such field: " .. name, 0) end
     listener:remove()
     wanted[name] = true
-    readers[name] = function()
-      if not found then find_fields() end
-      local values = found[name]
-      if values == nil then return end
-      if type(values) == "table" then return table.unpack(values) end
-      return values
-    end
+    readers[name] = setmetatable({}, {
+      __call = function()
+        if not found then find_fields() end
+        local values = found[name]
+        if values == nil then return end
+        if type(values) == "table" then return table.unpack(values) end
+        return values
+      end,
+      __index = function(_, key)
+        error(("only an extractor tells a field's %s: load the tap with -X lua_script1:%s"):format(key, name), 0)
+      end,
+    })
   end
   return readers[name]
 end
