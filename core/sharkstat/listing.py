@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sharkstat import taps
 from sharkstat.column import Column, Row
@@ -47,6 +48,12 @@ def taps_table(registry: Registry, installations: Mapping[str, Installation]) ->
             continue
         places = [place for place, installation in installations.items() if installation.has(path.name)]
         rows.append((taps.z_name(statistic), statistic.title, ", ".join(places) or "no", str(path)))
+    known = {Path(row[3]).name for row in rows}
+    for place, installation in installations.items():
+        for path in installation.own():
+            header = taps.header_of(path)
+            if path.name not in known and header:
+                rows.append((header["name"][0], header["title"][0], place, str(path)))
     return _table("taps", "Taps", ("name", "title", "installed", "file"), rows)
 
 

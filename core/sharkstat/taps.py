@@ -45,6 +45,14 @@ def is_tap(path: Path) -> bool:
     return bool(_REGISTERS.search(code)) and not re.search(r"^function sharkstat\.", code, re.MULTILINE)
 
 
+def header_of(path: Path) -> dict[str, list[str]]:
+    """What the file's header says; nothing where it has none."""
+    try:
+        return read_header(path)
+    except (ValueError, OSError):
+        return {}
+
+
 def z_name(statistic: Statistic) -> str:
     """What a statistic's tap is called in plain tshark, where tshark's own name would win."""
     text = statistic.tap.read_text(encoding="utf-8", errors="replace") if statistic.tap else ""
@@ -117,6 +125,10 @@ class Installation:
     def has(self, name: str) -> bool:
         """Whether a file of that name was installed and is there."""
         return name in self._sums and (self.folder / name).exists()
+
+    def own(self) -> list[Path]:
+        """The user's taps that are installed, beside the built-in ones."""
+        return [self.folder / name for name in self._own if self.has(name)]
 
     def install(self, sources: Sequence[Path], own: Sequence[Path] = ()) -> Report:
         """Bring these files in; those of an earlier version that are not among them go.
@@ -224,11 +236,8 @@ def check_own(paths: Sequence[Path]) -> None:
             raise RequestError(f"{path} is no tap's Lua file")
         if path.name in taken:
             raise RequestError(f"{path}: there is a built-in file {path.name}: give yours another name")
-        try:
-            read_header(path)
-        except (ValueError, OSError) as problem:
-            if not is_tap(path):
-                raise RequestError(f"{path} is no tap: {problem}") from None
+        if not header_of(path) and not is_tap(path):
+            raise RequestError(f"{path} is no tap: it has no header and registers nothing (docs/taps.md)")
 
 
 def summary(report: Report) -> str:

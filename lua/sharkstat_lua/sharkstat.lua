@@ -330,8 +330,9 @@ function sharkstat.register(statistic)
   local function open(how, argument) require("sharkstat_alone")[how](sharkstat.registered[statistic.name], argument) end
   register_stat_cmd_arg(statistic.z_name or statistic.name, function(argument) open("asked", argument) end)
   if gui_enabled() then
-    local entry = ("%s (%s)"):format(statistic.title, statistic.name):gsub("/", "\226\136\149")  -- no submenu
-    register_menu("sharkstat/" .. entry, function() open("chosen") end, MENU_STAT_UNSORTED)
+    local entry = ("%s (%s)"):format(statistic.title, statistic.z_name or statistic.name):gsub("/", "\226\136\149")  -- no submenu
+    -- The Statistics menu has no submenus for Lua, and is as long as the screen.
+    register_menu("sharkstat/" .. entry, function() open("chosen") end, MENU_TOOLS_UNSORTED)
   end
 end
 

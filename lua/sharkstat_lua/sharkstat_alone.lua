@@ -184,7 +184,11 @@ local function cell(column, value)
 end
 
 local function heading(column)
-  local text = column.title or column[1]:gsub("_", " "):gsub("(%a)(%w*)", function(first, rest) return first:upper() .. rest end)
+  local text = column.title
+  if not text then
+    text = column[1]:gsub("_a_to_b$", "_A\226\134\146B"):gsub("_b_to_a$", "_B\226\134\146A"):gsub("_", " ")
+    text = text:gsub("(%a)(%w*)", function(first, rest) return first:upper() .. rest end)
+  end
   return safe(is_moment(column) and text .. " (s)" or text)
 end
 
@@ -287,15 +291,28 @@ local function caption(run)
   return run.statistic.title .. (run.asked ~= "" and "  [" .. safe(run.asked) .. "]" or "")
 end
 
+-- A heading in lines no longer than the column's cells, where its words allow.
+local function stacked(text, width)
+  for word in text:gmatch("%S+") do width = math.max(width, width_of(word)) end
+  local lines = {}
+  for word in text:gmatch("%S+") do
+    local last = lines[#lines]
+    if last and width_of(last) + 1 + width_of(word) <= width then
+      lines[#lines] = last .. " " .. word
+    else
+      lines[#lines + 1] = word
+    end
+  end
+  return lines, width
+end
+
 -- The readable table, a line each.
 local function table_lines(run, columns, rows)
   if #rows == 0 then return { caption(run), "no matching packets" } end
-  local shown = {}
+  local shown, cells = {}, {}
   for index, column in ipairs(columns) do
-    if not column.hidden then shown[#shown + 1] = { index = index, column = column, heading = heading(column) } end
+    if not column.hidden then shown[#shown + 1] = { index = index, column = column, width = 1 } end
   end
-  local cells = {}
-  for _, item in ipairs(shown) do item.width = width_of(item.heading) end
   for number, row in ipairs(rows) do
     local line = {}
     for place, item in ipairs(shown) do
@@ -312,10 +329,19 @@ local function table_lines(run, columns, rows)
     end
     return (concat(padded, "  "):gsub("%s+$", ""))
   end
-  local head, rule = {}, {}
-  for place, item in ipairs(shown) do head[place], rule[place] = item.heading, ("-"):rep(item.width) end
-  local lines = { caption(run), laid_out(head), laid_out(rule) }
-  for number, line in ipairs(cells) do lines[number + 3] = laid_out(line) end
+  local height, rule = 1, {}
+  for place, item in ipairs(shown) do
+    item.heading, item.width = stacked(heading(item.column), item.width)
+    height, rule[place] = math.max(height, #item.heading), ("-"):rep(item.width)
+  end
+  local lines = { caption(run) }
+  for number = 1, height do
+    local head = {}
+    for place, item in ipairs(shown) do head[place] = item.heading[number] or "" end
+    lines[#lines + 1] = laid_out(head)
+  end
+  lines[#lines + 1] = laid_out(rule)
+  for _, line in ipairs(cells) do lines[#lines + 1] = laid_out(line) end
   return lines
 end
 
