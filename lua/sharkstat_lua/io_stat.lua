@@ -248,7 +248,7 @@ local function counter_of(column, at, interval, slots_of)
   if calculation ~= "FRAMES" and calculation ~= "BYTES" then
     if not column.field then error(("io,stat: %s() needs a field"):format(calculation), 0) end
     local fine, field = pcall(sharkstat.field, column.field)
-    if not fine then error(("io,stat: %s(%s): no such field"):format(calculation, column.field), 0) end
+    if not fine then error(("io,stat: %s(): no such field: %s"):format(calculation, column.field), 0) end
     column.reader = field
     if calculation ~= "COUNT" then
       if not sharkstat.hosted then return late_counter(column, at, interval, slots_of) end
