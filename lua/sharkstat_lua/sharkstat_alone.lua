@@ -95,7 +95,7 @@ end
 -- Whatever moves a cursor, colours, reorders or breaks a line, in UTF-8; packets can hold all of it.
 local UNSAFE = {
   "%c", "\194[\128-\159]", "\216\156", "\226\128[\139-\143\168-\174]", "\226\129[\160-\175]", "\239\187\191",
-  "\237[\160-\191][\128-\191]", "\239\191[\185-\191]",
+  "\237[\160-\191][\128-\191]", "\239\191[\185-\187]",
 }
 
 local function written_out(bytes)
@@ -108,7 +108,22 @@ local function written_out(bytes)
   return format("\\u%04x", (one - 224) * 4096 + (two - 128) * 64 + three - 128)
 end
 
+-- Bytes that are no UTF-8, written out. (The ranges of RFC 3629, but for overlong forms.)
+local function utf8_only(run)
+  local at, parts = 1, {}
+  while at <= #run do
+    local found = run:match("^[\194-\223][\128-\191]", at) or run:match("^[\224-\239][\128-\191][\128-\191]", at)
+      or run:match("^[\240-\244][\128-\191][\128-\191][\128-\191]", at)
+    parts[#parts + 1] = found or format("\\x%02x", run:byte(at))
+    at = at + (found and #found or 1)
+  end
+  return concat(parts)
+end
+
+local function valid(text) return (text:gsub("[\128-\255]+", utf8_only)) end
+
 local function safe(text)
+  text = valid(text)
   for _, pattern in ipairs(UNSAFE) do text = text:gsub(pattern, written_out) end
   return text
 end
@@ -195,12 +210,14 @@ end
 ---------------------------------------------------------------------------------------------------
 -- Values as they are (core/sharkstat/export.py, plain_value)
 
+local function escaped(value) return sharkstat.escape(type(value) == "string" and valid(value) or value) end
+
 local function exact(column, value)
   if value == nil then return "" end
   if type(value) == "table" then
     local mark, parts = column[2] == "set" and "," or "/", {}
     for index, part in ipairs(value) do
-      parts[index] = safe(sharkstat.escape(part)):gsub("%" .. mark, "\\" .. mark)
+      parts[index] = safe(escaped(part)):gsub("%" .. mark, "\\" .. mark)
     end
     return concat(parts, mark)
   end
@@ -209,7 +226,7 @@ local function exact(column, value)
     local number = number_of(value)
     if number then return seconds(number) end
   end
-  return safe(sharkstat.escape(value))
+  return safe(escaped(value))
 end
 
 ---------------------------------------------------------------------------------------------------
