@@ -21,7 +21,10 @@ from tests.test_taps import cells, rows_of
 import sharkstat as library
 from sharkstat import taps
 from sharkstat.errors import OutputError, RequestError
+from sharkstat.export import plain_value
+from sharkstat.tapfile import TapFile
 from sharkstat.tshark import Tshark, unprivileged_user
+from sharkstat.view import seconds
 
 EXAMPLES = PROJECT / "docs" / "examples"
 USER = unprivileged_user()
@@ -144,6 +147,39 @@ def test_an_own_tap_is_installed_beside_the_built_in_ones_and_stays(home: Home) 
     assert ("dns,slow", "user") in {(row["name"], row["installed"]) for row in rows}
     home.run("taps", "uninstall")
     assert home.files() == []
+
+
+HEADERS = [
+    *(s for s in library.Registry.default(only_built_in=True).statistics.values() if isinstance(s, TapFile)),
+    *(TapFile(EXAMPLES / f"{name}.lua") for name in ("dns_asked", "dns_slow")),
+]
+CAPTURES = ["dns.pcapng", "http.pcapng", "tls.pcapng", "retransmissions.pcapng", "icmp-errors.pcapng", "tunnel.pcapng"]
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_every_tap_that_a_header_describes_counts_alike(home: Home, capture: str) -> None:
+    own = [tap.tap for tap in HEADERS if tap.tap is not None and tap.tap.parent == EXAMPLES]
+    home.run("taps", "install", *own)
+    tables = library.run(DATA / capture, [tap.name for tap in HEADERS], registry=library.Registry.default(own))
+    for table in tables:
+        # A set that nobody is shown is left out of sharkstat's.
+        columns = {c.name: c for c in table.columns if c.role != "derived" or c.ratio}
+        head, *lines = (line.split("\t") for line in home.counted(capture, f"{table.name},format=rows").splitlines())
+        assert set(head) <= set(columns), table.name
+
+        def value(column: library.Column, row: library.Row, table: library.Table = table) -> str:
+            found = row[column.name]
+            if column.type == "time" and isinstance(found, int):
+                return seconds(found - (table.reading.start or 0))
+            return f"{found:.9g}" if isinstance(found, float) else plain_value(column, found)
+
+        def alike(text: str) -> str:  # the last digits of a quotient may differ
+            return f"{float(text):.9g}" if "." in text else text
+
+        expected = [[value(columns[name], row) for name in head] for row in table]
+        numbers = [columns[name].type == "number" for name in head]
+        shown = [[alike(t) if is_number else t for t, is_number in zip(line, numbers, strict=True)] for line in lines]
+        assert sorted(shown) == sorted(expected), table.name
 
 
 def test_the_readable_table_has_derived_columns_units_and_order_and_no_hidden_ones(home: Home) -> None:

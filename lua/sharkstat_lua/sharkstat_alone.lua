@@ -243,7 +243,8 @@ local function ratio(column, row, place)
     if 2 * rest > below or (2 * rest == below and whole % 2 == 1) then whole = whole + 1 end
     return whole
   end
-  return above / below * (column.unit == "percent" and 100 or 1)
+  local unit = column.unit or ""
+  return above / below * (unit == "percent" and 100 or unit:find("per second$") and 1e9 or 1)
 end
 
 -- The columns of a run, derived ones too, and its rows with the values of all of them.
@@ -304,6 +305,14 @@ local LEFT = { text = true, address = true, path = true, set = true, boolean = t
 -- How many characters the text has: UTF-8's further bytes are none.
 local function width_of(text) return select(2, text:gsub("[^\128-\191]", "")) end
 
+-- A text of at most 100 characters, its middle left out; rows have it in full.
+local function shortened(text)
+  if #text <= 100 or width_of(text) <= 100 then return text end
+  local characters = {}
+  for character in text:gmatch("[%z\1-\127\194-\244][\128-\191]*") do characters[#characters + 1] = character end
+  return concat(characters, "", 1, 50) .. "\226\128\166" .. concat(characters, "", #characters - 48)
+end
+
 local function caption(run)
   return run.statistic.title .. (run.asked ~= "" and "  [" .. safe(run.asked) .. "]" or "")
 end
@@ -333,7 +342,7 @@ local function table_lines(run, columns, rows)
   for number, row in ipairs(rows) do
     local line = {}
     for place, item in ipairs(shown) do
-      line[place] = cell(item.column, row[item.index])
+      line[place] = shortened(cell(item.column, row[item.index]))
       item.width = math.max(item.width, width_of(line[place]))
     end
     cells[number] = line
