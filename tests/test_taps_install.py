@@ -129,6 +129,28 @@ def test_no_field_is_made_until_a_tap_that_reads_it_is_asked_for(home: Home) -> 
     assert "field\tdns.time" in home.counted("dns.pcapng", "dns,slow")
 
 
+def test_a_field_that_a_file_reads_outside_of_start_costs_as_little(home: Home, tmp_path: Path) -> None:
+    text = (EXAMPLES / "dns_asked.lua").read_text().replace("name: dns,asked", "name: early,asked")
+    line = 'local asked = sharkstat.field "dns.qry.name"\n'
+    assert line in text
+    text = text.replace(line, "").replace("sharkstat.tap(", f"{line}sharkstat.tap(")
+    (tmp_path / "early.lua").write_text(text)
+    home.run("taps", "install", tmp_path / "early.lua", EXAMPLES / "dns_asked.lua")
+    (home.taps.parent / "probe.lua").write_text(
+        """
+        local seen, found = Listener.new("frame"), false
+        function seen.packet()
+          for _, info in ipairs { all_field_infos() } do found = found or info.name == "dns.qry.name" end
+        end
+        function seen.draw() print("field", found) end
+        """
+    )
+    assert "field\tfalse" in home.counted("dns.pcapng", "sharkstat,conv,tcp")
+    asked = home.counted("dns.pcapng", "early,asked,format=rows")
+    assert "field\ttrue" in asked
+    assert sorted(asked.splitlines()) == sorted(home.counted("dns.pcapng", "dns,asked,format=rows").splitlines())
+
+
 def test_an_own_tap_is_installed_beside_the_built_in_ones_and_stays(home: Home) -> None:
     home.run("taps", "install", EXAMPLES / "dns_slow.lua", EXAMPLES / "dns_asked.lua")
     home.run("taps", "install")

@@ -11,7 +11,7 @@ local values = require "values"
 
 -- The type of a field, which this tap must know, only an extractor tells, and tshark makes those only while it loads
 -- scripts: by itself, this tap must have them named there.
-for _, name in ipairs { ... } do sharkstat.field(name) end
+for _, name in ipairs { ... } do sharkstat.extractor(name) end
 
 local concat, floor = table.concat, math.floor
 local EXACT_INTEGER = 2 ^ 53

@@ -51,18 +51,24 @@ local relative_field
 local exact_times = {}
 local fields = {}
 
--- What reads a field: called for a packet, it gives its values (FieldInfo), none to many. An extractor (Field) can be
--- made only while tshark loads scripts, and one that exists makes tshark build a tree for every packet. A hosted run
--- knows by then what is asked for; a tap that was only loaded must cost nothing, so by itself it reads otherwise.
-function sharkstat.field(name)
-  if fields[name] then return fields[name] end
-  if sharkstat.alone_run then return require("sharkstat_alone").reader(sharkstat.alone_run, name) end
-  local fine, made = pcall(Field.new, name)
-  if not fine then
-    error(made:find("must exist", 1, true) and "no such field: " .. name or made, 0)
+-- tshark's own extractor of a field. It can be made only while tshark loads scripts, and once there is one, tshark builds
+-- a tree for every packet: so only what is asked for may make one.
+function sharkstat.extractor(name)
+  if not fields[name] then
+    local fine, made = pcall(Field.new, name)
+    if not fine then
+      error(made:find("must exist", 1, true) and "no such field: " .. name or made, 0)
+    end
+    fields[name] = made
   end
-  fields[name] = made
-  return made
+  return fields[name]
+end
+
+-- What reads a field: called for a packet, it gives its values (FieldInfo), none to many. A hosted run knows while
+-- scripts are loaded what is asked for; a tap that was only loaded must cost nothing, so by itself it reads otherwise.
+function sharkstat.field(name)
+  if sharkstat.hosted or fields[name] then return sharkstat.extractor(name) end
+  return require("sharkstat_alone").reader(name)
 end
 
 -- Reads times that a double cannot hold from a field. That costs every packet a part of its tree, so a
@@ -322,15 +328,21 @@ function sharkstat.register(statistic)
       error(("statistic %s: missing required field: %s"):format(tostring(statistic.name), key), 2)
     end
   end
+  -- The fields that its file has read so far are primed when it is asked for.
+  local early, file = sharkstat.early, statistic.file or debug.getinfo(statistic.start, "S").source
+  if early and (early.file == nil or early.file == file) then early.file, statistic.early = file, early.names end
   local again = sharkstat.registered[statistic.name]
   sharkstat.registered[statistic.name] = statistic
   if again then return end  -- installed, and given by name, too: the last one counts
   sharkstat.order[#sharkstat.order + 1] = statistic.name
   if sharkstat.hosted then return end
-  local function open(how, argument) require("sharkstat_alone")[how](sharkstat.registered[statistic.name], argument) end
+  local function open(how, argument)
+    require("sharkstat_alone")[how](sharkstat.registered[statistic.name], argument)
+  end
   register_stat_cmd_arg(statistic.z_name or statistic.name, function(argument) open("asked", argument) end)
   if gui_enabled() then
-    local entry = ("%s (%s)"):format(statistic.title, statistic.z_name or statistic.name):gsub("/", "\226\136\149")  -- no submenu
+    local entry = ("%s (%s)"):format(statistic.title, statistic.z_name or statistic.name)
+    entry = entry:gsub("/", "\226\136\149")  -- or it would begin a submenu
     -- The Statistics menu has no submenus for Lua, and is as long as the screen.
     register_menu("sharkstat/" .. entry, function() open("chosen") end, MENU_TOOLS_UNSORTED)
   end
@@ -369,7 +381,8 @@ end
 local function read_parameter(text)
   local name, kind, default, description = text:match("^(%S+)%s+(%S+)%s*(%S*)%s*(.*)$")
   if not name then error("bad parameter: " .. text, 0) end
-  return { name = name, kind = kind, description = description, default = default ~= "" and default ~= "-" and default or nil }
+  if default == "" or default == "-" then default = nil end
+  return { name = name, kind = kind, description = description, default = default }
 end
 
 -- A statistic, but for its start: `columns` are those of a row, `shown` all in their order, derived ones too.
@@ -443,7 +456,9 @@ sharkstat.read_arguments = read_arguments
 -- run.parameters has the values of the parameters, run.arguments what follows them, and run.filter that, too, where
 -- the arguments are a filter.
 function sharkstat.tap(file, start)
-  local statistic = read_header(file or debug.getinfo(start, "S").source:sub(2))  -- 4.4 names no file in a plugin folder
+  local source = debug.getinfo(start, "S").source
+  local statistic = read_header(file or source:sub(2))  -- in a plugin folder 4.4 has no __FILE__
+  statistic.file = source
   statistic.start = function(run)
     run.parameters, run.arguments = read_arguments(statistic.name, run.arguments, statistic.parameters)
     if (statistic.arguments or "filter") == "filter" then run.filter = run.arguments end

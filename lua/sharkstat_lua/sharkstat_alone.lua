@@ -36,10 +36,15 @@ local function find_fields()
   end
 end
 
--- What sharkstat.field gives to a run that starts: called, it returns the field's FieldInfos, as a Field does. An error
--- where there is no such field.
-function alone.reader(run, name)
-  run.fields[name] = true
+-- What sharkstat.field gives: called, it returns the field's FieldInfos, as a Field does. An error where there is no such
+-- field. It is the run's that is being started, or of the statistics that the file will register.
+function alone.reader(name)
+  local run, early = sharkstat.alone_run, sharkstat.early
+  if not run and (not early or early.file) then
+    early = { names = {} }
+    sharkstat.early = early
+  end
+  local names = run and run.fields or early.names
   if not readers[name] then
     local fine, listener = pcall(Listener.new, "frame", name)
     if not (fine and name:find("^[%w_.%-]+$")) then error("no such field: " .. name, 0) end
@@ -58,6 +63,7 @@ function alone.reader(run, name)
       end,
     })
   end
+  names[name] = true
   return readers[name]
 end
 
@@ -412,6 +418,7 @@ local function start(statistic, arguments)
   local text, how = take_format(arguments)
   local run = sharkstat.new_run(statistic, text, function(_, values) rows[#rows + 1] = values end)
   run.asked, run.how, run.fields, run.slots, run.listens = text, how, {}, {}, 0
+  for name in pairs(statistic.early or {}) do run.fields[name] = true end
 
   -- In Wireshark packets are read again, and `start` makes what is counted anew.
   function run.begin()
@@ -529,8 +536,11 @@ function alone.chosen(statistic)
   end
   local takes = statistic.arguments or "text"
   if takes ~= "none" then
-    local value = takes == "filter" and get_filter() or statistic.example or ""
-    labels[#labels + 1] = { name = takes == "filter" and "Display filter" or "Arguments or display filter", value = value }
+    local is_filter = takes == "filter"
+    labels[#labels + 1] = {
+      name = is_filter and "Display filter" or "Arguments or display filter",
+      value = is_filter and get_filter() or statistic.example or "",
+    }
   end
   if #labels == 0 then return open_window(statistic, "") end
   new_dialog(statistic.title, function(...)
