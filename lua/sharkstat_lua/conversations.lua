@@ -4,7 +4,7 @@
 -- A is the sender of the first packet. TCP and UDP conversations are told apart by tshark's stream
 -- number, so a reused port is a conversation of its own. Bytes are frame lengths on the wire.
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 
 local relative_ns = sharkstat.relative_ns
@@ -104,8 +104,8 @@ local PORTS = {
 }
 local ADDRESSES = { { "address_a", "address" }, { "address_b", "address" } }
 local MEASURES = {
-  { "packets_a_to_b", "integer" }, { "bytes_a_to_b", "integer" },
-  { "packets_b_to_a", "integer" }, { "bytes_b_to_a", "integer" },
+  { "packets_a_to_b", "integer", unit = "packets" }, { "bytes_a_to_b", "integer", unit = "bytes" },
+  { "packets_b_to_a", "integer", unit = "packets" }, { "bytes_b_to_a", "integer", unit = "bytes" },
   { "start", "time" }, { "stop", "time" },
 }
 
@@ -123,8 +123,6 @@ local function register(kind, title, counter, with_ports, with_stream)
     z_name = "sharkstat,conv," .. kind,
     title = title .. " conversations",
     columns = joined(with_ports and PORTS or ADDRESSES, MEASURES, with_stream and { { "stream", "integer" } } or {}),
-    fields = sharkstat.port_fields(kind)
-      or not (sharkstat.tells_ends(kind) or with_ports) and { kind .. ".src", kind .. ".dst" } or nil,
     start = function(run)
       run.filter = run.arguments
       local all = {}

@@ -2,7 +2,7 @@
 -- tshark's -z endpoints,TYPE counts them.
 -- By itself: tshark -q -X lua_script:endpoints.lua -z sharkstat,endpoints,ip -r FILE
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 
 -- What an endpoint holds, by position: a table with names is slower to fill, once a packet.
@@ -87,15 +87,13 @@ local function register(kind, title, counter, with_ports)
   local columns = { { "address", "address" } }
   if with_ports then columns[2] = { "port", "integer" } end
   for _, name in ipairs { "tx_packets", "tx_bytes", "rx_packets", "rx_bytes" } do
-    columns[#columns + 1] = { name, "integer" }
+    columns[#columns + 1] = { name, "integer", unit = name:match("%a+$") }
   end
   sharkstat.register {
     name = "endpoints," .. kind,
     z_name = "sharkstat,endpoints," .. kind,
     title = title .. " endpoints",
     columns = columns,
-    fields = sharkstat.port_fields(kind)
-      or not (sharkstat.tells_ends(kind) or with_ports) and { kind .. ".src", kind .. ".dst" } or nil,
     start = function(run)
       run.filter = run.arguments
       local all = {}

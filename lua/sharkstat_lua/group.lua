@@ -5,12 +5,13 @@
 -- For the requests of each filter one function is written, which does what they ask for and nothing else. A field is read
 -- once a packet, however many of them want it.
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local values = require "values"
 
--- By itself, tshark makes fields only while it loads scripts, so they are named there (see io_stat.lua).
-for _, name in ipairs { ... } do sharkstat.field(name) end
+-- The type of a field, which this tap must know, only an extractor tells, and tshark makes those only while it loads
+-- scripts: by itself, this tap must have them named there.
+for _, name in ipairs { ... } do sharkstat.extractor(name) end
 
 local concat, floor = table.concat, math.floor
 local EXACT_INTEGER = 2 ^ 53

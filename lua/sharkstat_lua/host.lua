@@ -20,6 +20,7 @@
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
 package.path = __DIR__ .. "?.lua;" .. package.path
+package.loaded.sharkstat = nil  -- taps that are installed for all users have brought theirs
 local sharkstat = require "sharkstat"
 
 -- Every packet leaves garbage (tshark's tap info, fields and addresses). Collected at once and in large steps, it
