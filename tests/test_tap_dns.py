@@ -145,3 +145,31 @@ def test_a_table_of_parts_is_the_table_of_the_whole() -> None:
     merged = Table.merge([names(capture) for capture in captures])
     assert merged.rows == whole.rows
     assert any(row["mean_time"] for row in merged)
+
+
+def test_times_are_what_the_name_server_waited() -> None:
+    rows = {row["name"]: row for row in names(DATA / "waits.pcapng")}
+    for known in TRUTH["waits.pcapng"]["waits"]["dns"]:
+        row, low = rows[known["name"]], known["wait_ns"]
+        assert low < row["min_time"] <= row["mean_time"] <= row["max_time"] < low + 10**7  # type: ignore[operator]
+
+
+def test_a_query_that_is_sent_again_is_one_query() -> None:
+    known = TRUTH["waits.pcapng"]["dns_asked_again"]
+    [row] = [row for row in names(DATA / "waits.pcapng") if row["name"] == known["name"]]
+    assert (row["queries"], row["timed"], row["unanswered"]) == (1, 1, 0)
+    assert (row["queries"] + row["retransmissions"], row["responses"]) == (known["queries"], known["responses"])  # type: ignore[operator]
+
+
+def test_messages_that_share_a_packet_are_told_apart() -> None:
+    codes = {(row["name"], row["response_code"]) for row in names(DATA / "waits.pcapng", ",tcp")}
+    assert codes == {(known["name"], known["code"]) for known in TRUTH["waits.pcapng"]["dns_over_tcp_together"]}
+
+
+def test_a_name_forges_no_row() -> None:
+    strange = TRUTH["waits.pcapng"]["dns_strange_names"]
+    rows = [row for row in names(DATA / "waits.pcapng") if row["response_code"] is None]
+    assert len(rows) == len({row["name"] for row in rows}) == len(strange)
+    assert all((row["type"], row["queries"], row["unanswered"]) == ("A", 1, 1) for row in rows)
+    found = {str(row["name"]) for row in rows}
+    assert {"bücher.example", "dot.inside.example", "<root>"} <= found

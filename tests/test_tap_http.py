@@ -144,3 +144,11 @@ def test_what_was_captured_on_one_side_alone_is_counted(lost: str, answered: int
         heads = sum(row["responses"] for row in whole if row["method"] == "HEAD")  # type: ignore[misc]
         assert whole.total("responses") - heads <= half.total("responses") <= whole.total("responses")
         assert {row["path"] for row in half} == {None}
+
+
+def test_times_are_what_the_server_waited() -> None:
+    rows = {row["path"]: row for row in requests(DATA / "waits.pcapng")}
+    for known in TRUTH["waits.pcapng"]["waits"]["http"]:
+        row, low = rows[known["path"]], known["wait_ns"]
+        assert low < row["min_time"] <= row["mean_time"] <= row["max_time"] < low + 10**7  # type: ignore[operator]
+    assert rows["/nobody"]["unanswered"] == TRUTH["waits.pcapng"]["http_never_answered"] == 1

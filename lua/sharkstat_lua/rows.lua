@@ -97,6 +97,29 @@ function Waiting:finish()
   self.old, self.young, self.count = {}, {}, 0
 end
 
+-- Adds a text to a set, which a column of the type set takes as it is. A sender may make up as many as it likes, so
+-- there are at most 100.
+function rows.add(set, text)
+  if text == nil or set[text] or #set >= 100 then return end
+  set[text] = true
+  set[#set + 1] = text
+end
+
+-- tshark's words for a value, without the number behind it; the number alone where it has no words.
+function rows.words()
+  local known = {}
+  return function(field)
+    local number = field.value
+    local words = known[number]
+    if not words then
+      local text, digits = field.display:match("^(.-) %((%x*x?%x+)%)$")
+      words = not text and field.display or text:find("^Unknown") and digits or text
+      known[number] = words
+    end
+    return words
+  end
+end
+
 -- Adds a time to a row's `timed` (how many), `time`, `least` and `most`.
 function rows.time(row, time)
   row.timed, row.time = (row.timed or 0) + 1, (row.time or 0) + time
