@@ -62,8 +62,8 @@ def test_every_arp_packet_is_in_one_row(capture: Path) -> None:
     assert table.total("replies") == sum(operation == ["2"] for operation, *_ in packets)
     times = [oracle.nanoseconds(time[0]) for *_, time in packets]
     if times:
-        assert min(row["first_seen"] for row in table if row["first_seen"]) == min(times)  # type: ignore[type-var]
-        assert max(row["last_seen"] for row in table if row["last_seen"]) == max(times)  # type: ignore[type-var]
+        assert min(row["first_seen"] for row in table if row["first_seen"]) == min(times)
+        assert max(row["last_seen"] for row in table if row["last_seen"]) == max(times)
 
 
 def test_addresses_beyond_the_cap_are_counted_in_one_row() -> None:
@@ -91,7 +91,8 @@ def test_every_client_has_its_messages_and_its_lease() -> None:
 
 def test_a_hostname_forges_no_row() -> None:
     [row] = [row for row in hosts(DATA / "dhcp.pcapng", "dhcp,leases") if row["nak"]]
-    [name] = row["hostnames"]  # type: ignore[misc]
+    assert isinstance(row["hostnames"], tuple)
+    [name] = row["hostnames"]
     assert name.startswith("tab") and "here" in name and "new" in name
 
 

@@ -77,7 +77,7 @@ sharkstat.tap(__FILE__, function(run)
       local hostname = hostnames()
       if hostname then rows.add(row.hostnames, hostname.value) end
     end
-  end, "dhcp")
+  end, "dhcp && !icmp")  -- an error quotes what was said before
 
   return function()
     for _, row in leases:each() do

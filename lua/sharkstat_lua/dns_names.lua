@@ -158,7 +158,7 @@ sharkstat.tap(__FILE__, function(run)
     end
     if query then return response_message(pinfo, bits, query) end
     response_message(pinfo, bits, nil, names(), types())
-  end, "dns")
+  end, "dns && !icmp && !icmpv6")  -- an error quotes what was said before
 
   return function()
     waiting:finish()

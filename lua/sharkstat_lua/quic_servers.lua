@@ -129,7 +129,7 @@ sharkstat.tap(__FILE__, function(run)
     end
     c.packets, c.bytes = c.packets + 1, c.bytes + pinfo.len
     look(c, pinfo)
-  end, "quic")
+  end, "quic && !icmp && !icmpv6")  -- an error quotes what was said before
 
   return function()
     handshakes:finish()

@@ -155,7 +155,7 @@ sharkstat.tap(__FILE__, function(run)
     end
     c = unfinished[stream]
     if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
-  end, "tcp && tls.handshake.type in {1, 2, 8, 11}")
+  end, "tcp && tls.handshake.type in {1, 2, 8, 11} && !icmp && !icmpv6")
 
   run:listen("tcp", function(pinfo, _, info)
     local stream = info.th_stream

@@ -9,9 +9,11 @@ import socket
 import ssl
 import struct
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,6 @@ from .services import (
     certificate,
     counted,
     dns_address,
-    dns_name,
     dns_question,
     http_facts,
 )
@@ -93,7 +94,7 @@ def waits(lab: Lab, path: Path) -> Facts:
     server.address("eth0", "192.0.2.21/24")
     dns_waits = {"wait-20.example.net": 0.02, "wait-50.example.net": 0.05, "late.example.net": 0.5}
     zone = {(name, "A"): [dns_address("198.51.100.1")] for name in (*dns_waits, "quick.example.net")}
-    names = WaitingDnsServer(lab, server, SERVER, zone, dns_waits)
+    WaitingDnsServer(lab, server, SERVER, zone, dns_waits)
     http_waits = {b"/wait-20": 0.02, b"/wait-50": 0.05, b"/quick": 0.0}
 
     def answer(request: Request) -> Answer:
@@ -258,7 +259,7 @@ NO_MAC, NO_ADDRESS = "00:00:00:00:00:00", "0.0.0.0"
 
 def arp(lab: Lab, path: Path) -> Facts:
     """The kernels of both hosts look each other up; then frames of our own play more hosts, and a thief."""
-    client, server = pair(lab)
+    client, _ = pair(lab)
     first, second, thief = "02:00:00:00:05:01", "02:00:00:00:05:02", "02:00:00:00:05:66"
     with client.new_socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
         wire.bind(("eth0", 0))
@@ -440,14 +441,15 @@ def dhcp(lab: Lab, path: Path) -> Facts:
 
 def quic(lab: Lab, path: Path) -> Facts:
     try:
-        from aioquic.asyncio import connect, serve
+        from aioquic.asyncio.client import connect
+        from aioquic.asyncio.server import serve
         from aioquic.quic.configuration import QuicConfiguration
         from aioquic.quic.packet import QuicProtocolVersion
     except ImportError:
         raise LabError("quic.pcapng wants aioquic (pip install -e .[captures])") from None
     client, server = pair(lab)
     sessions: Counter[tuple[Any, ...]] = Counter()
-    ready, ended = [], []
+    ready, ended = threading.Event(), threading.Event()
 
     def in_namespace(host: Host, work: Callable[[], Any]) -> None:
         with network_of(host.namespace):
@@ -468,8 +470,8 @@ def quic(lab: Lab, path: Path) -> Facts:
             settings = QuicConfiguration(is_client=False, alpn_protocols=["h3", "hq-interop"])
             settings.load_cert_chain(chain, key)
             one = await serve(SERVER, 4433, configuration=settings, stream_handler=echo)
-            ready.append(True)
-            while not lab.stop.is_set() and not ended:
+            ready.set()
+            while not lab.stop.is_set() and not ended.is_set():
                 await asyncio.sleep(0.05)
             one.close()
 
@@ -488,10 +490,8 @@ def quic(lab: Lab, path: Path) -> Facts:
                 sessions[name, SERVER, 4433, shown, alpn[0]] += 1
 
         lab.start(lambda: in_namespace(server, serving))
-        deadline = time.monotonic() + TIMEOUT
-        while not ready and time.monotonic() < deadline:
-            time.sleep(0.05)
-            lab.check()
+        if not ready.wait(TIMEOUT):
+            raise LabError("the QUIC server does not start")
         with lab.capture(client, "eth0", path):
             one, two = QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2
             for name, alpn, version in [
@@ -501,9 +501,9 @@ def quic(lab: Lab, path: Path) -> Facts:
                 ("other.example.net", ["h3"], one),
                 ("other.example.net", ["h3"], two),
             ]:
-                in_namespace(client, lambda name=name, alpn=alpn, version=version: asking(name, alpn, version))
+                in_namespace(client, partial(asking, name, alpn, version))
             time.sleep(0.3)
-        ended.append(True)
+        ended.set()
     return {"quic_connections": counted(sessions, "server_name", "address", "port", "version", "alpn")}
 
 
