@@ -29,6 +29,7 @@
 -- field: dhcp.ip.client
 -- field: dhcp.option.dhcp_server_id
 -- field: dhcp.option.ip_address_lease_time
+-- layer: messages
 
 package.path = __DIR__ .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"

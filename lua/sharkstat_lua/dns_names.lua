@@ -27,6 +27,7 @@
 -- field: dns.qry.type
 -- field: dns.response_to
 -- field: dns.retransmit_request_in
+-- layer: messages
 
 package.path = __DIR__ .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"

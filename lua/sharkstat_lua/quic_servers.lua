@@ -32,6 +32,7 @@
 -- field: tls.handshake.type
 -- field: tls.handshake.extensions_server_name
 -- field: tls.handshake.extensions_alpn_str
+-- layer: messages
 
 package.path = __DIR__ .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"

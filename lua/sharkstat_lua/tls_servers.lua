@@ -37,6 +37,7 @@
 -- field: x509af.notAfter
 -- field: x509af.utcTime
 -- field: x509af.generalizedTime
+-- layer: messages
 
 package.path = __DIR__ .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
@@ -157,12 +158,17 @@ sharkstat.tap(__FILE__, function(run)
     if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
   end, "tcp && tls.handshake.type in {1, 2, 8, 11} && !icmp && !icmpv6")
 
-  run:listen("tcp", function(pinfo, _, info)
-    local stream = info.th_stream
+  local function count(stream, pinfo)
     bytes[stream] = (bytes[stream] or 0) + pinfo.len
     local c = unfinished[stream]
-    if c and info.th_sport == c.port then look_for_end(c, pinfo) end
-  end)
+    if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
+  end
+
+  run:listen("frame", function(pinfo)
+    local first, second = streams()
+    if not second then return count(first.value, pinfo) end
+    for _, found in ipairs { streams() } do count(found.value, pinfo) end  -- a tunnel
+  end, "tcp.stream && !icmp && !icmpv6")  -- an error quotes what was said before
 
   return function()
     handshakes:finish()
