@@ -151,7 +151,7 @@ def test_times_are_what_the_name_server_waited() -> None:
     rows = {row["name"]: row for row in names(DATA / "waits.pcapng")}
     for known in TRUTH["waits.pcapng"]["waits"]["dns"]:
         row, low = rows[known["name"]], known["wait_ns"]
-        assert low < row["min_time"] <= row["mean_time"] <= row["max_time"] < low + 10**7  # type: ignore[operator]
+        assert low < row["min_time"] <= row["mean_time"] <= row["max_time"] < low + 3 * 10**7  # type: ignore[operator]
 
 
 def test_a_query_that_is_sent_again_is_one_query() -> None:
