@@ -42,7 +42,7 @@ def test_every_message_is_in_a_row(capture: Path, tables: dict[Path, Future[list
     assert http.total("requests") == by_kind.get("HTTP Request Packets", 0)
     assert http.total("responses") == by_kind.get("HTTP Response Packets", 0)
     for table in (tls, quic):
-        assert table.total("timed") <= table.total("completed") <= table.total("connections")  # type: ignore[operator]
-        assert table.total("bytes") <= table.reading.bytes  # type: ignore[operator]
+        assert table.total("timed") <= table.total("completed") <= table.total("connections")
+        assert table.total("bytes") <= table.reading.bytes
     for table in (dns, http, tls, quic):
         assert all(row["time"] >= 0 for row in table) or not table.rows  # type: ignore[operator]
