@@ -26,7 +26,7 @@ TAPS = {
 FIELDS = {"io_stat.lua": ["ip.len", "tcp.len"]}
 
 
-def plain_tshark(tap: str, requests: Sequence[str], capture: Path) -> str:
+def plain_tshark(tap: str, requests: Sequence[str], capture: Path, prefix: str = "sharkstat,") -> str:
     """What tshark prints with this tap and nothing else of sharkstat; never as root, which loads no Lua."""
     with Workspace(find_tshark()) as workspace:
         folder = workspace.readable(LUA, "taps")
@@ -35,7 +35,7 @@ def plain_tshark(tap: str, requests: Sequence[str], capture: Path) -> str:
         for field in FIELDS.get(tap, []):
             command += ["-X", f"lua_script1:{field}"]
         for request in requests:
-            command += ["-z", f"sharkstat,{request}"]
+            command += ["-z", f"{prefix}{request}"]
         user = workspace.user
         done = subprocess.run(
             command,
