@@ -33,6 +33,21 @@ from sharkstat.statistic import (
 from sharkstat.table import Table
 
 if TYPE_CHECKING:
+    from sharkstat.declared import (
+        Count,
+        Declared,
+        Distinct,
+        Every,
+        Group,
+        Key,
+        Max,
+        Mean,
+        Measure,
+        Min,
+        Seen,
+        Sum,
+        Tree,
+    )
     from sharkstat.packet import Packet
     from sharkstat.registry import Registry
     from sharkstat.runner import run
@@ -43,9 +58,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Column",
+    "Count",
+    "Declared",
+    "Distinct",
+    "Every",
+    "Group",
+    "Key",
     "Layer",
     "Listen",
+    "Max",
+    "Mean",
+    "Measure",
     "MergeError",
+    "Min",
     "OutputError",
     "Packet",
     "PacketCounter",
@@ -55,14 +80,17 @@ __all__ = [
     "Registry",
     "RequestError",
     "Row",
+    "Seen",
     "SharkstatError",
     "Source",
     "SourceError",
     "Statistic",
     "StatisticError",
+    "Sum",
     "Table",
     "TapFile",
     "TextError",
+    "Tree",
     "TsharkError",
     "Type",
     "Value",
@@ -75,6 +103,24 @@ __all__ = [
 
 # Loaded when first used: they pull in pyshark, or what only a run needs.
 _LAZY = {
+    **dict.fromkeys(
+        (
+            "Count",
+            "Declared",
+            "Distinct",
+            "Every",
+            "Group",
+            "Key",
+            "Max",
+            "Mean",
+            "Measure",
+            "Min",
+            "Seen",
+            "Sum",
+            "Tree",
+        ),
+        "sharkstat.declared",
+    ),
     "Packet": "sharkstat.packet",
     "Registry": "sharkstat.registry",
     "Source": "sharkstat.source",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 from sharkstat.errors import RequestError, SharkstatError, SourceError, StatisticError, TsharkError
+from sharkstat.fields import nearest_fields
 from sharkstat.plan import Plan
 from sharkstat.records import Failure, Records
 from sharkstat.source import Opened, interfaces_hint
@@ -112,10 +114,10 @@ class Ending:
             return StatisticError(
                 f"the tap {Path(where[5:]).name} does not load: {message}", traceback=failure.traceback
             )
-        if "-z" not in message and message.endswith("no such field"):
-            return RequestError(f"{message} (check its name in Wireshark's display filter reference)")
-        if where.startswith("field "):
-            return RequestError(f"no such field: {where[6:]} (check its name in Wireshark's display filter reference)")
+        unknown = re.search(r"no such field: (\S+)$", message)
+        if unknown or where.startswith("field "):
+            name = unknown[1] if unknown else where[6:]
+            return RequestError(f"no such field: {name}{nearest_fields(self.tshark, name)}")
         what = "-Y" if where == "-" else f"-z {self.plan.requests[int(where)].text}"
         if "is invalid" in message:
             quoted = message[message.index('Filter "') :] if 'Filter "' in message else message
@@ -123,8 +125,10 @@ class Ending:
             return RequestError(
                 f"{what}: bad display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
             )
-        if message.startswith(self.plan.requests[int(where)].statistic.name if where != "-" else "\0"):
-            return RequestError(message)
+        if where != "-":
+            request = self.plan.requests[int(where)]
+            if message.startswith((request.statistic.name, request.statistic.tap_call(request.arguments)[0] + ":")):
+                return RequestError(message)
         return StatisticError(f"{what}: {message}", traceback=failure.traceback)
 
     def _raise_capture_failure(self) -> None:

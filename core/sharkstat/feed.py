@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from sharkstat.errors import TsharkError
+from sharkstat.errors import RequestError, TsharkError
 from sharkstat.packet import Packet, Shape
 from sharkstat.plan import Plan
 from sharkstat.records import ITEM, LIST, Failure, Records, described, unescape
@@ -87,6 +87,16 @@ class Feed:
                 end = first + len(request.counter.listens)
                 self._counters.append((index, request.counter, range(first, end)))
                 first = end
+
+    def start(self) -> None:
+        """The types of the fields are known. RequestError where a counter cannot count them."""
+        for index, counter, _ in self._counters:
+            try:
+                counter.start()
+            except RequestError:
+                raise
+            except Exception as problem:
+                self._records.failures[str(index)] = Failure(described(problem), traceback=traceback.format_exc())
 
     def finish(self) -> None:
         """Wait until everything was read."""

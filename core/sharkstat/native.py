@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import re
-import subprocess
 import threading
 from collections.abc import Sequence
 from typing import IO
@@ -18,7 +17,7 @@ from typing import IO
 from sharkstat.column import Column
 from sharkstat.errors import TsharkError
 from sharkstat.statistic import Parsed, Statistic, text_of
-from sharkstat.tshark import Tshark, Workspace
+from sharkstat.tshark import Tshark, answer
 
 MARK = "sharkstat,mark"  # the name for -z under which host.lua registers the marks
 
@@ -31,15 +30,7 @@ LINES = (
 @functools.cache
 def listed(tshark: Tshark) -> tuple[str, ...]:
     """The names that `tshark -z help` lists, asked once. TsharkError where tshark lists nothing."""
-    with Workspace(tshark) as workspace:  # as it will be run: without the user's own scripts
-        process = workspace.start([tshark.path, "-z", "help"], stdout=subprocess.PIPE)
-        try:
-            text = b"".join(part or b"" for part in process.communicate(timeout=60)).decode("utf-8", "replace")
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise TsharkError(f"{tshark.path} -z help does not end: it is no tshark that sharkstat knows") from None
-    names = re.findall(r"^ {5}(\S+)$", text, re.MULTILINE)
+    names = re.findall(r"^ {5}(\S+)$", answer(tshark, "-z", "help"), re.MULTILINE)
     if not names:
         tshark.check()
         raise TsharkError(f"{tshark.path} -z help lists no statistics: it is no tshark that sharkstat knows")

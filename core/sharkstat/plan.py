@@ -160,6 +160,7 @@ class Plan:
         texts = [self.source.display_filter, self.source.read_filter]
         for request in self.requests:
             texts += request.statistic.filters(request.arguments)
+            texts += request.statistic.fields(request.arguments)
             if request.counter is not None:
                 texts += (text for listen in request.counter.listens for text in (listen.tap, listen.filter))
                 texts += request.counter.fields or ()
@@ -205,15 +206,12 @@ class Plan:
         if self.natives:
             lines.append(("marks", nonce))
         lines += [
-            ("check", str(i), text)
-            for i, r in enumerate(self.requests)
-            if r.engine == "tshark"
-            for text in r.statistic.filters(r.arguments)
+            ("check", str(i), text) for i, r in enumerate(self.requests) for text in r.statistic.filters(r.arguments)
         ]
         on_lua = [(i, r) for i, r in enumerate(self.requests) if r.engine == "lua"]
         loaded = dict.fromkeys(r.statistic.tap for _, r in on_lua)
         lines += [("load", str(taps[path])) for path in loaded if path is not None]
-        lines += [("run", str(i), r.statistic.name, r.arguments) for i, r in on_lua]
+        lines += [("run", str(i), *r.statistic.tap_call(r.arguments)) for i, r in on_lua]
         lines += [("listen", str(i), listen.tap, listen.filter, *listen.info) for i, listen in self.listens]
         lines += [("field", name) for name in self.fields]
         return "".join("\t".join(map(escape, words)) + "\n" for words in lines)

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import struct
 import subprocess
 import tempfile
 import threading
@@ -163,6 +162,8 @@ class _Pass:
                 feed.packet(line)
                 continue
             self._record(line)
+            if feed is not None and line.startswith(b"H\t"):
+                feed.start()
             if self.records.too_far or (not self.records.ready and self.records.failures):
                 process.kill()
                 self.opened.interrupt()
@@ -207,9 +208,8 @@ class _Pass:
         elif kind == "F":
             records.types[words[0]] = words[1]
         elif kind == "T":
-            secs, nsecs = map(int, words[1:3])
-            known = secs * 10**9 + nsecs if self.exact else first_time(self.first_path, secs)
-            records.base_ns = known - int(words[0])
+            relative, secs, nsecs = map(int, words)
+            records.base_ns = secs * 10**9 + nsecs - relative
         elif kind == "X":
             records.too_far = True
         elif kind == "A":
@@ -239,18 +239,6 @@ class _Pass:
         while not done.wait(0.1):
             self.progress(self.opened.position, self.opened.size)
         self.progress(self.opened.size, self.opened.size)
-
-
-def first_time(path: Path, about: int) -> int:
-    """The time of the one packet in a nanosecond pcap file (draft-ietf-opsawg-pcap, sections 4 and 5).
-
-    The file holds the seconds modulo 2**32; `about` is the whole time, in seconds.
-    """
-    head = path.read_bytes()[:32]
-    order = "<" if head[:4] == b"\x4d\x3c\xb2\xa1" else ">"
-    secs, nanos = struct.unpack(f"{order}II", head[24:32])
-    secs += round((about - secs) / 2**32) * 2**32
-    return int(secs) * 10**9 + int(nanos)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

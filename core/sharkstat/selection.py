@@ -79,8 +79,7 @@ def _levels(rows: Sequence[Row], path: str) -> dict[tuple[str, ...], list[Row]]:
     children: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         value = row[path]
-        assert isinstance(value, tuple)
-        children.setdefault(value[:-1], []).append(row)
+        children.setdefault(value[:-1] if isinstance(value, tuple) else (), []).append(row)
     return children
 
 
@@ -101,6 +100,6 @@ def _walk(children: dict[tuple[str, ...], list[Row]], path: str) -> list[Row]:
         row = waiting.pop()
         result.append(row)
         value = row[path]
-        assert isinstance(value, tuple)
-        waiting += reversed(children.get(value, []))
+        if isinstance(value, tuple):
+            waiting += reversed(children.get(value, []))
     return result

@@ -90,6 +90,10 @@ class PacketCounter(ABC):
     fields: Sequence[str] | None = ()
     types: Mapping[str, str] = MappingProxyType({})
 
+    def start(self) -> None:
+        """Called once, when `types` is set and before the first packet. RequestError ends the run."""
+        return
+
     @abstractmethod
     def packet(self, packet: Packet) -> None:
         """Count one packet; it is called once a packet that any of `listens` takes."""
@@ -162,6 +166,14 @@ class Statistic(ABC):
     def filters(self, arguments: str) -> Sequence[str]:
         """The display filters in the arguments. By default the arguments are one."""
         return (arguments,) if arguments.strip() else ()
+
+    def fields(self, arguments: str) -> Sequence[str]:
+        """The fields that its tap reads, where `layer` alone does not say how far up the layers it looks."""
+        return ()
+
+    def tap_call(self, arguments: str) -> tuple[str, str]:
+        """The name and arguments with which the tap is started. By default its own."""
+        return self.name, arguments
 
     def counter(self, arguments: str) -> PacketCounter | None:
         """A new counter for the packets engine; None where there is none."""

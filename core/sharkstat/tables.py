@@ -119,7 +119,7 @@ def check_types(columns: Sequence[Column], values: Sequence[Value]) -> None:
 
 
 def _columns(records: Records, index: int, request: Request) -> tuple[Column, ...]:
-    """The columns, with "number" made "duration" where the engine says that the values are."""
+    """The columns; "text" and "number" give way to what the engine says that the values are."""
     if request.counter is not None:
         types: Sequence[str] | None = request.counter.column_types()
     else:
@@ -127,10 +127,15 @@ def _columns(records: Records, index: int, request: Request) -> tuple[Column, ..
     if not types:
         return request.columns
     given = dict(zip((c.name for c in request.counted), types, strict=True))
-    return tuple(
-        replace(c, type="duration", unit="seconds") if c.type == "number" and given.get(c.name) == "duration" else c
-        for c in request.columns
-    )
+    columns = [_typed(c, given.get(c.name, c.type)) for c in request.columns]
+    now = {c.name: c.type for c in columns}
+    return tuple(_typed(c, "duration") if c.ratio and now[c.ratio[0]] == "duration" else c for c in columns)
+
+
+def _typed(column: Column, kind: str) -> Column:
+    if kind == column.type or column.type not in ("text", "number"):
+        return column
+    return replace(column, type=kind, unit="seconds" if kind == "duration" else column.unit)  # type: ignore[arg-type]
 
 
 def _rows(records: Records, index: int, request: Request, ending: Ending) -> list[Row]:
@@ -190,7 +195,8 @@ def _reader(column: Column, base: int | None) -> Callable[[str], Value]:
     if column.type == "boolean":
         return lambda text: text in ("1", "true")
     if column.type == "time":
-        return lambda text: None if base is None else base + int(text)
+        # "@" stands before what is since 1970; the rest is since the capture's first packet.
+        return lambda text: int(text[1:]) if text[0] == "@" else None if base is None else base + int(text)
     if column.type == "path":
         return lambda text: tuple(unescape(level) for level in text.split(LIST))
     if column.type == "set":

@@ -222,3 +222,20 @@ class Workspace:
             ) from None
         except OSError as problem:
             raise TsharkError(f"cannot start {command[0]}: {problem.strerror}") from None
+
+
+def answer(tshark: Tshark, *arguments: str) -> str:
+    """What tshark says when it is only asked, run as a run would be: without the user's own scripts.
+
+    TsharkError where it does not end.
+    """
+    with Workspace(tshark) as workspace:
+        process = workspace.start([tshark.path, *arguments], stdout=subprocess.PIPE)
+        try:
+            said = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            asked = " ".join(arguments)
+            raise TsharkError(f"{tshark.path} {asked} does not end: it is no tshark that sharkstat knows") from None
+    return b"".join(part or b"" for part in said).decode("utf-8", "replace")

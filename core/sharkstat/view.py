@@ -6,6 +6,7 @@ import html as html_escapes
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Protocol
 
 from sharkstat.column import Column, Reading, Row, Value
@@ -112,6 +113,20 @@ def humanised_duration(nanoseconds: int) -> str:
     return sign + " ".join(f"{number} {unit}" for number, unit in parts[:3])
 
 
+def clock(nanoseconds: int) -> str:
+    """A time of the clock, in UTC, with as many decimals as there are.
+
+    >>> clock(1_700_000_000_500_000_000)
+    '2023-11-14 22:13:20.5'
+    """
+    whole, rest = divmod(nanoseconds, 10**9)
+    try:
+        moment = datetime.fromtimestamp(whole, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return seconds(nanoseconds)
+    return moment + (f".{rest:09d}".rstrip("0") if rest else "")
+
+
 def cell(table: Table, column: Column, value: Value) -> str:
     """One value as a person reads it."""
     if value is None:
@@ -122,6 +137,8 @@ def cell(table: Table, column: Column, value: Value) -> str:
         return safe(", ".join(value))
     if column.type == "address":
         return safe(table.names.get(str(value), str(value)))
+    if column.type == "time" and column.role == "key" and isinstance(value, int):
+        return clock(value)
     if column.type == "time" and isinstance(value, int):
         start = table.reading.start
         return f"{(value - (start or 0)) / 1e9:.6f}" if start is not None else seconds(value)
@@ -162,14 +179,16 @@ def grid(table: Table, draw_trees: bool = True) -> Grid:
 def heading(column: Column) -> str:
     """The column's heading, with the unit where the cells do not show it; ≈ where tshark had rounded the values."""
     text = "\n".join(safe(line) for line in column.heading.split("\n"))
-    plain = column.type == "time" or (column.type == "duration" and (column.role == "key" or column.name == "stop"))
+    plain = (column.type == "time" and column.role != "key") or (
+        column.type == "duration" and (column.role == "key" or column.name == "stop")
+    )
     text = f"{text} (s)" if plain else text
     return f"{text} ≈" if column.approximate else text
 
 
 def _tree(rows: Sequence[Row], name: str) -> list[str]:
     """Each path as its last level behind the branches that lead there, the rows being depth first."""
-    paths = [path for row in rows if isinstance(path := row[name], tuple)]
+    paths = [path if isinstance(path := row[name], tuple) else ("-",) for row in rows]  # packets of no node
     last_of: dict[tuple[str, ...], tuple[str, ...]] = {path[:-1]: path for path in paths}
     labels = []
     for path in paths:

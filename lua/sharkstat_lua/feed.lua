@@ -2,70 +2,15 @@
 -- time, what the taps said of them, and the fields that were declared. Nothing else leaves tshark.
 
 local sharkstat = require "sharkstat"
+local values = require "values"
 
 local feed = {}
 
-local escape, integer, moment = sharkstat.escape, sharkstat.integer, sharkstat.moment
-local concat, floor = table.concat, math.floor
+local integer, moment = sharkstat.integer, sharkstat.moment
+local concat = table.concat
+local value_text, number_text = values.text, values.number_text
 
 local LIST, ITEM = "\31", "\30"
-
-local in_value = { ["\31"] = "\\u", ["\30"] = "\\v" }
-
-local function value_text(value)
-  if value == nil then return "\\N" end
-  local text = escape(value)
-  if text:find("[\30\31]") then text = text:gsub("[\30\31]", in_value) end
-  return text
-end
-
--- The text of the whole numbers that repeat from packet to packet is made once.
-local KEPT = 65536
-local whole_numbers = {}
-
-local function number_text(value)
-  local text = whole_numbers[value]
-  if text then return text end
-  if value ~= floor(value) then return escape(value) end
-  text = integer(value)
-  if value >= 0 and value < KEPT then whole_numbers[value] = text end
-  return text
-end
-
--- found() is found.value, for less.
-local function time_text(found)
-  local value = found()
-  local secs, nsecs = value.secs, value.nsecs
-  local sign = ""
-  if secs < 0 or nsecs < 0 then sign, secs, nsecs = "-", -secs, -nsecs end
-  return sign .. string.format("%.0f.%09.0f", secs, nsecs)
-end
-
-local function plain_text(found)
-  local value = found()
-  if type(value) == "number" then return number_text(value) end
-  if type(value) == "string" then return value_text(value) end
-  return value_text(found.display ~= "" and found.display or tostring(value))
-end
-
--- A field's value as tshark's -T fields prints it, but for booleans, times and addresses: those have
--- one form here, whatever the version of tshark.
-local TEXTS = {}
-for name, text in pairs {
-  PROTOCOL = function() return "1" end,
-  NONE = function() return "1" end,
-  BOOLEAN = function(found) return found() and "1" or "0" end,
-  RELATIVE_TIME = time_text,
-  ABSOLUTE_TIME = time_text,
-  IPv4 = sharkstat.digits,
-  IPv6 = sharkstat.digits,
-  ETHER = sharkstat.digits,
-} do
-  if ftypes[name] then TEXTS[ftypes[name]] = text end
-end
-for _, name in ipairs { "UINT8", "UINT16", "UINT24", "UINT32", "INT8", "INT16", "INT24", "INT32" } do
-  if ftypes[name] then TEXTS[ftypes[name]] = function(found) return number_text(found()) end end
-end
 
 local function list_text(text_of, ...)
   local all = { ... }
@@ -80,7 +25,7 @@ function feed.new(fields, count, emit)
   local extractors, texts = {}, {}
   for index, name in ipairs(fields) do
     extractors[index] = sharkstat.field(name)
-    texts[index] = TEXTS[extractors[index].type] or plain_text
+    texts[index] = values.writer(extractors[index].type)
   end
   local field_count = #fields
 

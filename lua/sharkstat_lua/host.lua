@@ -11,7 +11,6 @@
 --   A digits name                     an address with the name that tshark gave it
 --   B packets bytes first last        what was read
 --   T relative secs nsecs             the first packet's time since the capture's first, and since 1970
---                                     (not "exact": nearly, and the packet was saved)
 --   Z                                 the end: without it, the results are not whole
 --
 -- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once),
@@ -168,28 +167,53 @@ end
 
 -- Lua's times of a packet are doubles, which hold too few digits of an absolute time. A file that tshark
 -- itself writes has them all, and costs one packet, where a field costs every packet.
-local function save_first(pinfo)
+local function saved_time(pinfo)
+  local kind = wtap_name_to_file_type_subtype("nsecpcap")
+  local dumper = Dumper.new_for_current(first_path, kind)
+  dumper:dump_current()
+  dumper:close()
+  local file = assert(io.open(first_path, "rb"))
+  local head = file:read(32)
+  file:close()
+  local little = head:byte(1) == 0x4d -- draft-ietf-opsawg-pcap, sections 4 and 5
+  local function word(at)
+    local a, b, c, d = head:byte(at, at + 3)
+    if little then a, b, c, d = d, c, b, a end
+    return ((a * 256 + b) * 256 + c) * 256 + d
+  end
+  -- The file holds the seconds modulo 2^32.
+  local secs, nsecs = word(25), word(29)
+  return secs + math.floor((pinfo.abs_ts - secs) / 2 ^ 32 + 0.5) * 2 ^ 32, nsecs
+end
+
+-- The exact time of the first packet that anyone asks for, since 1970: seconds, nanoseconds. The host tells Python.
+local told = false
+function sharkstat.epoch(pinfo)
+  local secs, nsecs
   if sharkstat.exact then
     local epoch = sharkstat.field("frame.time_epoch")()
-    if epoch then send("T", relative_ns(pinfo), epoch.value.secs, epoch.value.nsecs) end
-    return
+    if epoch then secs, nsecs = epoch.value.secs, epoch.value.nsecs end
+  else
+    local fine
+    fine, secs, nsecs = pcall(saved_time, pinfo)
+    if not fine then
+      sharkstat.too_far()
+      return math.floor(pinfo.abs_ts), 0 -- the run starts again
+    end
   end
-  local kind = wtap_name_to_file_type_subtype("nsecpcap")
-  local fine = pcall(function()
-    local dumper = Dumper.new_for_current(first_path, kind)
-    dumper:dump_current()
-    dumper:close()
-  end)
-  if not fine then return sharkstat.too_far() end
-  send("T", relative_ns(pinfo), math.floor(pinfo.abs_ts), 0)
-  out:flush()
+  if secs and not told then
+    told = true
+    send("T", relative_ns(pinfo), secs, nsecs)
+    if not sharkstat.exact then out:flush() end
+  end
+  return secs, nsecs
 end
 
 local function keep_books(pinfo)
   local _, length, time = moment(pinfo)
   bytes = bytes + length
   if packets == 0 then
-    save_first(pinfo)
+    sharkstat.epoch(pinfo)
     first, last = time, time
   elseif time > last then
     last = time

@@ -53,7 +53,13 @@ local fields = {}
 -- The extractor of a field. tshark makes extractors only while it loads scripts, and one that exists
 -- makes it build a tree for every packet: so a statistic lists in `fields` the ones that it needs.
 function sharkstat.field(name)
-  if not fields[name] then fields[name] = Field.new(name) end
+  if not fields[name] then
+    local fine, made = pcall(Field.new, name)
+    if not fine then
+      error(made:find("must exist", 1, true) and "no such field: " .. name or made, 0)
+    end
+    fields[name] = made
+  end
   return fields[name]
 end
 
@@ -170,6 +176,10 @@ end
 sharkstat.digits = tostring
 
 function sharkstat.names() return names end
+
+function sharkstat.keep_name(digits, name)
+  if name ~= digits then names[digits] = name end
+end
 
 local TAP_ADDRESSES = { eth = { "src", "dst" }, ip = { "ip_src", "ip_dst" } }
 

@@ -1,0 +1,105 @@
+-- How a field's value is written, one form for each type whatever the version of tshark: as tshark's -T fields prints
+-- it, but for booleans, times and addresses. The lean feed and the groups share it, so that both engines agree.
+
+local sharkstat = require "sharkstat"
+
+local escape, integer = sharkstat.escape, sharkstat.integer
+local floor, format = math.floor, string.format
+
+local values = {}
+
+local in_value = { ["\31"] = "\\u", ["\30"] = "\\v" }
+
+-- Any Lua value as one value of a list.
+function values.text(value)
+  if value == nil then return "\\N" end
+  local text = escape(value)
+  if text:find("[\30\31]") then text = text:gsub("[\30\31]", in_value) end
+  return text
+end
+
+-- The text of the whole numbers that repeat from packet to packet is made once.
+local KEPT = 65536
+local whole_numbers = {}
+
+function values.number_text(value)
+  local text = whole_numbers[value]
+  if text then return text end
+  if value ~= floor(value) then return escape(value) end
+  text = integer(value)
+  if value >= 0 and value < KEPT then whole_numbers[value] = text end
+  return text
+end
+
+local function parts_of(value)
+  local secs, nsecs = value.secs, value.nsecs
+  if secs < 0 or nsecs < 0 then return "-", -secs, -nsecs end
+  return "", secs, nsecs
+end
+
+-- The digits of a time's nanoseconds.
+local function nanoseconds(value)
+  local sign, secs, nsecs = parts_of(value)
+  return secs == 0 and format("%s%.0f", sign, nsecs) or format("%s%.0f%09.0f", sign, secs, nsecs)
+end
+values.nanoseconds = nanoseconds
+
+-- found() is found.value, for less.
+local function time_text(found) return format("%s%.0f.%09.0f", parts_of(found())) end
+
+-- An address in digits; where tshark resolves names, its name is kept for the host.
+local function address_text(found)
+  local digits = sharkstat.digits(found)
+  if sharkstat.resolving then sharkstat.keep_name(digits, tostring(found.value)) end
+  return digits
+end
+
+local function shown_text(found)
+  local value = found()
+  if type(value) == "string" then return value end
+  return found.display ~= "" and found.display or tostring(value)
+end
+
+local function there() return true end
+local function plain(found) return found() end
+
+-- What a column of such a field is, how its value is had as something that a table may have for a key, and as a
+-- number that may be added and compared, where it is one.
+local KINDS = {}
+local function kind(column, names, key, number)
+  for name in names:gmatch("%S+") do
+    if ftypes[name] then KINDS[ftypes[name]] = { column = column, key = key, number = number } end
+  end
+end
+kind("boolean", "PROTOCOL NONE", there)
+kind("boolean", "BOOLEAN", plain)
+kind("address", "IPv4 IPv6 ETHER", address_text)
+kind("integer", "CHAR UINT8 UINT16 UINT24 UINT32 INT8 INT16 INT24 INT32 FRAMENUM", plain, plain)
+kind("integer", "UINT40 UINT48 UINT56 UINT64 INT40 INT48 INT56 INT64", function(found) return tostring(found()) end, plain)
+kind("number", "FLOAT DOUBLE", plain, plain)
+kind("duration", "RELATIVE_TIME", function(found) return nanoseconds(found()) end, plain)
+kind("time", "ABSOLUTE_TIME", function(found) return nanoseconds(found()) end, plain)
+local OTHER = { column = "text", key = shown_text }
+
+-- The kind of a field of that type (tshark's number for it): column, key(found), number(found).
+function values.kind(type_number) return KINDS[type_number] or OTHER end
+
+-- The function that writes a field of that type for the feed: FieldInfo to text.
+function values.writer(type_number)
+  local known = values.kind(type_number)
+  if known.column == "boolean" then
+    return function(found) return known.key(found) and "1" or "0" end
+  elseif known.column == "time" or known.column == "duration" then
+    return time_text
+  elseif known.key == plain then
+    return function(found)
+      local value = found()
+      return type(value) == "number" and values.number_text(value) or values.text(shown_text(found))
+    end
+  elseif known == OTHER then
+    return function(found) return values.text(shown_text(found)) end
+  end
+  return known.key
+end
+
+return values
