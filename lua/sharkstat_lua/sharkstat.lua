@@ -122,6 +122,24 @@ function sharkstat.integer(number)
   return exact_times[number] or format("%.0f", number)
 end
 
+-- Seconds and nanoseconds of a time of relative_ns.
+local function seconds_of(time)
+  local sign, digits = sharkstat.integer(time):match("^(-?)(%d+)$")
+  digits = ("0"):rep(10 - #digits) .. digits
+  local factor = sign == "-" and -1 or 1
+  return factor * tonumber(digits:sub(1, -10)), factor * tonumber(digits:sub(-9))
+end
+
+-- Nanoseconds from one time to another, exact on both Luas also where the times are too large for a double.
+function sharkstat.elapsed(from, to)
+  if math.type or (from < EXACT_INTEGER and from > -EXACT_INTEGER and to < EXACT_INTEGER and to > -EXACT_INTEGER) then
+    return to - from
+  end
+  local from_seconds, from_rest = seconds_of(from)
+  local to_seconds, to_rest = seconds_of(to)
+  return (to_seconds - from_seconds) * 1000000000 + to_rest - from_rest
+end
+
 local escapes = { ["\\"] = "\\\\", ["\t"] = "\\t", ["\n"] = "\\n", ["\r"] = "\\r" }
 
 -- One value of a record: a backslash and the three characters that separate records are escaped.

@@ -64,7 +64,6 @@
 -- layer: transport
 -- field: tcp.analysis.flags
 -- field: tcp.analysis.ack_rtt
--- field: tcp.stream
 -- field: tcp.analysis.retransmission
 -- field: tcp.analysis.fast_retransmission
 -- field: tcp.analysis.spurious_retransmission

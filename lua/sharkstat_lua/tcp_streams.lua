@@ -6,7 +6,7 @@
 local sharkstat = require "sharkstat"
 local services = require "services"
 
-local moment = sharkstat.moment
+local moment, elapsed = sharkstat.moment, sharkstat.elapsed
 
 local streams = {}
 
@@ -118,48 +118,27 @@ function streams.follow(run, most, analysis)
     end
     return c
   end)
-  local flagged, acknowledged, stream_field, remarks, measures
+  local flagged, acknowledged, remarks, measures
   if analysis then
     flagged, acknowledged = sharkstat.field "tcp.analysis.flags", sharkstat.field "tcp.analysis.ack_rtt"
-    stream_field = sharkstat.field "tcp.stream"
     remarks, measures = {}, {}
     for measure, name in pairs(REMARKS) do
       remarks[#remarks + 1], measures[#measures + 1] = sharkstat.field(name), measure
     end
   end
 
-  -- Fields are those of a packet, which in a tunnel may hold several TCP headers: then the one that starts where the
-  -- header of this stream does is meant.
-  local function own(found, stream, others)
-    if not others then return found[1] end
-    local start
-    for _, one in ipairs { stream_field() } do
-      if one.value == stream then start = one.offset end
-    end
-    for at, one in ipairs(found) do
-      if one.offset == start then return one, at end
-    end
-    return nil
-  end
-
-  local function note_remarks(side, stream)
-    local flags = { flagged() }
-    local _, second = stream_field()
-    local mine, nth = own(flags, stream, second)
-    if not mine then return end
+  -- Fields are those of a packet, not of a header. tshark knows no tunnel through TCP, so a packet has but one that
+  -- counts; the one that an ICMP error quotes is not announced.
+  local function note_remarks(side)
     for at = 1, #remarks do
-      local found = remarks[at]()
-      if found and (not second or select("#", remarks[at]()) >= nth) then
+      if remarks[at]() then
         local measure = measures[at]
         side[measure] = side[measure] + 1
       end
     end
   end
 
-  local function note_rtt(side, first, stream)
-    local _, second = stream_field()
-    local found = second and own({ acknowledged() }, stream, true) or not second and first
-    if not found then return end
+  local function note_rtt(side, found)
     local value = found.value
     local rtt = value.secs * 1000000000 + value.nsecs
     side[RTTS], side[RTT_TOTAL] = side[RTTS] + 1, side[RTT_TOTAL] + rtt
@@ -192,9 +171,9 @@ function streams.follow(run, most, analysis)
       end
     end
     if analysis then
-      if flagged() then note_remarks(side, stream) end
+      if flagged() then note_remarks(side) end
       local rtt = acknowledged()
-      if rtt then note_rtt(side, rtt, stream) end
+      if rtt then note_rtt(side, rtt) end
     end
   end)
   return all, other
@@ -215,11 +194,11 @@ end
 
 -- How long from the first SYN until the client acknowledged the answer; nil where that was not seen.
 function streams.handshake(c)
-  return c.asked and c.established and c.established - c.asked or nil
+  return c.asked and c.established and elapsed(c.asked, c.established) or nil
 end
 
 function streams.start(c) return c[START] end
-function streams.duration(c) return c[STOP] - c[START] end
+function streams.duration(c) return elapsed(c[START], c[STOP]) end
 
 -- How it went: refused, reset, timed_out (a SYN without any answer), closed (a FIN from both sides) or open.
 function streams.outcome(c)
