@@ -23,7 +23,8 @@ class Column:
     rounded before it was had, as in tshark's text.
 
     Two kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
-    times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), and one with `size_of` is the number of a set's values.
+    times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), and one with
+    `size_of` is the number of a set's values.
 
     >>> Column("packets", "integer", unit="packets").heading
     'Packets'

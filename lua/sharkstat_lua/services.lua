@@ -26,26 +26,28 @@ local NAMES = {
   [10250] = "kubelet", [11211] = "memcached", [27017] = "mongodb", [51820] = "wireguard",
 }
 
--- Ports from here on are handed out to clients: nobody registers a service there (RFC 6335).
-local DYNAMIC = 49152
+-- Clients get their ports from here on (RFC 6335), and on Linux from a good deal below.
+local DYNAMIC, DYNAMIC_ON_LINUX = 49152, 32768
 
 -- The name of a port; nil where it has none here.
 function services.name(port) return NAMES[port] end
 
--- Whether the second of two ports is the server's rather than the first: true, false, or nil where they are equal or
--- both of them dynamic. A port with a name is a server's, and then the lower of the two.
+-- Whether the second of two ports is the server's rather than the first: the one with a name, and then the lower one.
+-- True, false, or nil where neither tells.
 function services.second_serves(first, second)
   local first_known, second_known = NAMES[first] ~= nil, NAMES[second] ~= nil
   if first_known ~= second_known then return second_known end
-  if first == second or (first >= DYNAMIC and second >= DYNAMIC) then return nil end
+  if first == second or (first >= DYNAMIC_ON_LINUX and second >= DYNAMIC_ON_LINUX) then return nil end
   return second < first
 end
 
--- The server's of two ports; nil where both are dynamic, and none is a server's.
+-- The port by which a service is counted, of two: that with a name, and then the lower one; nil where nobody
+-- registers a service at either.
 function services.port(first, second)
-  local second_serves = services.second_serves(first, second)
-  if second_serves == nil then return first < DYNAMIC and first or nil end
-  return second_serves and second or first
+  local first_known, second_known = NAMES[first] ~= nil, NAMES[second] ~= nil
+  if first_known ~= second_known then return first_known and first or second end
+  local lower = first < second and first or second
+  return (lower < DYNAMIC or first_known) and lower or nil
 end
 
 return services

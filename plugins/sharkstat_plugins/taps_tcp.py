@@ -8,33 +8,31 @@ from collections.abc import Sequence
 from sharkstat import Row, Table, Value, hookimpl
 from sharkstat_plugins.titles import TitledTap
 
-
-class TcpTap(TitledTap):
-    titles = {
-        "client_address": "Client",
-        "client_port": "Port",
-        "server_address": "Server",
-        "server_port": "Port",
-        "retransmissions": "Retrans-\nmissions",
-        "fast_retransmissions": "Fast",
-        "spurious_retransmissions": "Spurious",
-        "duplicate_acks": "Dup\nACKs",
-        "out_of_order": "Out of\norder",
-        "lost_segments": "Lost\nbefore",
-        "zero_windows": "Zero\nwindows",
-        "handshake_time": "Handshake",
-        "min_handshake": "Handshake\nmin",
-        "mean_handshake": "Handshake\nmean",
-        "max_handshake": "Handshake\nmax",
-        "min_rtt": "RTT\nmin",
-        "mean_rtt": "RTT\nmean",
-        "max_rtt": "RTT\nmax",
-        "goodput": "Goodput\nbytes/s",
-        "timed_out": "Timed\nout",
-    }
+TITLES = {
+    "client_address": "Client",
+    "client_port": "Port",
+    "server_address": "Server",
+    "server_port": "Port",
+    "retransmissions": "Retrans-\nmissions",
+    "fast_retransmissions": "Fast",
+    "spurious_retransmissions": "Spurious",
+    "duplicate_acks": "Dup\nACKs",
+    "out_of_order": "Out of\norder",
+    "lost_segments": "Lost\nbefore",
+    "zero_windows": "Zero\nwindows",
+    "handshake_time": "Handshake",
+    "min_handshake": "Handshake\nmin",
+    "mean_handshake": "Handshake\nmean",
+    "max_handshake": "Handshake\nmax",
+    "min_rtt": "RTT\nmin",
+    "mean_rtt": "RTT\nmean",
+    "max_rtt": "RTT\nmax",
+    "goodput": "Goodput\nbytes/s",
+    "timed_out": "Timed\nout",
+}
 
 
-class TcpHealth(TcpTap):
+class TcpHealth(TitledTap):
     """A connection has one row, and two captures cannot tell whether theirs are the same one."""
 
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
@@ -59,6 +57,6 @@ def _ends(row: Row) -> tuple[Value, ...]:
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    register(TcpHealth("tcp_health.lua"))
-    register(TcpTap("tcp_servers.lua"))
-    register(TcpTap("tcp_connections.lua"))
+    register(TcpHealth("tcp_health.lua", TITLES))
+    register(TitledTap("tcp_servers.lua", TITLES))
+    register(TitledTap("tcp_connections.lua", TITLES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,9 @@ FOLDER = Path(sharkstat_lua.__file__).parent
 class TitledTap(TapFile):
     """One of our own taps, by its file's name, with headings where those made of the names are too wide or wrong."""
 
-    titles: dict[str, str] = {}
-
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, titles: Mapping[str, str]) -> None:
         super().__init__(FOLDER / file)
+        self._titles = titles
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
-        return tuple(replace(c, title=self.titles.get(c.name, "")) for c in super().columns(arguments))
+        return tuple(replace(c, title=self._titles.get(c.name, "")) for c in super().columns(arguments))
