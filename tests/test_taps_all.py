@@ -32,7 +32,12 @@ REMARKS = {
     "lost_segments": "tcp.analysis.lost_segment",
     "zero_windows": "tcp.analysis.zero_window",
 }
+TIMES = (
+    *("dns.time", "http.time", "smb2.time", "smb.time", "dcerpc.time", "rpc.time", "snmp.time", "ldap.time"),
+    *("radius.time", "diameter.resp_time", "stun.time", "coap.response_time", "pfcp.response_time", "ncp.time"),
+)
 FIELDS = [
+    *TIMES,
     *("frame.protocols", "frame.len", "tcp.stream", "tcp.analysis.ack_rtt", "tcp.flags.reset", "tcp.len"),
     *("tcp.srcport", "tcp.dstport", "udp.srcport", "udp.dstport", "sctp.srcport", "sctp.dstport"),
     *REMARKS.values(),
@@ -111,8 +116,10 @@ def test_applications_are_the_last_of_the_protocols(name: str, folder: Path) -> 
     counted_by_port: Counter[tuple[Any, Any]] = Counter()
     for (transport, both), count in ports.items():
         counted_by_port[transport, service_port(both)] += count
+    # What CAPWAP carries in fragments has ports of tshark's own making.
+    capwap = 5247 if any("capwap.data" in path for path in protocol_paths(name, folder)) else None
     for key, count in counted_by_port.items():
-        assert ours_by_port[key] == count or key[0] not in ("tcp", "udp", "sctp"), key
+        assert ours_by_port[key] == count or key == ("udp", capwap), key
 
 
 NAMED_PORTS = {int(n) for n in re.findall(r"\[(\d+)\] = \"", (FOLDER / "services.lua").read_text())}
@@ -138,8 +145,10 @@ def test_every_packet_has_a_sender_and_a_receiver(name: str, folder: Path) -> No
 def test_talkers_are_the_ends_of_conversations(name: str, folder: Path) -> None:
     """Where there is no tunnel, a host sends what its IP headers say."""
     found = tables(name, folder)
-    if any(path.count(":ip:") + path.count(":ipv6:") > 1 for path in protocol_paths(name, folder)):
-        return
+    paths = [path.split(":") for path in protocol_paths(name, folder)]
+    # An exported PDU has addresses without a header.
+    if any(sum(p in ("ip", "ipv6") for p in path) > 1 or "exported_pdu" in path for path in paths):
+        pytest.skip("a tunnel")
     ours = {row["address"]: (row["bytes_out"], row["bytes_in"]) for row in found["talkers"]}
     for row in found["endpoints,ip"]:
         assert ours[row["address"]] == (row["tx_bytes"], row["rx_bytes"])
@@ -149,18 +158,12 @@ def protocol_paths(name: str, folder: Path) -> set[str]:
     return {packet["frame.protocols"][0] for packet in packets(name, folder)}
 
 
-TIMES = (
-    *("dns.time", "http.time", "smb2.time", "smb.time", "dcerpc.time", "rpc.time", "snmp.time", "ldap.time"),
-    *("radius.time", "diameter.resp_time", "stun.time", "coap.response_time", "pfcp.response_time", "ncp.time"),
-)
-
-
 @every_capture
 def test_response_times_are_those_of_the_fields(name: str, folder: Path) -> None:
     counted: dict[str, list[int]] = {}
-    for packet in oracle.fields(whole(name, folder), TIMES):
-        for field, values in zip(TIMES, packet, strict=True):
-            counted.setdefault(field.split(".")[0], []).extend(map(oracle.nanoseconds, values))
+    for packet in packets(name, folder):
+        for field in TIMES:
+            counted.setdefault(field.split(".")[0], []).extend(map(oracle.nanoseconds, packet[field]))
     table = tables(name, folder)["latency"]
     for protocol, times in counted.items():
         rows = [row for row in table if row["protocol"] == protocol]

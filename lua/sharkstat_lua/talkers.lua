@@ -66,11 +66,20 @@ end
 
 sharkstat.tap(__FILE__, function(run)
   local every = run.parameters.every
-  if every and every <= 0 then error("talkers: every=0: give a duration, as 10s or 5m", 0) end
+  if every then
+    if every < 1000 or every % 1000 ~= 0 then
+      error(("talkers: every=%.0fns: give whole microseconds, as 500ms, 10s or 5m"):format(every), 0)
+    end
+    every = every / 1000
+  end
+  -- In digits, since a double holds no nanoseconds of years. Microseconds, as io,stat has them, it does hold.
+  local function start_of(bucket)
+    return bucket == 0 and "0" or ("%.0f000"):format(bucket * every)
+  end
   local icmp, icmpv6 = sharkstat.field "icmp.type", sharkstat.field "icmpv6.type"
   local known, host_of, hosts, other = sharkstat.capped(run.parameters.max, function(key, address, bucket)
     return {
-      key and (address ~= "" and address or "none") or "other", key and bucket and bucket * every, 0, 0, 0, 0, {}, 0,
+      key and (address ~= "" and address or "none") or "other", key and bucket and start_of(bucket), 0, 0, 0, 0, {}, 0,
     }
   end)
 
@@ -87,7 +96,7 @@ sharkstat.tap(__FILE__, function(run)
   run:listen("frame", function(pinfo)
     local _, length, time = moment(pinfo)
     if every then
-      local now = floor(time / every)
+      local now = floor(floor(time / 1000 + 0.5) / every)
       if now ~= bucket then bucket, prefix = now, now .. " " end
     end
     local kind, service = pinfo.port_type, nil
