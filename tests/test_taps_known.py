@@ -53,7 +53,7 @@ def by_client_port() -> dict[Any, Row]:
 def test_what_the_bridge_did_is_seen() -> None:
     """Captured at the server: what is lost on its way to the client is there, and there again."""
     rows = by_client_port()
-    assert sorted(rows) == TRUTH["retransmissions.pcapng"]["client_ports"]  # type: ignore[type-var]
+    assert sorted(rows) == TRUTH["retransmissions.pcapng"]["client_ports"]
     for deed in TRUTH["retransmissions.pcapng"]["bridge"]["deeds"]:
         row = rows[deed["client_port"]]
         what, sender = deed["deed"], "server" if deed["direction"] == "to_client" else "client"
