@@ -17,8 +17,8 @@
 -- column: resets integer sum packets
 -- column: zero_windows integer sum packets; the sender of these could take no more
 -- column: handshake_time duration none seconds; from the first SYN to the ACK that completed the handshake
--- column: min_rtt duration min seconds; the shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
 -- column: mean_rtt duration rtt_total/rtts seconds
+-- column: min_rtt duration min seconds; the shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
 -- column: max_rtt duration max seconds
 -- column: goodput number new_payload_bytes/duration bytes per second; new payload over the duration
 -- column: duplicate_acks integer sum packets

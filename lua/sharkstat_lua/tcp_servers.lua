@@ -13,11 +13,11 @@
 -- column: lost_segments integer sum packets; segments before which something is missing in the capture
 -- column: resets integer sum packets
 -- column: zero_windows integer sum packets; the sender of these could take no more
--- column: min_handshake duration min seconds; from the first SYN to the ACK that completed the handshake
 -- column: mean_handshake duration handshake_total/handshakes seconds
+-- column: min_handshake duration min seconds; from the first SYN to the ACK that completed the handshake
 -- column: max_handshake duration max seconds
--- column: min_rtt duration min seconds; the shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
 -- column: mean_rtt duration rtt_total/rtts seconds
+-- column: min_rtt duration min seconds; the shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
 -- column: max_rtt duration max seconds
 -- column: goodput number new_payload_bytes/duration bytes per second; new payload over the duration
 -- column: duplicate_acks integer sum packets
