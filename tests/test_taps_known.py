@@ -182,8 +182,8 @@ def test_jitter_is_that_of_rfc_3550_and_tshark() -> None:
             estimates.append(jitter)
         assert integer(row, "mean_jitter") == pytest.approx(sum(estimates) / len(estimates), abs=2)
         assert integer(row, "max_jitter") == pytest.approx(max(estimates), abs=2)
-        # Which packets belong to tshark's mean is another matter from one version to the next.
-        for column in ("max_jitter", "max_delta"):
+        # tshark 4.4 leaves late packets and those after them out.
+        for column in ("mean_jitter", "max_jitter", "max_delta") if oracle.version() < (4, 4) else ():
             assert integer(row, column) == pytest.approx(integer(shown[row["ssrc"]], column), abs=1000), column
 
 
