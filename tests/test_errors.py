@@ -49,8 +49,8 @@ CASES: list[tuple[list[object], int, str]] = [
     ([HTTP, "-z", "io,stat,x"], 2, "bad interval 'x': give seconds"),
     ([HTTP, "-z", "io,stat"], 2, "bad interval '': give seconds"),
     ([HTTP, "-z", "io,stat,-1"], 2, "bad interval '-1': give seconds"),
-    ([HTTP, "-z", "io,stat,1,SUM(no.such)"], 2, r"SUM\(no.such\): no such field \(check its name"),
-    ([HTTP, "-z", "io,stat,1,SUM(no.such)", "--engine", "packets"], 2, "no such field: no.such"),
+    ([HTTP, "-z", "io,stat,1,SUM(no.such)"], 2, r"SUM\(\): no such field: no.such; the nearest: "),
+    ([HTTP, "-z", "io,stat,1,SUM(no.such)", "--engine", "packets"], 2, "no.such.*the nearest: "),
     ([HTTP, "-z", "io,stat,1,MEAN(ip.len)"], 2, "unknown calculation MEAN .*: take FRAMES"),
     ([HTTP, "-z", "conv,ip", "-Y", "ip.foo =="], 2, '-Y: bad display filter "ip.foo ==": .*expression'),
     (

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -23,6 +24,7 @@ from sharkstat.errors import (
     StatisticError,
     TsharkError,
 )
+from sharkstat.options import NoPluginsOption, PluginOption, Running, make_running, make_source, with_options
 
 if TYPE_CHECKING:
     from sharkstat.registry import Registry
@@ -41,15 +43,6 @@ app = typer.Typer(
 # The base of all that is wrong with options and arguments; typer does not export it.
 WRONG_USE = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
-PluginOption = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too: Python, or a tap's Lua."),
-]
-NoPluginsOption = Annotated[
-    bool, typer.Option("--no-plugins", help="Load the built-in statistics only (also: SHARKSTAT_NO_PLUGINS=1).")
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-
 
 def say(text: str) -> None:
     """A line on stderr; results alone go to stdout."""
@@ -59,75 +52,15 @@ def say(text: str) -> None:
 
 
 @app.command()
+@with_options(source=make_source, running=make_running)
 def run(
-    files: Annotated[
-        list[str] | None, typer.Argument(metavar="FILE", help="Capture files, or - for standard input.")
-    ] = None,
+    *,
     statistics: Annotated[
         list[str] | None,
         typer.Option("-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="A statistic; repeat for more."),
     ] = None,
-    engine: Annotated[
-        str,
-        typer.Option(
-            "--engine",
-            metavar="NAME",
-            help="lua (a tap inside tshark), packets (in Python) or tshark (its own); the first that there is.",
-        ),
-    ] = "",
-    display_filter: Annotated[
-        str, typer.Option("-Y", metavar="FILTER", help="Only packets that match this display filter.")
-    ] = "",
-    per_file: Annotated[bool, typer.Option("--per-file", help="Each file by itself, not all as one capture.")] = False,
-    interfaces: Annotated[
-        list[str] | None, typer.Option("-i", metavar="INTERFACE", help="Capture live; repeat for more.")
-    ] = None,
-    capture_filter: Annotated[str, typer.Option("-f", metavar="FILTER", help="Capture filter, for -i.")] = "",
-    autostop: Annotated[
-        list[str] | None,
-        typer.Option("-a", metavar="CONDITION", help="Stop condition for -i, as duration:60."),
-    ] = None,
-    packets: Annotated[int | None, typer.Option("-c", metavar="COUNT", help="Stop after so many packets.")] = None,
-    snaplen: Annotated[int | None, typer.Option("-s", metavar="BYTES", help="Snapshot length, for -i.")] = None,
-    no_promiscuous: Annotated[bool, typer.Option("-p", help="Not in promiscuous mode, for -i.")] = False,
-    no_names: Annotated[bool, typer.Option("-n", help="No name resolution (the default).")] = False,
-    resolve: Annotated[str, typer.Option("-N", metavar="LETTERS", help="Resolve names: tshark's letters, as mn.")] = "",
-    decode_as: Annotated[
-        list[str] | None,
-        typer.Option("-d", metavar="LAYER==VALUE,PROTOCOL", help="Decode as; repeat for more."),
-    ] = None,
-    preferences: Annotated[
-        list[str] | None,
-        typer.Option("-o", metavar="NAME:VALUE", help="A preference of tshark's; repeat for more."),
-    ] = None,
-    two_pass: Annotated[bool, typer.Option("-2", help="Let tshark read the file twice.")] = False,
-    read_filter: Annotated[str, typer.Option("-R", metavar="FILTER", help="Read filter, with -2.")] = "",
-    profile: Annotated[str, typer.Option("-C", metavar="PROFILE", help="Your Wireshark profile of that name.")] = "",
-    heuristics: Annotated[
-        list[str] | None,
-        typer.Option("--enable-heuristic", metavar="NAME", help="Let this heuristic dissector try; repeat for more."),
-    ] = None,
-    keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="TLS key log, to decrypt with.")] = "",
-    output_format: Annotated[
-        str,
-        typer.Option("--format", metavar="NAME", help="table, json, jsonl, csv, tsv, markdown, or one of tabulate's."),
-    ] = "table",
-    sort: Annotated[
-        str, typer.Option("--sort", metavar="COLUMN", help="Largest first; COLUMN:asc for smallest first.")
-    ] = "",
-    top: Annotated[
-        int | None,
-        typer.Option("--top", metavar="N", help="Only the first N rows (of a tree: of each level)."),
-    ] = None,
-    columns: Annotated[
-        str, typer.Option("--columns", metavar="A,B,...", help="Only these columns, in this order.")
-    ] = "",
-    output: Annotated[
-        str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")
-    ] = "",
-    plugin: PluginOption = None,
-    no_plugins: NoPluginsOption = False,
-    debug: DebugOption = False,
+    source: Source,
+    running: Running,
 ) -> None:
     """Count statistics over files, standard input or live interfaces, all in one pass.
 
@@ -137,37 +70,81 @@ def run(
 
     ssh host dumpcap -w - | sharkstat run - -z conv,ip --format json
     """
+    execute(source, running, statistics or [])
+
+
+def _complete_field(incomplete: str) -> list[str]:
+    """The fields that begin so, as many levels as were typed and one more."""
+    from sharkstat.fields import completions
+    from sharkstat.tshark import find_tshark
+
+    try:
+        return completions(find_tshark(), incomplete)
+    except SharkstatError:
+        return []
+
+
+def field_option(flag: str, says: str) -> Any:
+    return typer.Option(flag, metavar="FIELD", help=says, autocompletion=_complete_field)
+
+
+@app.command()
+@with_options(source=make_source, running=make_running)
+def group(
+    *,
+    by: Annotated[
+        list[str] | None,
+        field_option("--by", "Rows by the value of this field (A/B: of the first there is; A:last, A:all); repeat."),
+    ] = None,
+    every: Annotated[str, typer.Option("--every", metavar="TIME", help="Rows by intervals of time, as 10s.")] = "",
+    tree: Annotated[
+        str, typer.Option("--tree", metavar="A,B,...", help="Rows by a path of fields (A:split. splits one).")
+    ] = "",
+    count: Annotated[bool, typer.Option("--count", help="Count packets, as where nothing else is asked.")] = False,
+    sums: Annotated[list[str] | None, field_option("--sum", "The sum of this field; repeat for more.")] = None,
+    least: Annotated[list[str] | None, field_option("--min", "The least value of this field.")] = None,
+    largest: Annotated[list[str] | None, field_option("--max", "The largest value of this field.")] = None,
+    means: Annotated[list[str] | None, field_option("--mean", "The mean of this field.")] = None,
+    distinct: Annotated[list[str] | None, field_option("--distinct", "How many values this field has.")] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="When the first and last packet came.")] = False,
+    source: Source,
+    running: Running,
+) -> None:
+    """Group packets by any fields, and count, sum, or compare others.
+
+    sharkstat group cap.pcapng --by ip.src --by tls.handshake.extensions_server_name --count --sum frame.len -Y tls
+
+    sharkstat group cap.pcapng --every 10s --by tcp.dstport/udp.dstport --sum frame.len --top 20
+
+    sharkstat group cap.pcapng --by dns.qry.name --mean dns.time --max dns.time --sort dns_time_max
+    """
+    asked = [f"every={every}"] if every else []
+    asked += [f"by={key}" for key in by or ()]
+    asked += ["tree=" + tree.replace(",", "+")] if tree else []
+    asked += ["count"] if count else []
+    for word, fields in {"sum": sums, "min": least, "max": largest, "mean": means, "distinct": distinct}.items():
+        asked += [f"{word}={name}" for name in fields or ()]
+    asked += ["seen"] if seen else []
+    if not (by or every or tree):
+        raise RequestError("what by? Give --by FIELD, --every TIME or --tree FIELD,FIELD")
+    for text in asked:
+        if "," in text:
+            raise RequestError(f"{text}: give an option once for each field")
+    execute(source, running, [",".join(["group", *asked])])
+
+
+def execute(source: Source, running: Running, statistics: Sequence[str]) -> None:
+    """Run the statistics and show what they gave."""
     from sharkstat import export
-    from sharkstat.selection import Selection
-    from sharkstat.source import Source
     from sharkstat.view import safe
 
-    if no_names and resolve:
-        raise RequestError("-n and -N contradict each other: leave out one")
-    source = Source(
-        files=tuple(files or ()),
-        interfaces=tuple(interfaces or ()),
-        capture_filter=capture_filter,
-        autostop=tuple(autostop or ()),
-        snaplen=snaplen,
-        promiscuous=not no_promiscuous,
-        packets=packets,
-        display_filter=display_filter,
-        read_filter=read_filter,
-        two_pass=two_pass,
-        resolve=resolve,
-        decode_as=tuple(decode_as or ()),
-        preferences=tuple(preferences or ()),
-        profile=profile,
-        keylog=keylog,
-        heuristics=tuple(heuristics or ()),
-    )
-    registry = load_registry(plugin or [], no_plugins)
+    registry = load_registry(running.plugins, running.no_plugins)
+    output_format, output, per_file = running.output_format, running.output, running.per_file
     exporter = None if output_format == "table" else export.find(output_format, registry.exporters)
-    chosen = Selection(sort=sort, top=top, columns=columns)
+    chosen = running.selection
     export.check_output(output)
-    sources = [Source(**{**vars(source), "files": (name,)}) for name in source.files] if per_file else [source]
-    tables, failures = count(sources, statistics or [], engine, registry, chosen)
+    sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
+    tables, failures = counted(sources, statistics, running.engine, registry, chosen)
     if exporter is None:
         to_terminal = sys.stdout.isatty() and output in ("", "-")
         exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
@@ -180,7 +157,7 @@ def run(
     for warning in dict.fromkeys(w for t in tables for w in t.warnings):
         say(safe(warning))
     for failure in failures:
-        if debug and failure.traceback:
+        if running.debug and failure.traceback:
             print(failure.traceback, file=sys.stderr)
         if failure is not failures[-1]:
             say(str(failure))
@@ -192,7 +169,7 @@ def run(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def count(
+def counted(
     sources: Sequence[Source], statistics: Sequence[str], engine: str, registry: Registry, chosen: Any
 ) -> tuple[list[Table], list[SharkstatError]]:
     """The tables of all sources; what failed, a statistic or one source of several, beside those that did not."""
@@ -437,7 +414,8 @@ def main() -> None:
 
 def _command() -> str:
     """The command that was given, and a space."""
-    return next((f"{word} " for word in sys.argv[1:2] if word in ("run", "list", "show", "doctor")), "")
+    names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    return next((f"{word} " for word in sys.argv[1:2] if word in names), "")
 
 
 if __name__ == "__main__":

@@ -117,14 +117,15 @@ class Ending:
         unknown = re.search(r"no such field: (\S+)$", message)
         if unknown or where.startswith("field "):
             name = unknown[1] if unknown else where[6:]
-            return RequestError(f"no such field: {name}{nearest_fields(self.tshark, name)}")
+            said = message if unknown else f"no such field: {name}"
+            return RequestError(f"{said}{nearest_fields(self.tshark, name)}")
         what = "-Y" if where == "-" else f"-z {self.plan.requests[int(where)].text}"
         if "is invalid" in message:
             quoted = message[message.index('Filter "') :] if 'Filter "' in message else message
             head, _, reason = quoted.partition(" is invalid - ")
-            return RequestError(
-                f"{what}: bad display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
-            )
+            said = f"{what}: bad display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
+            unknown = re.search(r'"?([\w.\-]+)"? is (?:neither a field nor|not a valid protocol)', reason)
+            return RequestError(said.rstrip(".") + nearest_fields(self.tshark, unknown[1]) if unknown else said)
         if where != "-":
             request = self.plan.requests[int(where)]
             if message.startswith((request.statistic.name, request.statistic.tap_call(request.arguments)[0] + ":")):

@@ -39,6 +39,14 @@ def nearest(names: dict[str, str], wanted: str, count: int = 3) -> list[str]:
     return difflib.get_close_matches(wanted.lower(), candidates, n=count, cutoff=0.5)
 
 
+def completions(tshark: Tshark, incomplete: str) -> list[str]:
+    """What may follow: the names that begin so, as far as their next dot."""
+    names = known_fields(tshark)
+    depth = incomplete.count(".") + 1
+    found = {".".join(name.split(".")[:depth]) for name in names if name.startswith(incomplete)}
+    return sorted({name if name in names else f"{name}." for name in found} | {n for n in found if n in names})
+
+
 def nearest_fields(tshark: Tshark, wanted: str) -> str:
     """The end of a message about a field that does not exist: the nearest ones, where there are any."""
     try:

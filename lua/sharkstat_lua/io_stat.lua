@@ -199,8 +199,8 @@ local function counter_of(column, at, interval, slots_of)
     if not column.field then error(("io,stat: %s() needs a field"):format(calculation), 0) end
     local fine, field = pcall(sharkstat.field, column.field)
     if not fine then
-      local hint = sharkstat.hosted and "no such field" or "load this tap with -X lua_script1:" .. column.field
-      error(("io,stat: %s(%s): %s"):format(calculation, column.field, hint), 0)
+      local hint = sharkstat.hosted and "no such field: " .. column.field or "load this tap with -X lua_script1:" .. column.field
+      error(("io,stat: %s(): %s"):format(calculation, hint), 0)
     end
     if calculation ~= "COUNT" then
       kind = KINDS[field.type]
