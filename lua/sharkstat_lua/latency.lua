@@ -42,12 +42,11 @@ local function nanoseconds(value)
   return value.secs * 1000000000 + value.nsecs
 end
 
-local fields, there = {}, {}
+local fields, protocols, there = {}, {}, {}
 for _, name in ipairs(NAMES) do
   local fine, field = pcall(sharkstat.field, name)
   if fine then
-    fields[#fields + 1] = { protocol = name:match("^[^.]+"), read = field }
-    there[#there + 1] = name
+    fields[#fields + 1], protocols[#protocols + 1], there[#there + 1] = field, name:match("^[^.]+"), name
   end
 end
 
@@ -59,19 +58,23 @@ sharkstat.tap(__FILE__, function(run)
     }
   end)
 
+  local function count(protocol, address, pinfo, value)
+    local port = not WITHOUT_PORTS[protocol] and pinfo.src_port or nil
+    local key = ("%s %s %s"):format(protocol, address, port or "")
+    local server = known[key] or server_of(key, protocol, address, port)
+    local time = nanoseconds(value)
+    server.responses, server.total = server.responses + 1, server.total + time
+    if not server.min or time < server.min then server.min = time end
+    if not server.max or time > server.max then server.max = time end
+  end
+
   -- tshark itself picks the few packets that have any of them.
   run:listen("frame", function(pinfo)
-    local address = run:address(pinfo.src)
-    for _, field in ipairs(fields) do
-      local protocol = field.protocol
-      for _, found in ipairs { field.read() } do
-        local port = not WITHOUT_PORTS[protocol] and pinfo.src_port or nil
-        local key = ("%s %s %s"):format(protocol, address, port or "")
-        local server = known[key] or server_of(key, protocol, address, port)
-        local time = nanoseconds(found.value)
-        server.responses, server.total = server.responses + 1, server.total + time
-        if not server.min or time < server.min then server.min = time end
-        if not server.max or time > server.max then server.max = time end
+    local address
+    for at = 1, #fields do
+      if fields[at]() then
+        address = address or run:address(pinfo.src)
+        for _, found in ipairs { fields[at]() } do count(protocols[at], address, pinfo, found.value) end
       end
     end
   end, table.concat(there, " || "))
