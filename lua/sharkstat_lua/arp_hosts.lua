@@ -25,7 +25,7 @@
 -- field: arp.isgratuitous
 -- layer: transport
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 

@@ -31,7 +31,7 @@
 -- field: dhcp.option.ip_address_lease_time
 -- layer: messages
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 

@@ -29,7 +29,7 @@
 -- field: dns.retransmit_request_in
 -- layer: messages
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 

@@ -34,7 +34,7 @@
 -- field: tls.handshake.extensions_alpn_str
 -- layer: messages
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 

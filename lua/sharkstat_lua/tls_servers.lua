@@ -39,7 +39,7 @@
 -- field: x509af.generalizedTime
 -- layer: messages
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 
