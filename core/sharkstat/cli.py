@@ -335,6 +335,34 @@ def show(
 
 
 @app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the package is called, as dns-slow.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="declared (fields to group by), packets (counted in Python) or tap (counted in Lua, inside tshark).",
+        ),
+    ] = "declared",
+    statistic: Annotated[
+        str,
+        typer.Option("--statistic", metavar="NAME", help="What is asked for with -z; by default of NAME, as dns,slow."),
+    ] = "",
+    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the package is made.")] = Path(),
+) -> None:
+    """Make a package with a statistic of your own: code, a small capture, tests that pass, and how to publish it.
+
+    sharkstat new dns-slow --kind packets
+    """
+    from sharkstat import scaffold
+
+    made = scaffold.make(name, kind, folder, statistic, load_registry([]))
+    print(f"made {made.folder}, with the statistic {made.statistic}: {', '.join(made.files)}", "next:", sep="\n")
+    print(*(f"  {command}" for command in made.next_commands), sep="\n")
+
+
+@app.command()
 def doctor() -> None:
     """Check that everything sharkstat needs is there and works."""
     from sharkstat.doctor import examine
