@@ -40,6 +40,6 @@ def run_in(folder: Path, *command: object, env: Mapping[str, str] | None = None)
 
 def run_tests(packages: Sequence[Path], env: Mapping[str, str]) -> str:
     """Run the tests of packages that are installed, in one go."""
-    options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "--rootdir", str(packages[0].parent)]
+    options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(packages[0].parent)]
     options += ["-c", os.devnull, "-W", "error"]
     return run_in(PROJECT, sys.executable, "-m", "pytest", *options, *(path / "tests" for path in packages), env=env)
