@@ -34,6 +34,7 @@ from sharkstat.errors import MergeError, RequestError, TextError
 if TYPE_CHECKING:
     from sharkstat.column import Column, Row, Type, Value
     from sharkstat.packet import Packet
+    from sharkstat.parameter import Parameter
     from sharkstat.table import Table
 
 Layer = Literal["transport", "http", "application"]
@@ -132,10 +133,11 @@ class Statistic(ABC):
     """A statistic that can be asked for with -z.
 
     `name` is what is asked for, `title` a heading, `description` a paragraph for `sharkstat show`,
-    `usage` its argument grammar. `tap` is the Lua file of a tap that registers the same name, for
-    the lua engine. `layer` is "transport" where neither the numbers nor the names that it gives
-    depend on anything above TCP and UDP, "http" where they depend on HTTP but not on what its bodies
-    hold: tshark is then spared the work above.
+    `usage` its argument grammar, `parameters` those of its arguments that are NAME=VALUE. `tap` is
+    the Lua file of a tap that registers the same name, for the lua engine. `layer` is "transport"
+    where neither the numbers nor the names that it gives depend on anything above TCP and UDP,
+    "http" where they depend on HTTP but not on what its bodies hold: tshark is then spared the work
+    above.
 
     `family` names the family of tshark's own statistics that it belongs to. For the tshark engine: `takes_filter`
     says whether tshark takes a display filter at the end of its arguments; `prints_at_once` whether it
@@ -147,6 +149,7 @@ class Statistic(ABC):
     title: str = ""
     description: str = ""
     usage: str = ""
+    parameters: Sequence[Parameter] = ()
     tap: Path | None = None
     layer: Layer = "application"
     family: str = ""
