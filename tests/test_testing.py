@@ -78,6 +78,19 @@ def test_the_example_of_the_documentation_passes() -> None:
     assert "4 passed" in done.stdout
 
 
+def test_a_plugin_that_does_not_load_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.lua").write_text("-- name: mine\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nsharkstat_plugins = mine.lua\n")
+    (tmp_path / "test_mine.py").write_text(
+        "def test_mine(sharkstat_run, sharkstat_capture):\n    sharkstat_run(sharkstat_capture('dns'), 'mine')\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "plugin mine (" in done.stdout and "mine.lua is missing required field: 'title'" in done.stdout
+    assert "unknown statistic 'mine'" in done.stdout
+
+
 def test_pytest_imports_nothing_of_sharkstats_that_is_slow(tmp_path: Path) -> None:
     """Its plugin is loaded in every project that has sharkstat beside it."""
     test = tmp_path / "test_other.py"
