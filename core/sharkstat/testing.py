@@ -86,7 +86,7 @@ def run(capture: StrPath, request: str, *, engine: str = "", registry: Registry 
     Raises what sharkstat.run raises; AssertionError where a value is not what its column says.
 
     >>> run(capture("dns"), "conv,udp").total("packets")
-    46
+    50
     """
     (table,) = _run(capture, request, engine=engine, registry=registry or Registry.default(), **options)
     for row in table:
