@@ -48,7 +48,7 @@ from typing import Any
 import typer
 
 import sharkstat
-from sharkstat import cli, errors, export, statistic
+from sharkstat import cli, errors, export, pytest_plugin, statistic, testing
 from sharkstat.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -264,8 +264,9 @@ def docstring(thing: Any) -> str:
 
 
 def generated_api(name: str) -> str:
-    """A public function or class: its signature and what its docstring says."""
-    thing = getattr(sharkstat, name)
+    """A public function or class, as `run` or `testing.run`: its signature and what its docstring says."""
+    module, _, name = name.rpartition(".")
+    thing = getattr(testing if module else sharkstat, name)
     head = (
         "" if inspect.isclass(thing) and issubclass(thing, Exception) else f"```py\n{signature(name, thing)}\n```\n\n"
     )
@@ -554,6 +555,12 @@ def check_complete(found: Sequence[Page]) -> Iterator[str]:
     yield from missing("docs/plugins.md", "the field of Listen", field_names(sharkstat.Listen))
     for owner in (sharkstat.Column, sharkstat.Reading, sharkstat.Source, sharkstat.Table):
         yield from missing("docs/python.md", f"the field of {owner.__name__}", field_names(owner))
+    public = [name for name, thing in vars(testing).items() if getattr(thing, "__module__", "") == testing.__name__]
+    functions = [name for name in public if name.islower() and not name.startswith("_")]
+    yield from missing("docs/testing.md", "the function", functions, "<!-- generated: api testing.{} -->")
+    yield from missing("docs/testing.md", "the type", [name for name in public if name[0].isupper()])
+    fixtures = [name for name in vars(pytest_plugin) if name.startswith(("sharkstat_", "assert_"))]
+    yield from missing("docs/testing.md", "the fixture", fixtures)
     yield from missing("docs/commands.md", "the command", list(commands()), "<!-- generated: options {} -->")
     for command in commands().values():
         for parameter in command.params:

@@ -309,6 +309,92 @@ def test_loading_the_plugins_imports_no_pyshark() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_the_help_loads_no_plugin(tmp_path: Path) -> None:
+    folder, env = in_folder(tmp_path)
+    witness = tmp_path / "loaded"
+    (folder / "sent.py").write_text(f"open({str(witness)!r}, 'w').close()\n" + SENT.replace("hosts,sent", "sent,hosts"))
+    for options in (["--help"], ["run", "--help"], ["--version"], []):
+        sharkstat(*options, env=env)
+        assert not witness.exists(), options
+    look = "import sys; from sharkstat import cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"sharkstat.registry", "sharkstat_plugins", "importlib.metadata"} & set(loaded)
+    sharkstat("plugins", env=env)
+    assert witness.exists()
+
+
+FAILS = SENT.replace(
+    "    def packet(self, packet):\n", "    def packet(self, packet):\n        self.check(packet)\n"
+).replace("    def rows(self):", "    def check(self, packet):\n        %s\n\n    def rows(self):")
+
+
+def test_a_counter_that_fails_at_a_packet_ends_alone(tmp_path: Path) -> None:
+    path = plugin(tmp_path, FAILS % "assert packet.number != 5, 'no more'")
+    command = ("run", HTTP, "--plugin", path, "-z", "hosts,sent", "-z", "io,stat,0", "--format", "csv")
+    done = sharkstat(*command)
+    assert done.returncode == 7
+    assert done.stdout.splitlines()[0].startswith("start,") and "204" in done.stdout
+    assert done.stderr == "sharkstat: hosts,sent failed at packet 5: AssertionError: no more\n"
+    debugged = sharkstat(*command, "--debug")
+    assert (debugged.returncode, debugged.stdout) == (7, done.stdout)
+    assert f'File "{path}", line ' in debugged.stderr and "in check" in debugged.stderr
+    assert debugged.stderr.endswith(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("return Counter(arguments)", "return Counter()", "hosts,sent: it cannot be asked for: TypeError: "),
+        ("def columns(self, arguments)", "def columns(self)", "hosts,sent: it cannot be asked for: TypeError: "),
+        ("return self.seen.items()", "return self.unseen", "hosts,sent failed: AttributeError: "),
+        ("self.seen = {}", "self.start = 1 / 0", "hosts,sent: it cannot be asked for: ZeroDivisionError: "),
+        ("    def rows", "    def start(self):\n        {}[0]\n\n    def rows", "hosts,sent failed: KeyError: 0"),
+    ],
+)
+def test_whatever_of_a_counter_fails_is_told_in_one_line(old: str, new: str, said: str, tmp_path: Path) -> None:
+    path = plugin(tmp_path, SENT.replace(old, new))
+    command = ("run", HTTP, "--plugin", path, "-z", "hosts,sent", "-z", "io,stat,0")
+    done = sharkstat(*command)
+    assert done.returncode == 7
+    assert done.stderr.startswith(f"sharkstat: {said}") and done.stderr.count("\n") == 1
+    assert f'File "{path}", line ' in sharkstat(*command, "--debug").stderr or "columns" in old or "start" in new
+
+
+def test_whole_packets_are_slow_and_it_is_said_which_line_to_add(tmp_path: Path) -> None:
+    path = plugin(tmp_path, SENT.replace('fields = ("ip.src",)', "fields = None"))
+    done = sharkstat("run", DATA / "dns.pcapng", "--plugin", path, "-z", "hosts,sent,ip", "--format", "json")
+    warning = (
+        "hosts,sent,ip: whole packets are slow, some hundreds a second: say in Counter what it reads, as in "
+        'fields = ("ip.src", "tcp.len")'
+    )
+    assert (done.returncode, done.stderr) == (0, f"sharkstat: {warning}\n")
+    (table,) = json.loads(done.stdout)["tables"]
+    assert table["warnings"] == [warning]
+    (known,) = tables(DATA / "dns.pcapng", "-z", "endpoints,ip")
+    assert sum(row["packets"] for row in table["rows"]) == sum(row["tx_packets"] for row in known["rows"])
+
+
+def test_the_parameters_of_a_statistic_are_shown(tmp_path: Path) -> None:
+    tap = lua(tmp_path, ASKED.replace("-- field:", "-- parameter: way up|down up which way\n-- field:", 1))
+    declared = plugin(
+        tmp_path,
+        "import sharkstat\n\nclass Slow(sharkstat.Declared):\n    name = title = 'slow'\n"
+        "    parameters = (\n        sharkstat.Parameter('over', 'duration', '100ms', 'what is slow'),\n"
+        "        sharkstat.Parameter('host'),\n    )\n"
+        "\n@sharkstat.hookimpl\ndef register_statistics(register):\n    register(Slow())\n",
+    )
+    for path, name, rows in [
+        (tap, "dns,asked", [("way", "text", "up", "up, down", "which way")]),
+        (declared, "slow", [("over", "duration", "100ms", "", "what is slow"), ("host", "text", "", "", "")]),
+    ]:
+        shown, columns = json.loads(sharkstat("show", name, "--plugin", path, "--format", "json").stdout)["tables"]
+        assert [tuple(row.values()) for row in shown["rows"]] == rows
+        assert list(shown["rows"][0]) == ["parameter", "type", "default", "choices", "description"]
+        assert columns["title"] == f"Columns of {name}"
+    assert "Parameters of slow" in sharkstat("show", "slow", "--plugin", declared).stdout
+    assert len(json.loads(sharkstat("show", "conv,tcp", "--format", "json").stdout)["tables"]) == 1
+
+
 ASKED = (DATA.parent.parent / "docs" / "examples" / "dns_asked.lua").read_text(encoding="utf-8")
 DNS = DATA / "dns.pcapng"
 

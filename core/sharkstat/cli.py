@@ -27,7 +27,9 @@ from sharkstat.errors import (
 from sharkstat.options import NoPluginsOption, PluginOption, Running, make_running, make_source, with_options
 
 if TYPE_CHECKING:
+    from sharkstat.plan import Plan
     from sharkstat.registry import Registry
+    from sharkstat.selection import Selection
     from sharkstat.source import Source
     from sharkstat.table import Table
 
@@ -136,6 +138,7 @@ def group(
 def execute(source: Source, running: Running, statistics: Sequence[str]) -> None:
     """Run the statistics and show what they gave."""
     from sharkstat import export
+    from sharkstat.plan import make_plan
     from sharkstat.view import safe
 
     registry = load_registry(running.plugins, running.no_plugins)
@@ -144,7 +147,11 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     chosen = running.selection
     export.check_output(output)
     sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
-    tables, failures = counted(sources, statistics, running.engine, registry, chosen)
+    plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
+    remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in plan.remarks(request))
+    for remark in remarks:
+        say(remark)  # before the run, since it tells why that takes long
+    tables, failures = counted(plans, chosen)
     if exporter is None:
         to_terminal = sys.stdout.isatty() and output in ("", "-")
         exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
@@ -154,7 +161,7 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
         if source.live:
             dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
             say(f"{', '.join(name)}: {counts.captured or counts.packets:,} packets captured, {dropped} dropped")
-    for warning in dict.fromkeys(w for t in tables for w in t.warnings):
+    for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in remarks):
         say(safe(warning))
     for failure in failures:
         if running.debug and failure.traceback:
@@ -169,17 +176,13 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def counted(
-    sources: Sequence[Source], statistics: Sequence[str], engine: str, registry: Registry, chosen: Any
-) -> tuple[list[Table], list[SharkstatError]]:
+def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list[SharkstatError]]:
     """The tables of all sources; what failed, a statistic or one source of several, beside those that did not."""
-    from sharkstat.plan import make_plan
     from sharkstat.runner import run_plan
     from sharkstat.tshark import find_tshark
 
     tables: list[Table] = []
     failures: list[SharkstatError] = []
-    plans = [make_plan(source, statistics, engine, registry) for source in sources]
     for plan in plans:
         for request in plan.requests:
             if request.columns:  # or else tshark's text has them
@@ -292,7 +295,7 @@ def list_statistics(
         tshark = f"tshark {find_tshark().check().version}"
     except TsharkError as problem:
         say(f"without tshark's own statistics: {problem}")
-    print_table(statistics_table(registry, tshark), output_format, registry)
+    print_tables([statistics_table(registry, tshark)], output_format, registry)
 
 
 @app.command()
@@ -306,7 +309,7 @@ def plugins(
     from sharkstat.registry import plugin_folder
 
     registry = load_registry(plugin or [], no_plugins)
-    print_table(plugins_table(registry), output_format, registry)
+    print_tables([plugins_table(registry)], output_format, registry)
     say(f"your plugin folder is {plugin_folder()}")
 
 
@@ -317,12 +320,13 @@ def show(
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
 ) -> None:
-    """Describe one statistic: what it counts, its arguments, and its columns."""
-    from sharkstat.listing import columns_table
+    """Describe one statistic: what it counts, its parameters, and its columns."""
+    from sharkstat.listing import columns_table, parameters_table
 
     registry = load_registry(plugin or [], no_plugins)
     statistic, arguments = registry.find(name)
-    table = columns_table(statistic, arguments, name)
+    shown = [parameters_table(statistic)] if statistic.parameters else []
+    shown.append(columns_table(statistic, arguments, name))
     if output_format == "table":
         with terminated_by_reader():
             print(f"{statistic.name}: {statistic.title}\n")
@@ -331,7 +335,35 @@ def show(
             print(textwrap.fill(str(statistic.description), min(100, shutil.get_terminal_size().columns)))
             print(f"\nUsage:    -z '{statistic.usage}'")
             print(f"Engines:  {', '.join(statistic.engines)}\n", flush=True)
-    print_table(table, output_format, registry)
+    print_tables(shown, output_format, registry)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the package is called, as dns-slow.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="declared (fields to group by), packets (counted in Python) or tap (counted in Lua, inside tshark).",
+        ),
+    ] = "declared",
+    statistic: Annotated[
+        str,
+        typer.Option("--statistic", metavar="NAME", help="What is asked for with -z; by default of NAME, as dns,slow."),
+    ] = "",
+    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the package is made.")] = Path(),
+) -> None:
+    """Make a package with a statistic of your own: code, a small capture, tests that pass, and how to publish it.
+
+    sharkstat new dns-slow --kind packets
+    """
+    from sharkstat import scaffold
+
+    made = scaffold.make(name, kind, folder, statistic, load_registry([]))
+    print(f"made {made.folder}, with the statistic {made.statistic}: {', '.join(made.files)}", "next:", sep="\n")
+    print(*(f"  {command}" for command in made.next_commands), sep="\n")
 
 
 taps_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -430,7 +462,7 @@ def doctor() -> None:
         raise typer.Exit(3)
 
 
-def print_table(table: Table, output_format: str, registry: Registry) -> None:
+def print_tables(tables: Sequence[Table], output_format: str, registry: Registry) -> None:
     from sharkstat import export
 
     if output_format == "table":
@@ -438,7 +470,7 @@ def print_table(table: Table, output_format: str, registry: Registry) -> None:
     else:
         exporter = export.find(output_format, registry.exporters)
     with terminated_by_reader():
-        export.write([table], exporter, "", "")
+        export.write(tables, exporter, "", "")
 
 
 def version(wanted: bool) -> None:

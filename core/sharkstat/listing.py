@@ -1,4 +1,4 @@
-"""What there is, as tables: the statistics, the plugins, the columns of one statistic."""
+"""What there is, as tables: the statistics, the plugins, the parameters and columns of one statistic."""
 
 from __future__ import annotations
 
@@ -79,6 +79,16 @@ def columns_table(statistic: Statistic, arguments: str, request: str) -> Table:
     )
     table.request = request
     return table
+
+
+def parameters_table(statistic: Statistic) -> Table:
+    """What may be given as NAME=VALUE in a request."""
+    rows = [
+        (p.name, p.type, "" if p.default is None else p.default, ", ".join(p.choices), p.description)
+        for p in statistic.parameters
+    ]
+    names = ("parameter", "type", "default", "choices", "description")
+    return _table(statistic.name, f"Parameters of {statistic.name}", names, rows)
 
 
 def _table(name: str, title: str, names: Sequence[str], values: Sequence[Sequence[str]]) -> Table:

@@ -134,6 +134,16 @@ class Plan:
         if len(talkers) > 1:
             raise RequestError(f"{' and '.join(talkers.values())} print while packets are read: ask for one a run")
 
+    def remarks(self, request: Request) -> tuple[str, ...]:
+        """What there is to say of a request before it runs."""
+        if request.counter is None or request.counter.fields is not None:
+            return ()
+        name = type(request.counter).__name__
+        return (
+            f"{request.text}: whole packets are slow, some hundreds a second: say in {name} what it reads, as in "
+            'fields = ("ip.src", "tcp.len")',
+        )
+
     def again(self) -> Plan:
         """The same plan with fresh counters."""
         for request in self.requests:
@@ -251,18 +261,24 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
         source = replace(source, resolve=letters)
     for text, statistic, arguments in found:
         try:
-            columns = statistic.columns(arguments)
+            requests.append(_request(text.strip(), statistic, arguments, engine, source))
         except SharkstatError:
             raise
         except Exception as problem:  # a stranger's statistic may do anything
             raise StatisticError(
-                f"{text}: its columns failed: {type(problem).__name__}: {problem}",
+                f"{text}: it cannot be asked for: {type(problem).__name__}: {problem}",
                 traceback=traceback.format_exc(),
             ) from problem
-        chosen = engine or statistic.engines[0]
-        if chosen not in statistic.engines:
-            raise RequestError(f"{statistic.name} does not run on {engine}: take --engine {statistic.engines[0]}")
-        counter = statistic.counter(arguments) if chosen == "packets" else None
-        native = statistic.native(arguments, source.display_filter) if chosen == "tshark" else ""
-        requests.append(Request(text.strip(), statistic, arguments, chosen, columns, counter, native))
     return Plan(source, requests)
+
+
+def _request(text: str, statistic: Statistic, arguments: str, engine: str, source: Source) -> Request:
+    columns = statistic.columns(arguments)
+    chosen = engine or statistic.engines[0]
+    if chosen not in statistic.engines:
+        raise RequestError(f"{statistic.name} does not run on {engine}: take --engine {statistic.engines[0]}")
+    counter = statistic.counter(arguments) if chosen == "packets" else None
+    native = statistic.native(arguments, source.display_filter) if chosen == "tshark" else ""
+    for asked_later in (statistic.filters, statistic.fields, statistic.tap_call):
+        asked_later(arguments)  # what fails fails here, with its name
+    return Request(text, statistic, arguments, chosen, columns, counter, native)

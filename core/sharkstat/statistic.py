@@ -34,6 +34,7 @@ from sharkstat.errors import MergeError, RequestError, TextError
 if TYPE_CHECKING:
     from sharkstat.column import Column, Row, Type, Value
     from sharkstat.packet import Packet
+    from sharkstat.parameter import Parameter
     from sharkstat.table import Table
 
 Layer = Literal["transport", "http", "messages", "application"]
@@ -132,8 +133,8 @@ class Statistic(ABC):
     """A statistic that can be asked for with -z.
 
     `name` is what is asked for, `title` a heading, `description` a paragraph for `sharkstat show`,
-    `usage` its argument grammar. `tap` is the Lua file of a tap that registers the same name, for
-    the lua engine. `layer` is "transport" where neither the numbers nor the names that it gives
+    `usage` its argument grammar, `parameters` those of its arguments that are NAME=VALUE. `tap` is the Lua file of a tap
+    that registers the same name, for the lua engine. `layer` is "transport" where neither the numbers nor the names that it gives
     depend on anything above TCP and UDP, "http" where they depend on HTTP but not on what its bodies
     hold, "messages" where they depend on any protocol but not on pages, scripts, images and the like in the bodies
     of HTTP: tshark is then spared the work above.
@@ -151,6 +152,7 @@ class Statistic(ABC):
     title: str = ""
     description: str = ""
     usage: str = ""
+    parameters: Sequence[Parameter] = ()
     tap: Path | None = None
     layer: Layer = "application"
     family: str = ""

@@ -32,7 +32,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending, printed: Printed) 
         failure = records.failures.get(str(index))
         if failure is None:
             try:
-                remarks: tuple[str, ...] = ()
+                remarks = plan.remarks(request)
                 statistic = request.statistic
                 if request.engine == "tshark":
                     text = texts[plan.natives.index(request.native)]

@@ -42,15 +42,15 @@ local function nanoseconds(value)
   return value.secs * 1000000000 + value.nsecs
 end
 
-local fields, protocols, there = {}, {}, {}
-for _, name in ipairs(NAMES) do
-  local fine, field = pcall(sharkstat.field, name)
-  if fine then
-    fields[#fields + 1], protocols[#protocols + 1], there[#there + 1] = field, name:match("^[^.]+"), name
-  end
-end
-
 sharkstat.tap(__FILE__, function(run)
+  local fields, protocols, there = {}, {}, {}
+  for _, name in ipairs(NAMES) do
+    local fine, field = pcall(sharkstat.field, name)
+    if fine then
+      fields[#fields + 1], protocols[#protocols + 1], there[#there + 1] = field, name:match("^[^.]+"), name
+    end
+  end
+
   local known, server_of, servers, other = sharkstat.capped(run.parameters.max, function(key, protocol, address, port)
     return {
       protocol = key and protocol or "other", address = key and address, port = key and port,

@@ -1,0 +1,101 @@
+"""`sharkstat new`: the package that it makes is installed, found, and passes its own tests and checks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tests.command import PROJECT, sharkstat, tables
+from tests.packages import installed, run_in, run_tests
+
+TOOLS = Path(sys.executable).parent
+NAMES = {"declared": "asked-names", "packets": "Dns.Answered", "tap": "sharkstat-dns_lost"}
+STATISTICS = {"declared": "asked,names", "packets": "dns,answered", "tap": "dns,lost"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("new") / "deep" / "er"
+    for kind, name in NAMES.items():
+        done = sharkstat("new", name, "--kind", kind, "--folder", folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        what, following, *commands = done.stdout.splitlines()
+        assert what.startswith(f"made {folder / name}, with the statistic {STATISTICS[kind]}: .gitignore, README.md, ")
+        assert following == "next:"
+        assert commands == [
+            f"  cd {folder / name} && python -m pip install -e '.[test]'",
+            f"  sharkstat run tests/dns.pcapng -z {STATISTICS[kind]}",
+            "  python -m pytest",
+        ]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES.values())
+    return {kind: folder / name for kind, name in NAMES.items()}
+
+
+def test_what_was_made_is_installed_found_and_tested(made: dict[str, Path], tmp_path: Path) -> None:
+    env = installed(list(made.values()), tmp_path / "site")
+    assert "passed" in run_tests(list(made.values()), env)
+    listed = json.loads(sharkstat("plugins", "--format", "json", env=env).stdout)["tables"][0]["rows"]
+    found = {row["statistics"]: (row["from"], row["problem"]) for row in listed}
+    for kind, name in NAMES.items():
+        assert found[STATISTICS[kind]] == (f"{name} 0.1.0", "")
+    requests = [word for name in STATISTICS.values() for word in ("-z", name)]
+    results = tables(made["tap"] / "tests" / "dns.pcapng", *requests, env=env)
+    assert [len(table["rows"]) for table in results] == [9, 9, 9]
+    assert [table["engine"] for table in results] == ["lua", "packets", "lua"]
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_what_was_made_is_tidy(kind: str, made: dict[str, Path]) -> None:
+    run_in(made[kind], TOOLS / "ruff", "format", "--check", "--no-cache", ".")
+    run_in(made[kind], TOOLS / "ruff", "check", "--no-cache", ".")
+    for path in made[kind].rglob("*"):
+        if path.is_file() and path.suffix != ".pcapng":
+            text = path.read_text(encoding="utf-8")
+            assert "my" not in text.replace("_", " ").replace("-", " ").replace(",", " ").lower().split(), path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-dns"], "No such option: -d"),
+        (["--", "-dns"], "'-dns' cannot be a package's name: take letters and digits, with - or _ between them"),
+        (["../dns"], "'../dns' cannot be a package's name: "),
+        (["dns slow"], "'dns slow' cannot be a package's name: "),
+        (["größe"], "'größe' cannot be a package's name: "),
+        (["3dns"], "3dns: Python cannot import a module 3dns: take a name that begins with a letter"),
+        (["class"], "class: Python cannot import a module class: "),
+        (["json"], "json: there is a module json already: take another name"),
+        (["sharkstat"], "sharkstat: there is a module sharkstat already: take another name"),
+        (["conv-tcp"], "there is a statistic conv,tcp already: give another --statistic"),
+        (["mine", "--statistic", "my stat"], "--statistic my stat: take words with commas between them, as dns,slow"),
+        (["mine", "--kind", "lua"], "--kind lua: take declared, packets or tap"),
+        (["mine", "--folder", "/dev/null"], "cannot make /dev/null/mine: "),
+        (["there"], "there exists, and nothing is overwritten: take another NAME or --folder"),
+    ],
+)
+def test_what_cannot_be_made_is_told_in_one_line(arguments: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    done = sharkstat("new", *arguments, cwd=tmp_path)
+    assert done.returncode in (2, 5) and done.stdout == ""
+    assert done.stderr.startswith(f"sharkstat: {said}") and done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["there"], "nothing is left behind"
+    assert not list((tmp_path / "there").iterdir())
+
+
+@pytest.mark.long
+def test_in_a_fresh_environment_it_passes_its_tests_and_checks(tmp_path: Path) -> None:
+    """As a stranger does it: sharkstat from its wheel, in an environment that has nothing else."""
+    run_in(tmp_path, sys.executable, "-m", "venv", tmp_path / "venv")
+    bin_ = tmp_path / "venv" / "bin"
+    run_in(tmp_path, bin_ / "pip", "install", "-qq", PROJECT)
+    for kind, name in NAMES.items():
+        run_in(tmp_path, bin_ / "sharkstat", "new", name, "--kind", kind, "--statistic", f"fresh,{kind}")
+        run_in(tmp_path / name, bin_ / "pip", "install", "-qq", "-e", ".[test]")
+        assert "passed" in run_in(tmp_path / name, bin_ / "python", "-m", "pytest", "-q")
+        run_in(tmp_path / name, bin_ / "ruff", "check", ".")
+        run_in(tmp_path / name, bin_ / "ruff", "format", "--check", ".")
+        run_in(tmp_path / name, bin_ / "mypy", "--strict")
+        shown = run_in(tmp_path / name, bin_ / "sharkstat", "run", "tests/dns.pcapng", "-z", f"fresh,{kind}")
+        assert "www.example.net" in shown
