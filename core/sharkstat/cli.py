@@ -390,7 +390,7 @@ def taps_list(
     from sharkstat.tshark import find_tshark
 
     registry = load_registry(plugin or [], no_plugins)
-    print_table(taps_table(registry, installations(find_tshark())), output_format, registry)
+    print_tables([taps_table(registry, installations(find_tshark()))], output_format, registry)
 
 
 @taps_app.command(name="path")
