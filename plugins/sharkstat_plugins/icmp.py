@@ -62,7 +62,7 @@ class IcmpErrors(Declared):
     def columns(self, arguments: str) -> tuple[Column, ...]:
         error = Column("error", "text", role="derived", description="what the type and code mean")
         reporter, *others = super().columns(arguments)
-        hidden = ("version", "type", "code")
+        hidden = ("version", "type", "code", "first_seen", "last_seen")
         return (reporter, error, *(replace(c, shown=c.name not in hidden) for c in others))
 
     def derive(self, table: Table) -> None:
