@@ -120,8 +120,12 @@ def code(text: str) -> str:
 
 
 def commands() -> dict[str, Any]:
+    """Every command by its words: `taps list` is one."""
     group: Any = typer.main.get_command(cli.app)
-    found: dict[str, Any] = group.commands
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        found.update({f"{name} {word}": one for word, one in inner.items()} if inner else {name: command})
     return found
 
 
@@ -469,9 +473,12 @@ def check_options(page: Page) -> Iterator[str]:
                 continue
             for part in re.findall(r"(?:^|\| )(sharkstat [^|]+)", line.partition("  #")[0]):
                 words = shlex.split(part)
-                command = commands().get(words[1])
                 if words[1].startswith("-"):
                     continue
+                known_commands = commands()
+                if " ".join(words[1:3]) in known_commands:
+                    words[1:3] = [" ".join(words[1:3])]
+                command = known_commands.get(words[1])
                 where = f"{page.name}:{page.line(block.start())}"
                 if command is None:
                     yield f"{where}: there is no command sharkstat {words[1]}"

@@ -1,13 +1,9 @@
-"""What several test modules share: each capture's measurements, taken once, ahead of the tests that want them."""
+"""What several test modules share: each capture's measurements, taken once for all tests that want them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-
 import pytest
-from tests.measure import CORPUS, PROJECT, Measured, corpus_captures, data_captures, known, measure
+from tests.measure import CORPUS, PROJECT, Measured, corpus_captures, data_captures, measure
 
 _NO_CORPUS = pytest.mark.skip(reason="the large captures are not there: ../shared/captures beside the checkout")
 
@@ -22,27 +18,21 @@ def _captures() -> list[object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take minutes run only where -m names them (script/test-long)."""
+    """Tests that take minutes run only where -m names them (script/test-long).
+
+    In several processes (pytest -n 2 --dist loadgroup) what is measured or captured once stays with one of them.
+    """
     if "long" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
-
-
-@pytest.fixture(scope="session")
-def _measurements(request: pytest.FixtureRequest) -> Iterator[dict[Path, Future[Measured]]]:
-    wanted: dict[Path, None] = {}
-    for item in request.session.items:
+    for item in items:
         capture = getattr(item, "callspec", None) and item.callspec.params.get("measured")  # type: ignore[attr-defined]
-        if capture and not item.get_closest_marker("skip"):
-            wanted[capture] = None
-    known()  # for all at once, before there are threads
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        yield {capture: pool.submit(measure, capture) for capture in wanted}
-        pool.shutdown(cancel_futures=True)
+        if capture:
+            item.add_marker(pytest.mark.xdist_group(str(capture)))
 
 
 @pytest.fixture(scope="session", params=_captures())
-def measured(request: pytest.FixtureRequest, _measurements: dict[Path, Future[Measured]]) -> Measured:
+def measured(request: pytest.FixtureRequest) -> Measured:
     """A capture with all that sharkstat and the oracles say of it."""
-    return _measurements[request.param].result()
+    return measure(request.param)

@@ -10,7 +10,7 @@ from tests import oracle
 from tests.measure import CORPUS, DATA
 
 import sharkstat
-from sharkstat import RequestError, Table, TextError
+from sharkstat import RequestError, Row, Table, TextError
 from sharkstat_plugins.expert import take
 
 corpus = pytest.mark.skipif(not CORPUS.exists(), reason="the large captures are not there")
@@ -46,10 +46,16 @@ def remarks(capture: Path, *options: str) -> Counter[tuple[str, str]]:
     return counted
 
 
+def is_in_fields(row: Row) -> bool:
+    """tshark 4.6 announces one remark that it then leaves out of the packet's tree and fields."""
+    return oracle.version() < (4, 6) or not str(row["summary"]).startswith("This packet's length exceeds MSS")
+
+
 def found(table: Table) -> Counter[tuple[str, str]]:
     counted: Counter[tuple[str, str]] = Counter()
     for row in table:
-        counted[str(row["severity"]), str(row["summary"])] += row["count"]  # type: ignore[assignment,operator]
+        if is_in_fields(row):
+            counted[str(row["severity"]), str(row["summary"])] += row["count"]  # type: ignore[assignment,operator]
     return counted
 
 
@@ -65,7 +71,7 @@ def test_every_remark(name: str) -> None:
         for each in oracle.fields(CORPUS / name, FIELDS)
         for s, g, m in zip(*each, strict=True)
     }
-    assert {(row["severity"], row["summary"], row["group"]) for row in table} <= groups
+    assert {(row["severity"], row["summary"], row["group"]) for row in table if is_in_fields(row)} <= groups
 
 
 @pytest.mark.corpus

@@ -75,6 +75,8 @@ def test_a_capture_with_deep_protocols() -> None:
     capture = CORPUS / "ndpi/rtmp.pcap"
     lines = oracle.output("tshark", "-n", "-q", "-r", str(capture), "-z", "io,phs").decode().splitlines()
     rows = [line for line in lines if " frames:" in line]
+    if rows[0].startswith("frame "):  # a level more in 4.6
+        rows = [line[2:] for line in rows[1:]]
     table = run(capture)
     assert [f"frames:{row['frames']} bytes:{row['bytes']}" for row in table] == [
         line[line.index("frames:") :] for line in rows

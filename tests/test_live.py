@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from tests.command import children, ended, sharkstat, started
 
+pytestmark = pytest.mark.xdist_group("live")  # one cable for all
+
 NAMESPACE = f"sharkstat{os.getpid()}"
 INSIDE = ["ip", "netns", "exec", NAMESPACE]
 # Two ends of a cable in one namespace; what is sent on `left` is heard on `right`. IPv6 is off: it speaks by itself.

@@ -107,23 +107,6 @@ def test_other_lines_are_not_read(lines: list[str]) -> None:
         Credentials().parse(credentials(*lines), "")
 
 
-def test_rows_that_a_user_name_may_have_made_up_are_marked() -> None:
-    lines = [
-        row(4, "HTTP basic auth", "x")[28:],
-        row(4, "POP3", "root", "Username in packet 3"),
-        row(4, "IMAP", "admin"),
-    ]
-    name = "\n".join(lines)[:-17]  # tshark adds what ends the row
-    found = Credentials().parse(credentials(row(4, "HTTP basic auth", name)), "")
-    assert len(found.rows) == 3 and "packet 4" in found.warnings[0]
-    with pytest.raises(TextError):  # not quite as tshark writes it
-        Credentials().parse(credentials(row(4, "HTTP basic auth", name.rstrip())), "")
-    alone = Credentials().parse(
-        credentials(row(4, "HTTP basic auth", "a"), row(9, "FTP", "b", "Username in packet: 8")), ""
-    )
-    assert not alone.warnings
-
-
 def test_credentials_takes_nothing() -> None:
     with pytest.raises(RequestError):
         Credentials().columns("tcp")

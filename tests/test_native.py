@@ -260,6 +260,26 @@ def test_nothing_to_show_is_said(request_: str) -> None:
     assert done.stdout.splitlines()[1] == "no matching packets"
 
 
+def test_no_statistic_has_rows_of_nothing() -> None:
+    """Whatever each prints of an empty capture: none, a frame, or rows of zeros."""
+    asked: list[str] = []
+    alone: list[str] = []
+    for name, statistic in REGISTRY.all().items():
+        request = ",".join(filter(None, (name, statistic.example)))
+        try:
+            statistic.columns(statistic.example)
+        except library.RequestError:  # it cannot be had, and says why
+            continue
+        if "tshark" in statistic.engines:
+            (alone if statistic.prints_at_once or statistic.resolve else asked).append(request)
+    options: dict[str, Any] = {"engine": "tshark", "registry": REGISTRY}
+    options["preferences"] = ("megaco.ctx_info:TRUE", "h248.ctx_info:TRUE")
+    for requests_ in (asked, *alone):
+        for table in library.run(DATA / "empty.pcap", requests_, **options):
+            assert (table.rows, table.warnings) == ([], []), table.request
+            assert table.columns != LINES, table.request
+
+
 # The same numbers ------------------------------------------------------------------------------------
 
 

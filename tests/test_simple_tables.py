@@ -287,7 +287,7 @@ def test_every_one_says_what_it_is_and_takes_a_filter() -> None:
 def flows(*rows: tuple[Any, ...]) -> str:
     """As its source prints it: tshark 4.6, by its own formats."""
     titles = (
-        " Plane", "eAxC ID ", "Direction  ", "Frames ", "Largest PDU  ", "Section Types        ",
+        " Plane", "eAxC ID ", "Direction  ", "Frames ", "Largest PDU  ", "Section Types                ",
         "Section IDs        ", "Extensions", "Highest Slot", "Missing SNs   ", "PRBs", "Zero-PRBs      ", "REs ",
         "Zero-REs",
     )  # fmt: skip

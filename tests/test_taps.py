@@ -11,7 +11,9 @@ import pytest
 from tests.measure import DATA, PROJECT
 
 import sharkstat
+from sharkstat.export import plain_value
 from sharkstat.tshark import Workspace, clean_environment, find_tshark
+from sharkstat.view import seconds
 
 LUA = PROJECT / "lua" / "sharkstat_lua"
 TAPS = {
@@ -22,18 +24,12 @@ TAPS = {
 }
 
 
-# tshark makes fields only while it loads scripts, so a tap must be told those of a calculation.
-FIELDS = {"io_stat.lua": ["ip.len", "tcp.len"]}
-
-
 def plain_tshark(tap: str, requests: Sequence[str], capture: Path) -> str:
     """What tshark prints with this tap and nothing else of sharkstat; never as root, which loads no Lua."""
     with Workspace(find_tshark()) as workspace:
         folder = workspace.readable(LUA, "taps")
         command = [workspace.tshark.path, "-q", "-n", "-r", str(workspace.readable(capture, capture.name))]
         command += ["-X", f"lua_script:{folder / tap}"]
-        for field in FIELDS.get(tap, []):
-            command += ["-X", f"lua_script1:{field}"]
         for request in requests:
             command += ["-z", f"sharkstat,{request}"]
         user = workspace.user
@@ -47,19 +43,15 @@ def plain_tshark(tap: str, requests: Sequence[str], capture: Path) -> str:
             group=user.gid if user else None,
             extra_groups=[] if user else None,
         )
-    assert done.returncode == 0
     if done.stderr.strip():
         pytest.fail(done.stderr.decode())
+    assert done.returncode == 0
     return done.stdout.decode("utf-8", "backslashreplace")
 
 
-def printed(text: str) -> dict[str, list[list[str]]]:
-    """The tables in the text by title: a row's cells, from two spaces to two spaces."""
-    found = {}
-    for block in text.strip().split("\n\n"):
-        title, *lines = block.splitlines()
-        found[title] = [re.split(r" {2,}", line.strip()) for line in lines[2:]]
-    return found
+def rows_of(text: str) -> list[list[str]]:
+    """The rows of tab-separated values, without the heading."""
+    return sorted(line.split("\t") for line in text.splitlines()[1:])
 
 
 def cells(table: sharkstat.Table) -> list[list[str]]:
@@ -72,38 +64,37 @@ def cells(table: sharkstat.Table) -> list[list[str]]:
             value = row[column.name]
             if column.role == "derived":
                 continue
-            if isinstance(value, tuple):
-                line.append(" / ".join(value))
-            elif value is None or (value == 0 and column.merge == "sum" and table.name == "io,stat"):
-                line.append("-")  # a tap by itself knows no count of nothing
-            elif column.type in ("time", "duration"):
-                line.append(f"{(value - (base if column.type == 'time' else 0)) / 1e9:.9f}")  # type: ignore[operator]
+            if value == 0 and column.merge == "sum" and table.name == "io,stat":
+                line.append("")  # a tap by itself knows no count of nothing
+            elif isinstance(value, int) and column.type == "time":
+                line.append(seconds(value - (base or 0)))
             else:
-                line.append(str(value))
+                line.append(plain_value(column, value))
         rows.append(line)
     return sorted(rows)
+
+
+def as_rows(request: str, names: Sequence[str]) -> str:
+    """The request of a tap by itself, for rows."""
+    name = max((n for n in names if request == n or request.startswith(n + ",")), key=len)
+    return f"{name},format=rows{request[len(name) :]}"
 
 
 @pytest.mark.parametrize("capture", ["story-after.pcapng", "ipv6.pcapng", "tunnel.pcapng"])
 @pytest.mark.parametrize("tap", TAPS)
 def test_a_tap_by_itself_prints_the_same_numbers(tap: str, capture: str) -> None:
     tables = sharkstat.run(DATA / capture, TAPS[tap])
-    together = printed(plain_tshark(tap, TAPS[tap], DATA / capture))
-    assert len(together) == len(tables)
-    for table, (title, rows) in zip(tables, sorted_like(together, tables), strict=True):
-        if table.rows:
-            assert sorted(rows) == cells(table), title
-
-
-def sorted_like(
-    found: dict[str, list[list[str]]], tables: Sequence[sharkstat.Table]
-) -> list[tuple[str, list[list[str]]]]:
-    result = []
-    for table in tables:
-        arguments = table.request[len(table.name) + 1 :]
-        title = f"{table.title}  [{arguments}]" if arguments else table.title
-        result.append((title, found[title]))
-    return result
+    text = plain_tshark(tap, [as_rows(r, [t.name for t in tables]) for r in TAPS[tap]], DATA / capture)
+    blocks = text.split("\n\n")
+    assert len(blocks) == len(tables)
+    for table, block in zip(tables, reversed(blocks), strict=True):  # tshark draws the last one first
+        counted = [c for c in table.columns if c.role != "derived"]
+        names, *rows = (line.split("\t") for line in block.splitlines())
+        if table.name == "io,stat":  # an average is there beside its sum and count
+            rows = [[value for name, value in zip(names, row, strict=True) if ".mean" not in name] for row in rows]
+        else:
+            assert names == [c.name for c in counted]
+        assert sorted(rows) == cells(table), table.request
 
 
 @pytest.mark.parametrize("tap", TAPS)
@@ -113,10 +104,10 @@ def test_an_empty_capture_has_no_matching_packets(tap: str) -> None:
 
 
 def test_a_filter_is_taken_from_the_name() -> None:
-    text = plain_tshark("conversations.lua", ["conv,tcp,tcp.port == 443"], DATA / "story-after.pcapng")
+    text = plain_tshark("conversations.lua", ["conv,tcp,format=rows,tcp.port == 443"], DATA / "story-after.pcapng")
     [table] = sharkstat.run(DATA / "story-after.pcapng", "conv,tcp,tcp.port == 443")
     assert table.rows
-    assert [sorted(rows) for rows in printed(text).values()] == [cells(table)]
+    assert rows_of(text) == cells(table)
 
 
 def test_no_control_character_of_a_packet_reaches_the_terminal() -> None:
@@ -125,9 +116,20 @@ def test_no_control_character_of_a_packet_reaches_the_terminal() -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
 
 
-def test_a_calculation_whose_field_was_not_named_says_how_to_name_it() -> None:
-    with pytest.raises(pytest.fail.Exception, match=r"lua_script1:udp\.length"):
-        plain_tshark("io_stat.lua", ["io,stat,1,SUM(udp.length)"], DATA / "dns.pcapng")
+@pytest.mark.parametrize(
+    ("request_text", "reason"),
+    [
+        ("io,stat,1,SUM(no.such)", r"io,stat: SUM\(\): no such field: no\.such"),
+        ("io,stat,1,SUM(http.host)", r"io,stat: packet \d+: io,stat: SUM\(http\.host\): the field is not a number"),
+        ("io,stat,x", "io,stat: the interval must be a number"),
+        ("io,stat,format=xml,1", "io,stat: format=xml: take rows or table"),
+        ("io,stat,1,tcp ===", "io,stat: Filter.*tcp ==="),
+    ],
+)
+def test_what_is_wrong_is_one_line(request_text: str, reason: str) -> None:
+    with pytest.raises(pytest.fail.Exception) as failure:
+        plain_tshark("io_stat.lua", [request_text], DATA / "http.pcapng")
+    assert re.fullmatch(f"tshark: {reason}.*", str(failure.value).strip())
 
 
 def test_loaded_and_not_asked_for_a_tap_prints_nothing() -> None:

@@ -44,7 +44,7 @@ def completions(tshark: Tshark, incomplete: str) -> list[str]:
     names = known_fields(tshark)
     depth = incomplete.count(".") + 1
     found = {".".join(name.split(".")[:depth]) for name in names if name.startswith(incomplete)}
-    return sorted({name if name in names else f"{name}." for name in found} | {n for n in found if n in names})
+    return sorted(name if name in names else f"{name}." for name in found)
 
 
 def nearest_fields(tshark: Tshark, wanted: str) -> str:

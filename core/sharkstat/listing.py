@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from sharkstat import taps
 from sharkstat.column import Column, Row
 from sharkstat.errors import RequestError
 from sharkstat.registry import Registry
 from sharkstat.statistic import Statistic
 from sharkstat.table import Table
+from sharkstat.taps import Installation
 
 
 def statistics_table(registry: Registry, tshark: str) -> Table:
@@ -33,6 +36,25 @@ def plugins_table(registry: Registry) -> Table:
         for p in registry.plugins
     ]
     return _table("plugins", "Plugins", ("plugin", "from", "statistics", "families", "formats", "problem"), rows)
+
+
+def taps_table(registry: Registry, installations: Mapping[str, Installation]) -> Table:
+    """Every statistic that has a tap which is to run in plain tshark: its name there, its file, and where that is."""
+    shipped = {path.name for path in taps.shipped()}
+    rows = []
+    for _, statistic in sorted(registry.statistics.items()):
+        path = statistic.tap
+        if path is None or (path.parent == taps.lua_folder() and path.name not in shipped):
+            continue
+        places = [place for place, installation in installations.items() if installation.has(path.name)]
+        rows.append((taps.z_name(statistic), statistic.title, ", ".join(places) or "no", str(path)))
+    known = {Path(row[3]).name for row in rows}
+    for place, installation in installations.items():
+        for path in installation.own():
+            header = taps.header_of(path)
+            if path.name not in known and header:
+                rows.append((header["name"][0], header["title"][0], place, str(path)))
+    return _table("taps", "Taps", ("name", "title", "installed", "file"), rows)
 
 
 def columns_table(statistic: Statistic, arguments: str, request: str) -> Table:

@@ -34,7 +34,7 @@ def listed(tshark: Tshark) -> tuple[str, ...]:
     if not names:
         tshark.check()
         raise TsharkError(f"{tshark.path} -z help lists no statistics: it is no tshark that sharkstat knows")
-    return tuple(names)
+    return tuple(name for name in names if not name.startswith("sharkstat,"))  # taps that are installed for all users
 
 
 def as_lines(text: bytes) -> Parsed:

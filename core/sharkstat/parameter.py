@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal, TypeAlias, get_args
 
 from sharkstat.errors import RequestError
@@ -18,8 +18,11 @@ from sharkstat.errors import RequestError
 ParameterType = Literal["text", "integer", "number", "boolean", "duration", "field"]
 ParameterValue: TypeAlias = str | int | float | bool | None
 
-_GIVEN = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*([^=,~\s][^,]*?)\s*(?:,|$)")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s|min|m|h|d|)")
+_GIVEN = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*([^=,~\s][^,]*?)\s*(?:,|\Z)", re.ASCII)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s|min|m|h|d|)", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_SPACE = " \t\n\r\f\v"  # what is one in Lua
 _NANOSECONDS = {
     "ns": 1,
     "us": 10**3,
@@ -78,10 +81,12 @@ class Parameter:
         if self.choices and text not in self.choices:
             raise RequestError(f"{self.name}={text}: take {' or '.join(self.choices)}")
         try:
-            if self.type == "integer":
+            if self.type == "integer" and _INTEGER.fullmatch(text):
                 return int(text)
-            if self.type == "number":
+            if self.type == "number" and _NUMBER.fullmatch(text):
                 return float(text)
+            if self.type in ("integer", "number"):
+                raise ValueError
             if self.type == "boolean":
                 return _BOOLEANS[text.lower()]
             return duration(text) if self.type == "duration" else text
@@ -96,10 +101,10 @@ def duration(text: str) -> int:
     >>> duration("10"), duration("250us")
     (10000000000, 250000)
     """
-    found = _DURATION.fullmatch(text.strip())
+    found = _DURATION.fullmatch(text.strip(_SPACE))
     if not found:
         raise ValueError(f"no duration: {text}")
-    return int(Decimal(found[1]) * _NANOSECONDS[found[2]])
+    return int((Decimal(found[1]) * _NANOSECONDS[found[2]]).to_integral_value(ROUND_HALF_UP))
 
 
 def read_arguments(name: str, arguments: str, parameters: Sequence[Parameter]) -> tuple[dict[str, ParameterValue], str]:
@@ -124,7 +129,7 @@ def read_arguments(name: str, arguments: str, parameters: Sequence[Parameter]) -
         except RequestError as problem:
             raise RequestError(f"{name}: {problem}") from None
         rest = rest[found.end() :]
-    return {key: given.get(key, parameter.value()) for key, parameter in known.items()}, rest.strip()
+    return {key: given.get(key, parameter.value()) for key, parameter in known.items()}, rest.strip(_SPACE)
 
 
 def usage_of(name: str, parameters: Sequence[Parameter], takes_filter: bool = True) -> str:

@@ -62,6 +62,9 @@ _FIELDS = {
     "http": re.compile(rf"(?:{_TRANSPORT_FIELDS}|http(?:\.[\w.]+)?)$"),
 }
 _WORDS = re.compile(r"""\$\{|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.\-]*|[\d:][\w:.\-/]*""")
+# Names from DNS that tshark prints raw under -N, and that no honest host has: with blanks and control characters, which
+# the field holds escaped.
+HOSTILE_NAMES = (r'(dns.a || dns.aaaa) && dns.resp.name matches "[\\x00-\\x20\\x7f\\\\]"',)
 _OPERATORS = frozenset(
     """and or not xor in eq ne gt ge lt le contains matches bitwise_and any_eq all_eq any_ne all_ne
     any all len count true false True False""".split()  # noqa: SIM905 - a list of words reads best as words
@@ -217,6 +220,15 @@ class Plan:
             lines.append(("marks", nonce))
         lines += [
             ("check", str(i), text) for i, r in enumerate(self.requests) for text in r.statistic.filters(r.arguments)
+        ]
+        lines += [
+            ("doubt", str(i), text)
+            for i, r in enumerate(self.requests)
+            if r.engine == "tshark"
+            for text in (
+                *r.statistic.doubts,
+                *(HOSTILE_NAMES if self.source.resolve and not r.statistic.resolve else ()),
+            )
         ]
         on_lua = [(i, r) for i, r in enumerate(self.requests) if r.engine == "lua"]
         loaded = dict.fromkeys(r.statistic.tap for _, r in on_lua)

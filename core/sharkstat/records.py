@@ -60,6 +60,7 @@ class Records:
     names: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     books: list[str] = field(default_factory=list)
+    doubts: dict[int, str] = field(default_factory=dict)
 
 
 def described(problem: Exception) -> str:

@@ -216,6 +216,8 @@ class _Pass:
             records.names[unescape(words[0])] = unescape(words[1])
         elif kind == "B":
             records.books = words
+        elif kind == "U":
+            records.doubts.setdefault(int(words[0]), words[1])
         elif kind == "Z":
             records.ended = True
 

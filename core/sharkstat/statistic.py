@@ -142,7 +142,10 @@ class Statistic(ABC):
     `family` names the family of tshark's own statistics that it belongs to. For the tshark engine: `takes_filter`
     says whether tshark takes a display filter at the end of its arguments; `prints_at_once` whether it
     prints while packets are read, `once` whether it counts but once a run; `resolve` has tshark's letters
-    (-N) for the names without which it shows nothing. `example` are arguments, where it needs some.
+    (-N) for the names without which it shows nothing. `example` are arguments, where it needs some. `doubts` are
+    display filters for packets whose content, printed raw, could mislead the reader of tshark's text: where one comes,
+    the text is shown unparsed; a filter with a field that this tshark has not takes none. `tshark` is set to the
+    version of the tshark that printed, before `parse` is called.
     """
 
     name: str = ""
@@ -158,6 +161,8 @@ class Statistic(ABC):
     once: bool = False
     example: str = ""
     resolve: str = ""
+    doubts: Sequence[str] = ()
+    tshark: str = ""
 
     @abstractmethod
     def columns(self, arguments: str) -> tuple[Column, ...]:

@@ -36,7 +36,9 @@ def make_tables(plan: Plan, records: Records, ending: Ending, printed: Printed) 
                 statistic = request.statistic
                 if request.engine == "tshark":
                     text = texts[plan.natives.index(request.native)]
-                    columns, rows, remarks = _parsed(request, text, at_once, records.base_ns)
+                    doubt = records.doubts.get(index, "")
+                    statistic.tshark = records.version
+                    columns, rows, remarks = _parsed(request, text, at_once, records.base_ns, doubt)
                     if columns == LINES:
                         statistic = Unparsed(statistic.name)
                 else:
@@ -70,12 +72,14 @@ def make_tables(plan: Plan, records: Records, ending: Ending, printed: Printed) 
 
 
 def _parsed(
-    request: Request, text: bytes, at_once: bytes, base: int | None
+    request: Request, text: bytes, at_once: bytes, base: int | None, doubt: str
 ) -> tuple[tuple[Column, ...], list[Row], tuple[str, ...]]:
     """What tshark's text says, or its lines where nothing says what they mean."""
     if request.statistic.prints_at_once:
         text = at_once + text
     try:
+        if doubt:
+            raise TextError(f"what packet {doubt} holds could be mistaken for a part of it")
         parsed = request.statistic.parse(text, request.arguments)
         columns = parsed.columns or request.columns
         counted = [column for column in columns if column.role != "derived"]
@@ -83,7 +87,8 @@ def _parsed(
             check_types(counted, values)
     except (TextError, ValueError, IndexError, KeyError) as problem:
         parsed = as_lines(text)
-        remark = f"{request.text}: tshark's text has not the layout that is known, so it is shown unparsed ({problem})"
+        cause = "cannot be read with certainty" if doubt else "has not the layout that is known"
+        remark = f"{request.text}: tshark's text {cause}, so it is shown unparsed ({problem})"
         columns, counted = parsed.columns, list(parsed.columns)
         parsed = replace(parsed, warnings=(remark,))
     empty: Row = dict.fromkeys((c.name for c in columns), None)

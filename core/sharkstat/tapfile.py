@@ -117,6 +117,10 @@ def _one_of(path: Path, header: dict[str, list[str]], key: str, allowed: tuple[s
 def _parameter(path: Path, text: str) -> Parameter:
     name, kind, default, description = [*text.split(maxsplit=3), "", "", "", ""][:4]
     choices = tuple(kind.split("|")) if "|" in kind else ()
+    if name == "format":
+        raise ValueError(
+            f"{path.name}: a parameter cannot be called format: in plain tshark format=rows is every tap's"
+        )
     try:
         return Parameter(
             name,

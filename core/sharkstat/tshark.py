@@ -62,7 +62,7 @@ class Tshark:
         version = ".".join(found.groups())
         if tuple(map(int, found.groups()))[:2] < OLDEST:
             raise TsharkError(f"{self.path} is {version}: sharkstat needs tshark 4.0 or later; {INSTALL}")
-        lua = re.search(r"with\s+Lua\s+(\S+?)[,\s]", done.stdout.replace("\n", " "))
+        lua = re.search(r"(?:with\s+|\+)Lua\s+(\S+?)[,\s]", done.stdout.replace("\n", " "))  # "+Lua" since 4.6
         if not lua:
             raise TsharkError(
                 f"{self.path} was built without Lua, which the taps need: install your system's own package"

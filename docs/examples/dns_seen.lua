@@ -6,7 +6,6 @@ sharkstat.register {
   name = "dns,seen",
   title = "Names in DNS packets",
   columns = { { "name", "text" }, { "count", "integer" } },
-  fields = { "dns.qry.name" },
   start = function(run)
     run.filter = run.arguments ~= "" and run.arguments or "dns"
     local name_field = sharkstat.field "dns.qry.name"

@@ -4,7 +4,7 @@
 -- A is the sender of the first packet. TCP and UDP conversations are told apart by tshark's stream
 -- number, so a reused port is a conversation of its own. Bytes are frame lengths on the wire.
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 
 local relative_ns = sharkstat.relative_ns
@@ -58,6 +58,7 @@ local function pair_counter(run, all, tap, ends)
   local pairs_seen = {}
   run:listen(tap, function(pinfo, _, info)
     local source, destination = ends(info, pinfo)
+    if tap == "wlan" and source == "NONE" and destination == "NONE" then return end  -- tshark leaves them out
     local length, time = pinfo.len, relative_ns(pinfo)
     local from = pairs_seen[source]
     if not from then
@@ -80,13 +81,31 @@ local function pair_counter(run, all, tap, ends)
   end)
 end
 
+-- Pairs of addresses with ports, of a protocol whose tap tells Lua nothing.
+local function port_counter(run, all, tap)
+  local seen, ends = {}, run:ports_of(tap)
+  run:listen(tap, function(pinfo)
+    local source, source_port, destination, destination_port, stream = ends(pinfo)
+    local length, time = pinfo.len, relative_ns(pinfo)
+    local from, to = source .. " " .. source_port, destination .. " " .. destination_port
+    local conversation = seen[from .. " " .. to .. " " .. stream]
+    if conversation then
+      return count(conversation, conversation[ADDRESS_A] == source and conversation[PORT_A] == source_port, length, time)
+    end
+    conversation = { source, source_port, destination, destination_port, 1, length, 0, 0, time, time, stream }
+    seen[from .. " " .. to .. " " .. stream] = conversation
+    seen[to .. " " .. from .. " " .. stream] = conversation
+    all[#all + 1] = conversation
+  end)
+end
+
 local PORTS = {
   { "address_a", "address" }, { "port_a", "integer" }, { "address_b", "address" }, { "port_b", "integer" },
 }
 local ADDRESSES = { { "address_a", "address" }, { "address_b", "address" } }
 local MEASURES = {
-  { "packets_a_to_b", "integer" }, { "bytes_a_to_b", "integer" },
-  { "packets_b_to_a", "integer" }, { "bytes_b_to_a", "integer" },
+  { "packets_a_to_b", "integer", unit = "packets" }, { "bytes_a_to_b", "integer", unit = "bytes" },
+  { "packets_b_to_a", "integer", unit = "packets" }, { "bytes_b_to_a", "integer", unit = "bytes" },
   { "start", "time" }, { "stop", "time" },
 }
 
@@ -98,13 +117,12 @@ local function joined(...)
   return result
 end
 
-local function register(kind, title, counter, with_ports)
+local function register(kind, title, counter, with_ports, with_stream)
   sharkstat.register {
     name = "conv," .. kind,
     z_name = "sharkstat,conv," .. kind,
     title = title .. " conversations",
-    columns = joined(with_ports and PORTS or ADDRESSES, MEASURES, with_ports and { { "stream", "integer" } } or {}),
-    fields = not (sharkstat.tells_ends(kind) or with_ports) and { kind .. ".src", kind .. ".dst" } or nil,
+    columns = joined(with_ports and PORTS or ADDRESSES, MEASURES, with_stream and { { "stream", "integer" } } or {}),
     start = function(run)
       run.filter = run.arguments
       local all = {}
@@ -114,7 +132,7 @@ local function register(kind, title, counter, with_ports)
           if with_ports then
             run:row {
               c[ADDRESS_A], c[PORT_A], c[ADDRESS_B], c[PORT_B],
-              c[PACKETS_AB], c[BYTES_AB], c[PACKETS_BA], c[BYTES_BA], c[FIRST], c[LAST], c[STREAM],
+              c[PACKETS_AB], c[BYTES_AB], c[PACKETS_BA], c[BYTES_BA], c[FIRST], c[LAST], with_stream and c[STREAM] or nil,
             }
           else
             run:row {
@@ -130,12 +148,15 @@ end
 
 register("tcp", "TCP", function(run, all)
   stream_counter(run, all, "tcp", "th_stream", "th_sport", "th_dport")
-end, true)
+end, true, true)
 register("udp", "UDP", function(run, all)
   stream_counter(run, all, "udp", "uh_stream", "uh_sport", "uh_dport")
-end, true)
+end, true, true)
+register("sctp", "SCTP", function(run, all) port_counter(run, all, "sctp") end, true, false)
+register("dccp", "DCCP", function(run, all) port_counter(run, all, "dccp") end, true, true)
 for kind, title in pairs {
-  eth = "Ethernet", ip = "IPv4", ipv6 = "IPv6", ipx = "IPX", usb = "USB",
+  eth = "Ethernet", ip = "IPv4", ipv6 = "IPv6", ipx = "IPX", usb = "USB", bluetooth = "Bluetooth", fddi = "FDDI",
+  sll = "Linux cooked", tr = "Token Ring", wlan = "IEEE 802.11",
 } do
   register(kind, title, function(run, all) pair_counter(run, all, kind, run:ends_of(kind)) end, false)
 end

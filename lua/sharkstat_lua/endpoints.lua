@@ -2,7 +2,7 @@
 -- tshark's -z endpoints,TYPE counts them.
 -- By itself: tshark -q -X lua_script:endpoints.lua -z sharkstat,endpoints,ip -r FILE
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 
 -- What an endpoint holds, by position: a table with names is slower to fill, once a packet.
@@ -66,8 +66,20 @@ local function address_counter(run, all, tap, ends)
   run:listen(tap, function(pinfo, _, info)
     local length = pinfo.len
     local source, destination = ends(info, pinfo)
+    if tap == "wlan" and source == "NONE" and destination == "NONE" then return end  -- tshark leaves them out
     sent(endpoint_of(source), length)
-    received(endpoint_of(destination), length)
+    if tap ~= "sll" then received(endpoint_of(destination), length) end  -- its header has but a sender
+  end)
+end
+
+-- Of a protocol whose tap tells Lua nothing.
+local function port_counter(run, all, tap)
+  local endpoint_of, ends = finder(all), run:ports_of(tap)
+  run:listen(tap, function(pinfo)
+    local length = pinfo.len
+    local source, source_port, destination, destination_port = ends(pinfo)
+    sent(endpoint_of(source, source_port), length)
+    received(endpoint_of(destination, destination_port), length)
   end)
 end
 
@@ -75,14 +87,13 @@ local function register(kind, title, counter, with_ports)
   local columns = { { "address", "address" } }
   if with_ports then columns[2] = { "port", "integer" } end
   for _, name in ipairs { "tx_packets", "tx_bytes", "rx_packets", "rx_bytes" } do
-    columns[#columns + 1] = { name, "integer" }
+    columns[#columns + 1] = { name, "integer", unit = name:match("%a+$") }
   end
   sharkstat.register {
     name = "endpoints," .. kind,
     z_name = "sharkstat,endpoints," .. kind,
     title = title .. " endpoints",
     columns = columns,
-    fields = not (sharkstat.tells_ends(kind) or with_ports) and { kind .. ".src", kind .. ".dst" } or nil,
     start = function(run)
       run.filter = run.arguments
       local all = {}
@@ -106,8 +117,11 @@ end, true)
 register("udp", "UDP", function(run, all)
   stream_counter(run, all, "udp", "uh_stream", "uh_sport", "uh_dport")
 end, true)
+register("sctp", "SCTP", function(run, all) port_counter(run, all, "sctp") end, true)
+register("dccp", "DCCP", function(run, all) port_counter(run, all, "dccp") end, true)
 for kind, title in pairs {
-  eth = "Ethernet", ip = "IPv4", ipv6 = "IPv6", ipx = "IPX", usb = "USB",
+  eth = "Ethernet", ip = "IPv4", ipv6 = "IPv6", ipx = "IPX", usb = "USB", bluetooth = "Bluetooth", fddi = "FDDI",
+  sll = "Linux cooked", tr = "Token Ring", wlan = "IEEE 802.11",
 } do
   register(kind, title, function(run, all) address_counter(run, all, kind, run:ends_of(kind)) end, false)
 end

@@ -2,15 +2,16 @@
 -- statistics run on this one tap (core/sharkstat/declared.py has the same grammar).
 -- By itself: tshark -q -X lua_script:group.lua -X lua_script1:ip.src -z sharkstat,group,by=ip.src -r FILE
 --
--- For each request a function is written that does what it asks for and nothing else: it is called for every packet. A
--- field is read once a packet, however many requests want it.
+-- For the requests of each filter one function is written, which does what they ask for and nothing else. A field is read
+-- once a packet, however many of them want it.
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local values = require "values"
 
--- By itself, tshark makes fields only while it loads scripts, so they are named there (see io_stat.lua).
-for _, name in ipairs { ... } do sharkstat.field(name) end
+-- The type of a field, which this tap must know, only an extractor tells, and tshark makes those only while it loads
+-- scripts: by itself, this tap must have them named there.
+for _, name in ipairs { ... } do sharkstat.extractor(name) end
 
 local concat, floor = table.concat, math.floor
 local EXACT_INTEGER = 2 ^ 53
@@ -85,7 +86,7 @@ local function read(arguments)
 end
 
 ---------------------------------------------------------------------------------------------------
--- Reading fields, once a packet
+-- Writing the function
 
 -- What moment() tells, without any field.
 local GIVEN = {
@@ -96,98 +97,113 @@ local GIVEN = {
   ["frame.time"] = { "ns", "time" },
 }
 
-local readers = {}
+-- A function's locals are limited to 200.
+local MOST_FIELDS = 80
 
--- A function of a packet's number: the field's first value, and a list of the others or nil. `how` is "key" or
--- "number" (see values.lua): numbers that a double does not hold are tshark's own objects, which add and compare.
-local function reader(name, how)
-  local known = readers[how .. " " .. name]
-  if known then return known end
+-- All requests with the same filter are one function. Its lines, the values from outside that it needs, and the
+-- fields that it reads: each once a packet, into a local for the first value and one for a list of the others.
+local Writer = {}
+Writer.__index = Writer
+
+local function new_writer()
+  return setmetatable({ reading = {}, lines = {}, values = {}, names = {}, fields = {}, count = 0 }, Writer)
+end
+
+-- A name in the written function for a value that it needs.
+function Writer:outside(value)
+  if not self.names[value] then
+    self.values[#self.values + 1] = value
+    self.names[value] = "v" .. #self.values
+  end
+  return self.names[value]
+end
+
+function Writer:put(text, ...) self.lines[#self.lines + 1] = select("#", ...) > 0 and text:format(...) or text end
+
+-- The values behind the first.
+local function others(convert, _, ...)
+  local list = { ... }
+  for index = 1, #list do list[index] = convert(list[index]) end
+  return list
+end
+
+-- Writes the reading of a field, and gives the names of its first value and of the others, and its kind. `how` is
+-- "key" or "number" (see values.lua): numbers that a double does not hold are tshark's own objects, which add and
+-- compare.
+function Writer:field(name, how)
+  local known = self.fields[how .. " " .. name]
+  if known then return known[1], known[2], known[3] end
+  self.count = self.count + 1
+  if self.count > MOST_FIELDS then fail("more than %d fields in requests of one filter: ask for fewer a run", MOST_FIELDS) end
   local extractor = sharkstat.field(name)
   local kind = values.kind(extractor.type)
   local convert = kind[how]
-  local current, first, more
-  local function read_field(number)
-    if number == current then return first, more end
-    current, first, more = number, nil, nil
-    local one, another = extractor()
-    if one then
-      first = convert(one)
-      if another then
-        more = { select(2, extractor()) }
-        for index = 1, #more do more[index] = convert(more[index]) end
-      end
-    end
-    return first, more
-  end
-  known = { read = read_field, kind = kind }
-  readers[how .. " " .. name] = known
-  return known
+  local first, more = "f" .. self.count, "m" .. self.count
+  local read, change = self:outside(extractor), self:outside(convert)
+  self.reading[#self.reading + 1] = concat({
+    ("local %s, %s"):format(first, more),
+    ("do local one, another = %s()"):format(read),
+    ("if one then %s = %s"):format(first, convert == values.plain and "one()" or change .. "(one)"),
+    ("if another then %s = %s(%s, %s()) end end end"):format(more, self:outside(others), change, read),
+  }, "\n")
+  self.fields[how .. " " .. name] = { first, more, kind }
+  return first, more, kind
 end
 
-local function all_of(source)
-  return function(number)
-    for _, field in ipairs(source) do
-      local first, more = field.read(number)
-      if first ~= nil then
-        if not more then return { first } end
-        local list, seen = { first }, { [first] = true }
-        for _, value in ipairs(more) do
-          if not seen[value] then
-            seen[value] = true
-            list[#list + 1] = value
-          end
-        end
-        return list
-      end
-    end
-    return { NONE }
+-- The first of several fields that a packet has: the names of its values, and the columns' type.
+function Writer:source(names, name)
+  local first, more, kind = self:field(names[1], "key")
+  if #names == 1 then return first, more, kind.column end
+  local column = kind.column
+  self:put("local %s_x, %s_m = %s, %s", name, name, first, more)
+  for index = 2, #names do
+    local next_first, next_more, next_kind = self:field(names[index], "key")
+    self:put("if %s_x == nil then %s_x, %s_m = %s, %s end", name, name, name, next_first, next_more)
+    if next_kind.column ~= column then column = "text" end
   end
+  return name .. "_x", name .. "_m", column
 end
 
-local function last_of(source)
-  return function(number)
-    for _, field in ipairs(source) do
-      local first, more = field.read(number)
-      if first ~= nil then
-        if more then return more[#more] end
-        return first
-      end
+local function all_values(first, more)
+  if first == nil then return { NONE } end
+  local list, seen = { first }, { [first] = true }
+  for _, value in ipairs(more or {}) do
+    if not seen[value] then
+      seen[value] = true
+      list[#list + 1] = value
     end
   end
+  return list
 end
 
-local function level_text(value)
+-- The node of a tree for a path of levels: one table, which is the group's key.
+local function node_of(tree, path)
+  local key = {}
+  for index, level in ipairs(path) do key[index] = ("%d:%s"):format(#level, level) end
+  key = concat(key)
+  tree[key] = tree[key] or path
+  return tree[key]
+end
+
+-- A place below `above` in a tree: the nodes from the root down to it, and the places below it, by the values of the
+-- next level. It is made once for all packets of one place.
+local function place_of(above, level, value)
+  local place = { nodes = { table.unpack(above.nodes) }, below = {}, tree = above.tree }
   local text = type(value) == "string" and value or sharkstat.escape(value)
-  if text:find("\31", 1, true) then text = text:gsub("\31", "\\x1f") end
-  return text
-end
-
--- The nodes of a tree that a packet belongs to, from the root down: levels joined by the character 0x1f.
-local function nodes_of(levels)
-  return function(number)
-    local nodes, path = {}, nil
-    for _, level in ipairs(levels) do
-      local value
-      for _, field in ipairs(level) do
-        value = field.read(number)
-        if value ~= nil then break end
-      end
-      if value == nil then break end
-      local parts = { level_text(value) }
-      if level.split then
-        parts = {}
-        for part in level_text(value):gmatch("[^%" .. level.split .. "]+") do
-          table.insert(parts, level.reverse and 1 or #parts + 1, part)
-        end
-      end
-      for _, part in ipairs(parts) do
-        path = path and path .. "\31" .. part or part
-        nodes[#nodes + 1] = path
-      end
+  local parts = { text }
+  if level.split then
+    parts = {}
+    for part in text:gmatch("[^%" .. level.split .. "]+") do
+      table.insert(parts, level.reverse and 1 or #parts + 1, part)
     end
-    return nodes[1] and nodes or { NONE }
   end
+  for _, part in ipairs(parts) do
+    local path = { table.unpack(place.nodes[#place.nodes] or {}) }
+    path[#path + 1] = part
+    place.nodes[#place.nodes + 1] = node_of(above.tree, path)
+  end
+  above.below[value] = place
+  return place
 end
 
 -- (secs * 10^9 + nsecs) modulo the interval: digit by digit, since a double does not hold the whole.
@@ -197,33 +213,8 @@ local function modulo(secs, nsecs, interval)
   return (whole + nsecs) % interval
 end
 
----------------------------------------------------------------------------------------------------
--- Writing the function
-
-local Writer = {}
-Writer.__index = Writer
-
--- A name in the written function for a value that it needs.
-function Writer:outside(value)
-  local name = "v" .. #self.values + 1
-  self.values[#self.values + 1] = value
-  return name
-end
-
-function Writer:put(text, ...) self.lines[#self.lines + 1] = select("#", ...) > 0 and text:format(...) or text end
-
--- The sources of a key or level: readers in order, and their common column type.
-local function sources_of(names)
-  local list, column = {}, nil
-  for index, name in ipairs(names) do
-    list[index] = reader(name, "key")
-    local kind = list[index].kind.column
-    if column and column ~= kind then kind = "text" end
-    column = kind
-  end
-  return list, column
-end
-
+-- Each writes the lines that give a key's value in the local `name`, and gives the column's type and whether the
+-- lines have opened a loop.
 local KEYS = {}
 
 function KEYS.by(writer, key, name)
@@ -232,18 +223,15 @@ function KEYS.by(writer, key, name)
     writer:put("local %s = %s", name, given[1])
     return given[2]
   end
-  local sources, column = sources_of(key.fields)
+  local first, more, column = writer:source(key.fields, name)
   if key.occurrence == "all" then
-    writer:put("for _, %s in ipairs(%s(number)) do", name, writer:outside(all_of(sources)))
-    writer.loops = writer.loops + 1
-    return column
+    writer:put("for _, %s in ipairs(%s(%s, %s)) do", name, writer:outside(all_values), first, more)
+    return column, true
   elseif key.occurrence == "last" then
-    writer:put("local %s = %s(number)", name, writer:outside(last_of(sources)))
+    writer:put("local %s = %s", name, first)
+    writer:put("if %s then %s = %s[#%s] end", more, name, more, more)
   elseif key.occurrence == "first" then
-    writer:put("local %s = %s(number)", name, writer:outside(sources[1].read))
-    for index = 2, #sources do
-      writer:put("if %s == nil then %s = %s(number) end", name, name, writer:outside(sources[index].read))
-    end
+    writer:put("local %s = %s", name, first)
   else
     fail("by=...:%s: take first, last or all", key.occurrence)
   end
@@ -273,102 +261,93 @@ function KEYS.every(writer, key, name)
 end
 
 function KEYS.tree(writer, key, name)
-  local levels = {}
+  writer:put("local %s_p = %s", name, writer:outside({ nodes = {}, below = {}, tree = {} }))
   for index, level in ipairs(key.levels) do
-    levels[index] = sources_of(level.fields)
-    levels[index].split, levels[index].reverse = level.split, level.reverse
+    local first = writer:source(level.fields, name .. "_" .. index)
+    writer:put("if %s ~= nil then %s_p = %s_p.below[%s] or %s(%s_p, %s, %s)", first, name, name, first,
+      writer:outside(place_of), name, writer:outside(level), first)
   end
-  writer:put("for _, %s in ipairs(%s(number)) do", name, writer:outside(nodes_of(levels)))
-  writer.loops = writer.loops + 1
-  return "path"
-end
-
-local function too_large() fail("a sum is too large to be exact") end
-
--- The sum of 64-bit integers, which are tshark's own objects and wrap around without a word.
-local function add_wide(sum, value)
-  if not sum then return value end
-  local total = sum + value
-  local rises = not (value < (value - value))
-  if rises == (total < sum) then too_large() end
-  return total
-end
-
--- For every value of a field in the packet: `text` with %s the value.
-function Writer:each(field, text)
-  self:put("local x, more = %s(number)", self:outside(field.read))
-  self:put("if x ~= nil then")
-  self:put((text:gsub("%%s", "x")))
-  self:put("if more then for m = 1, #more do")
-  self:put((text:gsub("%%s", "more[m]")))
-  self:put("end end end")
+  writer:put(("end "):rep(#key.levels))
+  writer:put("for _, %s in ipairs(%s_p.nodes[1] and %s_p.nodes or %s) do", name, name, name, writer:outside({ NONE }))
+  return "path", true
 end
 
 local NUMBERS = { integer = true, number = true, duration = true }
+local ORDERED = { integer = true, number = true, duration = true, time = true }
 
-local function check_type(measure, column, allowed)
+-- Fails where the values of a measure's field cannot be counted so; gives the type of its column.
+local function check_type(measure, allowed)
+  local given = GIVEN[measure.field]
+  local column = given and given[2] or values.kind(sharkstat.field(measure.field).type).column
   if not allowed[column] then
     fail("%s=%s: the field is %s", measure.kind, measure.field, column == "address" and "an address" or "a " .. column)
   end
+  return column
 end
 
-local function numeric(measure, allowed)
-  local field = reader(measure.field, "number")
-  check_type(measure, field.kind.column, allowed)
-  return field
+-- The lines `text` for every value of a field in the packet, %s in it being the value.
+function Writer:each(first, more, text)
+  self:put("if %s ~= nil then", first)
+  self:put((text:gsub("%%s", first)))
+  self:put("if %s then for m = 1, #%s do", more, more)
+  self:put((text:gsub("%%s", more .. "[m]")))
+  self:put("end end end")
 end
 
-local ORDERED = { integer = true, number = true, duration = true, time = true }
+-- Each writes the lines that count into slots of the group `g` from `at` on, and gives the columns' types and the
+-- slots' first values. `state.too_large` is set where a sum is no longer exact.
 local MEASURES = {}
 
--- Each puts the lines that count into slots of the group `g` from `at` on, and gives the columns' types.
 function MEASURES.count(writer, measure, at)
   if not measure.field then
     writer:put("g[%d] = g[%d] + 1", at, at)
   else
-    local field = reader(measure.field, "key")
-    writer:put("local x, more = %s(number)", writer:outside(field.read))
-    writer:put("if x ~= nil then g[%d] = g[%d] + 1 + (more and #more or 0) end", at, at)
+    local first, more = writer:field(measure.field, "key")
+    writer:put("if %s ~= nil then g[%d] = g[%d] + 1 + (%s and #%s or 0) end", first, at, at, more, more)
   end
   return { "integer" }, { 0 }
 end
 
-local function sum(writer, measure, at, counted)
+local function sum(writer, measure, at, state, counted)
   local given = GIVEN[measure.field]
+  local too_large = writer:outside(state) .. ".too_large = true"
+  local column = check_type(measure, NUMBERS)
   if given then
-    check_type(measure, given[2], NUMBERS)
     writer:put("g[%d] = (g[%d] or 0) + %s", at, at, given[1])
-    writer:put("if g[%d] >= 2^53 then %s() end", at, writer:outside(too_large))
+    writer:put("if g[%d] >= 2^53 then %s end", at, too_large)
     if counted then writer:put("g[%d] = g[%d] + 1", at + 1, at + 1) end
-    return given[2]
+    return column
   end
-  local field = numeric(measure, NUMBERS)
-  local wide = field.kind.column == "integer" and field.kind.key ~= field.kind.number
+  local first, more, kind = writer:field(measure.field, "number")
   local add = ("g[%d] = (g[%d] or 0) + %%s"):format(at, at)
-  if wide then
-    add = ("g[%d] = %s(g[%d], %%s)"):format(at, writer:outside(add_wide), at)
-  elseif field.kind.column == "duration" then
+  if column == "duration" then -- tshark's own objects, as 64-bit integers, which wrap around without a word
     add = ("g[%d] = g[%d] and g[%d] + %%s or %%s"):format(at, at, at)
+  elseif kind.key ~= kind.number then
+    add = ("local s = g[%d] and g[%d] + %%s or %%s "):format(at, at)
+      .. ("if g[%d] and (%%s < %%s - %%s) == (g[%d] < s) then %s end g[%d] = s"):format(at, at, too_large, at)
+    add = "do " .. add .. " end"
   end
   if counted then add = add .. (" g[%d] = g[%d] + 1"):format(at + 1, at + 1) end
-  writer:each(field, add)
-  return field.kind.column
+  writer:each(first, more, add)
+  return column
 end
 
-function MEASURES.sum(writer, measure, at) return { sum(writer, measure, at, false) }, { "false" } end
-function MEASURES.mean(writer, measure, at) return { sum(writer, measure, at, true), "integer" }, { "false", 0 } end
+function MEASURES.sum(writer, measure, at, state) return { sum(writer, measure, at, state, false) }, { "false" } end
+function MEASURES.mean(writer, measure, at, state)
+  return { sum(writer, measure, at, state, true), "integer" }, { "false", 0 }
+end
 
 local function extreme(sign)
   return function(writer, measure, at)
-    local given = GIVEN[measure.field]
+    local given, column = GIVEN[measure.field], check_type(measure, ORDERED)
     local text = ("if not g[%d] or %%s %s g[%d] then g[%d] = %%s end"):format(at, sign, at, at)
     if given then
       writer:put((text:gsub("%%s", given[1])))
-      return { given[2] }, { "false" }
+    else
+      local first, more = writer:field(measure.field, "number")
+      writer:each(first, more, text)
     end
-    local field = numeric(measure, ORDERED)
-    writer:each(field, text)
-    return { field.kind.column }, { "false" }
+    return { column }, { "false" }
   end
 end
 MEASURES.min, MEASURES.max = extreme("<"), extreme(">")
@@ -378,7 +357,8 @@ function MEASURES.distinct(writer, measure, at)
   if given and given[2] ~= "time" then
     writer:put("g[%d][%s] = true", at, given[1])
   else
-    writer:each(reader(measure.field, "key"), ("g[%d][%%s] = true"):format(at))
+    local first, more = writer:field(measure.field, "key")
+    writer:each(first, more, ("g[%d][%%s] = true"):format(at))
   end
   return { "set" }, { "{}" }
 end
@@ -389,8 +369,60 @@ function MEASURES.seen(writer, _, at)
   return { "time", "time" }, { "false", "false" }
 end
 
+-- Writes one request: it puts a group with its keys and slots into `all` for every different key.
+function Writer:request(keys, measures, state)
+  local columns, names, loops = {}, {}, 0
+  self:put("do")
+  for index, key in ipairs(keys) do
+    names[index] = "k" .. index
+    local column, looped = KEYS[key.kind](self, key, names[index])
+    columns[index] = { names[index], column }
+    if looped then loops = loops + 1 end
+  end
+  local before = self.lines
+  self.lines = {}
+  local slots = {}
+  for _, measure in ipairs(measures) do
+    local at = #columns + 1
+    local types, initial = MEASURES[measure.kind](self, measure, at, state)
+    for index, column in ipairs(types) do
+      columns[#columns + 1] = { "m" .. at + index - 1, column }
+      slots[#slots + 1] = initial[index]
+    end
+  end
+  local counting = self.lines
+  self.lines = before
+  local depth = math.max(#names - 1, 0)
+  self:put("local t0 = %s", self:outside(state.groups))
+  for index = 1, depth do
+    self:put("local t%d = t%d[%s]", index, index - 1, names[index])
+    self:put("if not t%d then t%d = {} t%d[%s] = t%d end", index, index, index - 1, names[index], index)
+  end
+  local last, all = names[#names] or "1", self:outside(state.all)
+  for _, slot in ipairs(slots) do names[#names + 1] = slot end
+  self:put("local g = t%d[%s]", depth, last)
+  self:put("if not g then g = { %s } t%d[%s] = g %s[#%s + 1] = g end", concat(names, ", "), depth, last, all, all)
+  for _, line in ipairs(counting) do self:put(line) end
+  self:put(("end "):rep(loops + 1))
+  return columns
+end
+
+-- The function of a packet that all of it makes.
+function Writer:written()
+  local parameters = {}
+  for index = 1, #self.values do parameters[index] = "v" .. index end
+  local text = "local moment, ipairs, outside = ...\n"
+    .. (#parameters > 0 and "local " .. concat(parameters, ", ") .. " = outside()\n" or "")
+    .. "return function(pinfo)\nlocal number, length, ns = moment(pinfo)\n"
+    .. concat(self.reading, "\n") .. "\n" .. concat(self.lines, "\n") .. "\nend"
+  local chunk = assert(load(text, "=group", "t"))
+  return chunk(sharkstat.moment, ipairs, function() return table.unpack(self.values) end)
+end
+
 ---------------------------------------------------------------------------------------------------
 -- Rows
+
+local function too_large() fail("a sum is too large to be exact") end
 
 local function set_of(values_seen)
   local list = {}
@@ -402,7 +434,7 @@ end
 
 local function row_value(value, column)
   if value == NONE or value == nil then return nil end
-  if column == "path" then return split(value, "\31") end
+  if column == "path" then return value end
   if column == "set" then return set_of(value) end
   local kind = type(value)
   if kind == "userdata" then -- a 64-bit integer or a time
@@ -417,54 +449,31 @@ local function row_value(value, column)
   return value
 end
 
+-- Requests of one filter that have not seen a packet yet share a writer; by itself each has its own.
+local writers = {}
+
 local function start(run)
   local keys, measures, filter = read(run.arguments)
   run.filter = filter
-  local writer = setmetatable({ lines = {}, values = {}, loops = 0 }, Writer)
-  local names, columns = {}, {}
-  for index, key in ipairs(keys) do
-    names[index] = "k" .. index
-    columns[index] = { "k" .. index, KEYS[key.kind](writer, key, names[index]) }
+  local shared = writers[filter]
+  if not shared or not sharkstat.hosted then
+    shared = { writer = new_writer(), run = run }
+    writers[filter] = shared
+    local packet
+    run:listen("frame", function(pinfo)
+      packet = packet or shared.writer:written()
+      packet(pinfo)
+    end)
   end
-
-  local all, groups = {}, {}
-  local body, slots = writer.lines, {}
-  writer.lines = {}
-  for _, measure in ipairs(measures) do
-    local at = #columns + 1
-    writer:put("do")
-    local types, initial = MEASURES[measure.kind](writer, measure, at)
-    writer:put("end")
-    for index, column in ipairs(types) do
-      columns[#columns + 1] = { "m" .. at + index - 1, column }
-      slots[#slots + 1] = initial[index]
-    end
-  end
-  local counting = writer.lines
-  writer.lines = body
-  local made = concat(names, ", ") .. (#names > 0 and ", " or "") .. concat(slots, ", ")
-  writer:put("local t0 = groups")
-  for index = 1, #names - 1 do
-    writer:put("local t%d = t%d[%s]", index, index - 1, names[index])
-    writer:put("if not t%d then t%d = {} t%d[%s] = t%d end", index, index, index - 1, names[index], index)
-  end
-  local last, deepest = names[#names] or "1", math.max(#names - 1, 0)
-  writer:put("local g = t%d[%s]", deepest, last)
-  writer:put("if not g then g = { %s } t%d[%s] = g all[#all + 1] = g end", made, deepest, last)
-  for _, line in ipairs(counting) do writer:put(line) end
-  writer:put(("end "):rep(writer.loops))
-
-  local parameters = {}
-  for index = 1, #writer.values do parameters[index] = "v" .. index end
-  local text = "local moment, groups, all, ipairs" .. (#parameters > 0 and ", " or "") .. concat(parameters, ", ")
-    .. " = ...\nreturn function(pinfo)\nlocal number, length, ns = moment(pinfo)\n"
-    .. concat(writer.lines, "\n") .. "\nend"
-  local chunk = assert(load(text, "=group", "t"))
-  run:listen("frame", chunk(sharkstat.moment, groups, all, ipairs, table.unpack(writer.values)))
+  local state = { groups = {}, all = {} }
+  local columns = shared.writer:request(keys, measures, state)
   run.columns = columns
 
   return function()
-    for _, group in ipairs(all) do
+    local failure = shared.run.failure
+    if failure then error(("packet %s: %s"):format(failure.packet, failure.message), 0) end
+    if state.too_large then too_large() end
+    for _, group in ipairs(state.all) do
       local row = {}
       for index, column in ipairs(columns) do
         local value = group[index]

@@ -9,15 +9,18 @@
 --   D run rows                        the end of a run's rows
 --   P number length time hits... fields...   a packet for Python
 --   A digits name                     an address with the name that tshark gave it
+--   U run packet                      what tshark prints for a run may mislead, because of this packet
 --   B packets bytes first last        what was read
 --   T relative secs nsecs             the first packet's time since the capture's first, and since 1970
 --   Z                                 the end: without it, the results are not whole
 --
 -- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once),
--- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?), "load FILE", "run ID NAME ARGUMENTS",
+-- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?),
+-- "doubt ID FILTER" (packets to tell of), "load FILE", "run ID NAME ARGUMENTS",
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
 package.path = __DIR__ .. "?.lua;" .. package.path
+package.loaded.sharkstat = nil  -- taps that are installed for all users have brought theirs
 local sharkstat = require "sharkstat"
 
 -- Every packet leaves garbage (tshark's tap info, fields and addresses). Collected at once and in large steps, it
@@ -110,6 +113,15 @@ local function check(id, filter)
   ready = attempt(id, function() Listener.new("frame", filter):remove() end) and ready
 end
 
+-- Tells of the first packet that a filter takes. A field that this tshark has not can be in no packet.
+local function doubt(id, filter)
+  local told = false
+  pcall(sharkstat.share, "frame", filter, function(pinfo)
+    if not told then send("U", id, pinfo.number) end
+    told = true
+  end)
+end
+
 -- tshark draws its statistics one after the other, in the reverse order of their -z: a listener that is made
 -- between two of them draws between them.
 local function print_marks(nonce)
@@ -142,6 +154,8 @@ for _, words in ipairs(jobs) do
     print_marks(words[2])
   elseif verb == "check" then
     check(words[2], words[3])
+  elseif verb == "doubt" then
+    doubt(words[2], words[3])
   elseif verb == "load" then
     ready = attempt("load " .. words[2], function() load_tap(words[2]) end) and ready
   elseif verb == "run" then

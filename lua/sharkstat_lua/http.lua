@@ -5,7 +5,7 @@
 -- One message, one count: several may stand in one packet. A request without a Host header is not
 -- in http_req,tree below the root, as in tshark.
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local trees = require "tree"
 

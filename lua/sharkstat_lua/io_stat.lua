@@ -6,12 +6,8 @@
 -- k*INTERVAL <= time < (k+1)*INTERVAL, with the time rounded to microseconds as tshark does. Every
 -- packet has its interval, wherever in the file it stands, and an interval without packets has no row.
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
-
--- By itself, tshark makes fields only while it loads scripts, so those that calculations need are named
--- there: -X lua_script:io_stat.lua -X lua_script1:frame.len -z 'sharkstat,io,stat,1,SUM(frame.len)'
-for _, name in ipairs { ... } do sharkstat.field(name) end
 
 local floor = math.floor
 local relative_ns = sharkstat.relative_ns
@@ -125,21 +121,21 @@ function counters.BYTES(_, at)
 end
 
 function counters.COUNT(column, at)
-  local field = sharkstat.field(column.field)
+  local field = column.reader
   return { "integer" }, function(slots) slots[at] = (slots[at] or 0) + select("#", field()) end
 end
 
 local function type_of(kind) return kind == DURATION and "duration" or "number" end
 
 function counters.SUM(column, at, kind)
-  local field = sharkstat.field(column.field)
+  local field = column.reader
   return { type_of(kind) }, function(slots)
     for _, found in ipairs { field() } do slots[at] = add(slots[at], found.value, kind) end
   end
 end
 
 function counters.AVG(column, at, kind)
-  local field = sharkstat.field(column.field)
+  local field = column.reader
   return { type_of(kind), "integer" }, function(slots)
     for _, found in ipairs { field() } do
       slots[at] = add(slots[at], found.value, kind)
@@ -150,7 +146,7 @@ end
 
 local function extreme(wanted)
   return function(column, at, kind)
-    local field = sharkstat.field(column.field)
+    local field = column.reader
     return { type_of(kind) }, function(slots)
       for _, found in ipairs { field() } do
         local value = found.value
@@ -166,7 +162,7 @@ counters.MAX = extreme(function(a, b, kind) return less(b, a, kind) end)
 -- The load of an interval is the time that calls were under way in it: a response time reaches back
 -- from its packet over the intervals before, in whole microseconds, as far as the first interval.
 function counters.LOAD(column, at, _, interval, slots_of)
-  local field = sharkstat.field(column.field)
+  local field = column.reader
   return { "duration" }, function(_, pinfo, bucket)
     local into = interval > 0 and floor(relative_ns(pinfo) / 1000 + 0.5) % interval or math.huge
     for _, found in ipairs { field() } do
@@ -185,7 +181,61 @@ function counters.LOAD(column, at, _, interval, slots_of)
   end
 end
 
--- Prepares the counters of a column: their types, and the function that counts a packet.
+-- How a value is kept whose field's type is not known: by itself, a tap sees it only in the first value.
+local function kind_of(value)
+  if type(value) == "number" then return PLAIN end
+  if type(value) ~= "userdata" then return nil end
+  local fine, seconds = pcall(function() return value.secs end)
+  if fine and seconds then return DURATION end
+  return tonumber(tostring(value)) and WIDE
+end
+
+local function check_kind(column, kind)
+  local wrong = not kind and "a number or a duration"
+    or column.calculation == "LOAD" and kind ~= DURATION and "a duration"
+  if wrong then error(("io,stat: %s(%s): the field is not %s"):format(column.calculation, column.field, wrong), 0) end
+end
+
+-- The counter of a column whose field's type only its first value tells.
+local function late_counter(column, at, interval, slots_of)
+  local field, packet = column.reader, nil
+  local types, kinds = { "number", column.calculation == "AVG" and "integer" or nil }, { PLAIN, PLAIN }
+  return types, kinds, function(slots, pinfo, bucket)
+    if not packet then
+      local first = field()
+      if not first then return end
+      local kind = kind_of(first.value)
+      check_kind(column, kind)
+      local real_types
+      real_types, packet = counters[column.calculation](column, at, kind, interval, slots_of)
+      column.learn(real_types[1], kind)
+    end
+    packet(slots, pinfo, bucket)
+  end
+end
+
+-- The columns as people read them: what they were asked for as, and an average instead of its sum and count.
+local function readable(shown, columns)
+  local result = { shown[1] }
+  for _, column in ipairs(columns) do
+    local own, filter = column.shown, column.filter ~= "" and " " .. column.filter or ""
+    if not column.calculation then
+      own[1].title, own[2].title, own[1].unit, own[2].unit = "Frames" .. filter, "Bytes" .. filter, "frames", "bytes"
+    else
+      own[1].title = ("%s(%s)%s"):format(column.calculation, column.field or "", filter)
+      if column.calculation == "BYTES" then own[1].unit = "bytes" end
+    end
+    for _, one in ipairs(own) do result[#result + 1] = one end
+    if column.calculation == "AVG" then
+      own[1].hidden, own[2].hidden = true, true
+      column.mean = { own[1][1] .. ".mean", "number", title = own[1].title, above = own[1][1], below = own[2][1] }
+      result[#result + 1] = column.mean
+    end
+  end
+  return result
+end
+
+-- Prepares the counters of a column: their types, how values are kept, and the function that counts a packet.
 local function counter_of(column, at, interval, slots_of)
   if not column.calculation then
     local frames, bytes = at, at + 1
@@ -198,18 +248,12 @@ local function counter_of(column, at, interval, slots_of)
   if calculation ~= "FRAMES" and calculation ~= "BYTES" then
     if not column.field then error(("io,stat: %s() needs a field"):format(calculation), 0) end
     local fine, field = pcall(sharkstat.field, column.field)
-    if not fine then
-      local hint = sharkstat.hosted and "no such field: " .. column.field or "load this tap with -X lua_script1:" .. column.field
-      error(("io,stat: %s(): %s"):format(calculation, hint), 0)
-    end
+    if not fine then error(("io,stat: %s(): no such field: %s"):format(calculation, column.field), 0) end
+    column.reader = field
     if calculation ~= "COUNT" then
+      if not sharkstat.hosted then return late_counter(column, at, interval, slots_of) end
       kind = KINDS[field.type]
-      if not kind then
-        error(("io,stat: %s(%s): the field is not a number or a duration"):format(calculation, column.field), 0)
-      end
-      if calculation == "LOAD" and kind ~= DURATION then
-        error(("io,stat: LOAD(%s): the field is not a duration"):format(column.field), 0)
-      end
+      check_kind(column, kind)
     end
   end
   local types, packet = counters[calculation](column, at, kind, interval, slots_of)
@@ -222,6 +266,7 @@ sharkstat.register {
   name = "io,stat",
   z_name = "sharkstat,io,stat",
   title = "I/O statistics",
+  example = "1",
   columns = { { "start", "duration" } },
   start = function(run)
     local interval, columns = parse(run.arguments)
@@ -239,13 +284,20 @@ sharkstat.register {
       return floor(floor(relative_ns(pinfo) / 1000 + 0.5) / interval)
     end
 
-    local shown, kinds, slots = { { "start", "duration" } }, {}, 0
+    local shown, kinds, slots = { { "start", "duration", rule = "key" } }, {}, 0
     local seen_by_column = false
     for number, column in ipairs(columns) do
+      local first_slot = slots + 1
+      column.shown = {}
+      function column.learn(type_name, kind)
+        shown[first_slot + 1][2], kinds[first_slot] = type_name, kind
+        if column.mean then column.mean[2] = type_name end
+      end
       local types, column_kinds, packet = counter_of(column, slots + 1, interval, slots_of)
       for index, type_name in ipairs(types) do
         kinds[slots + index] = column_kinds[index]
-        shown[#shown + 1] = { ("%d.%d"):format(number, index), type_name }
+        column.shown[index] = { ("%d.%d"):format(number, index), type_name }
+        shown[#shown + 1] = column.shown[index]
       end
       slots = slots + #types
       -- A column without a filter has every packet, so its intervals are all that there are.
@@ -259,6 +311,7 @@ sharkstat.register {
       run:listen("frame", function(pinfo) slots_of(bucket_of(pinfo)) end)
     end
     run.columns = shown
+    if not sharkstat.hosted then run.shown = readable(shown, columns) end
 
     return function()
       local order = {}

@@ -22,7 +22,8 @@
 --     }
 --
 -- Loaded by tshark or Wireshark (-X lua_script:FILE, or from a plugin folder) every statistic becomes
--- a real name for -z and prints a table. Loaded by sharkstat the same code sends rows to the host.
+-- a real name for -z and prints a table, and in Wireshark's menus it opens a window with it (alone.lua).
+-- Loaded by sharkstat the same code sends rows to the host.
 -- It must run on Lua 5.2 (tshark 4.0) and 5.4 (4.4 and later): no //, no integer literals above
 -- 2^53, no unpack, no string.format("%d") of a fraction.
 
@@ -50,9 +51,9 @@ local relative_field
 local exact_times = {}
 local fields = {}
 
--- The extractor of a field. tshark makes extractors only while it loads scripts, and one that exists
--- makes it build a tree for every packet: so a statistic lists in `fields` the ones that it needs.
-function sharkstat.field(name)
+-- tshark's own extractor of a field. It can be made only while tshark loads scripts, and once there is one, tshark builds
+-- a tree for every packet: so only what is asked for may make one.
+function sharkstat.extractor(name)
   if not fields[name] then
     local fine, made = pcall(Field.new, name)
     if not fine then
@@ -61,6 +62,13 @@ function sharkstat.field(name)
     fields[name] = made
   end
   return fields[name]
+end
+
+-- What reads a field: called for a packet, it gives its values (FieldInfo), none to many. A hosted run knows while
+-- scripts are loaded what is asked for; a tap that was only loaded must cost nothing, so by itself it reads otherwise.
+function sharkstat.field(name)
+  if sharkstat.hosted or fields[name] then return sharkstat.extractor(name) end
+  return require("sharkstat_alone").reader(name)
 end
 
 -- Reads times that a double cannot hold from a field. That costs every packet a part of its tree, so a
@@ -181,15 +189,20 @@ function sharkstat.keep_name(digits, name)
   if name ~= digits then names[digits] = name end
 end
 
-local TAP_ADDRESSES = { eth = { "src", "dst" }, ip = { "ip_src", "ip_dst" } }
+local TAP_ADDRESSES = { eth = { "src", "dst" }, ip = { "ip_src", "ip_dst" }, wlan = { "src", "dst" } }
+-- Those whose addresses are the packet's own of the link, which nothing above it changes.
+local OF_LINK = { bluetooth = true, fddi = true, sll = true, tr = true }
 
 -- Whether tshark tells Lua the addresses that a tap announces.
-function sharkstat.tells_ends(tap) return TAP_ADDRESSES[tap] ~= nil end
+function sharkstat.tells_ends(tap) return TAP_ADDRESSES[tap] ~= nil or OF_LINK[tap] ~= nil end
 
 -- For the taps of addresses alone: a function of (info, pinfo) that gives the source and destination, in
 -- digits, of the header that is announced. tshark gives Lua no tap info for ipv6, ipx and usb: there the fields
 -- are read, in order. They also hold the headers that an ICMP error quotes, but behind those that are announced.
 function Run:ends_of(tap)
+  if OF_LINK[tap] then
+    return function(_, pinfo) return self:address(pinfo.dl_src), self:address(pinfo.dl_dst) end
+  end
   local keys = TAP_ADDRESSES[tap]
   if keys then
     local source_key, destination_key = keys[1], keys[2]
@@ -220,6 +233,27 @@ function Run:ends_of(tap)
       source, destination = select(nth, sources()), select(nth, destinations())
     end
     return self:address(source.value), self:address(destination.value)
+  end
+end
+
+-- For sctp and dccp, of which tshark tells Lua nothing: the fields with their ports and, where there is one, number.
+local PORTS = { sctp = { "sctp.srcport", "sctp.dstport" }, dccp = { "dccp.srcport", "dccp.dstport", "dccp.stream" } }
+
+-- A function of pinfo that gives source, port, destination, port and number (0 where there is none) of the header that is
+-- announced.
+function Run:ports_of(tap)
+  local extractors = {}
+  for index, name in ipairs(PORTS[tap]) do extractors[index] = sharkstat.field(name) end
+  local packet, nth = -1, 0
+  local function value(extractor)
+    local found = select(nth, extractor())
+    return found and found.value
+  end
+  return function(pinfo)
+    local number = pinfo.number
+    if number == packet then nth = nth + 1 else packet, nth = number, 1 end
+    return self:address(pinfo.src), value(extractors[1]), self:address(pinfo.dst), value(extractors[2]),
+      extractors[3] and value(extractors[3]) or 0
   end
 end
 
@@ -277,15 +311,8 @@ function Run:listen(tap, packet, filter)
       self.failure = { message = tostring(problem[1]), packet = pinfo.number, traceback = problem[2] }
     end
   end
-  local combined = sharkstat.all_of(sharkstat.display_filter, self.filter, filter)
-  -- By itself every statistic draws, through a listener of its own.
-  local listener
-  if sharkstat.hosted then
-    listener = share(tap, combined, guarded)
-  else
-    listener = Listener.new(tap, combined)
-    listener.packet = guarded
-  end
+  if not sharkstat.hosted then return require("sharkstat_alone").listen(self, tap, guarded, filter) end
+  local listener = share(tap, sharkstat.all_of(sharkstat.display_filter, self.filter, filter), guarded)
   self.listeners[#self.listeners + 1] = listener
   return listener
 end
@@ -297,148 +324,107 @@ function Run:row(values)
   self.emit(self, values)
 end
 
-local function start(statistic, arguments, emit)
-  local run = setmetatable({
+function sharkstat.new_run(statistic, arguments, emit)
+  return setmetatable({
     statistic = statistic,
     arguments = arguments or "",
+    columns = statistic.columns,
     filter = nil,
     listeners = {},
     rows = 0,
     emit = emit,
   }, Run)
-  run.columns = statistic.columns
+end
+
+function sharkstat.start(statistic, arguments, emit)
+  local run = sharkstat.new_run(statistic, arguments, emit)
   run.finish = statistic.start(run)
   return run
-end
-sharkstat.start = start
-
----------------------------------------------------------------------------------------------------
--- By itself: a table on standard output
-
--- No control character of a packet may reach the terminal.
-local function printable(text)
-  return (text:gsub("%c", function(c) return string.format("\\x%02x", c:byte()) end))
-end
-
-local function cell(value, kind)
-  if value == nil then return "-" end
-  if type(value) == "table" then return concat(value, " / ") end
-  if kind == "time" or kind == "duration" then return string.format("%.9f", value / 1e9) end
-  if type(value) == "number" then return sharkstat.escape(value) end
-  return tostring(value)
-end
-
-local LEFT = { text = true, address = true, path = true }
-
-local function print_table(run, rows)
-  local widths, head, lines = {}, {}, {}
-  for index, column in ipairs(run.columns) do
-    head[index] = column[1]
-    widths[index] = #column[1]
-  end
-  for _, row in ipairs(rows) do
-    local line = {}
-    for index, column in ipairs(run.columns) do
-      line[index] = printable(cell(row[index], column[2]))
-      widths[index] = math.max(widths[index], #line[index])
-    end
-    lines[#lines + 1] = line
-  end
-  local function show(line)
-    local cells = {}
-    for index, column in ipairs(run.columns) do
-      local pad = (" "):rep(widths[index] - #line[index])
-      cells[index] = LEFT[column[2]] and line[index] .. pad or pad .. line[index]
-    end
-    print((concat(cells, "  "):gsub("%s+$", "")))
-  end
-  print("")
-  print(run.statistic.title .. (run.arguments ~= "" and "  [" .. printable(run.arguments) .. "]" or ""))
-  if #rows == 0 then
-    print("no matching packets")
-    return
-  end
-  show(head)
-  local rule = {}
-  for index, width in ipairs(widths) do rule[index] = ("-"):rep(width) end
-  show(rule)
-  for _, line in ipairs(lines) do show(line) end
-end
-
-local function open_by_itself(statistic, prefix, argument)
-  local rows = {}
-  local text = tostring(argument or "")
-  if text:sub(1, #prefix) == prefix then text = text:sub(#prefix + 1) end
-  text = text:gsub("^,", "")
-  local run = start(statistic, text, function(_, values) rows[#rows + 1] = values end)
-  -- Every listener is drawn at the end; the first one speaks for all.
-  run.listeners[1].draw = function()
-    if run.failure then
-      error(("%s: packet %s: %s"):format(statistic.name, tostring(run.failure.packet), run.failure.message))
-    end
-    run.finish()
-    print_table(run, rows)
-    rows = {}
-  end
 end
 
 ---------------------------------------------------------------------------------------------------
 -- Registration
 
--- statistic: name, title, columns ({name, type[, unit]} each), start(run), and `fields`, the names of
--- the fields that it reads, if any. `z_name` is the name for -z where it differs: a tap that counts what tshark's own statistic of that name counts is
--- "sharkstat," and the name, since tshark takes -z names by their beginning.
+-- statistic: name, title, columns ({ name, type, unit = UNIT, rule = "key" } each, the last two where they help who
+-- reads), start(run). `z_name` is the name for -z where it differs: a tap that counts what tshark's own statistic of
+-- that name counts is "sharkstat," and the name, since tshark takes -z names by their beginning.
 function sharkstat.register(statistic)
   for _, key in ipairs { "name", "title", "columns", "start" } do
     if statistic[key] == nil then
       error(("statistic %s: missing required field: %s"):format(tostring(statistic.name), key), 2)
     end
   end
+  -- The fields that its file has read so far are primed when it is asked for.
+  local early, file = sharkstat.early, statistic.file or debug.getinfo(statistic.start, "S").source
+  if early and (early.file == nil or early.file == file) then early.file, statistic.early = file, early.names end
+  local again = sharkstat.registered[statistic.name]
   sharkstat.registered[statistic.name] = statistic
+  if again then return end  -- installed, and given by name, too: the last one counts
   sharkstat.order[#sharkstat.order + 1] = statistic.name
-  if not sharkstat.hosted then
-    for _, name in ipairs(statistic.fields or {}) do sharkstat.field(name) end
-    local z_name = statistic.z_name or statistic.name
-    -- tshark swallows the reason of an error in this callback.
-    register_stat_cmd_arg(z_name, function(argument)
-      local fine, problem = pcall(open_by_itself, statistic, z_name, argument)
-      if not fine then io.stderr:write("tshark: ", z_name, ": ", tostring(problem), "\n") end
-    end)
+  if sharkstat.hosted then return end
+  local function open(how, argument)
+    require("sharkstat_alone")[how](sharkstat.registered[statistic.name], argument)
+  end
+  register_stat_cmd_arg(statistic.z_name or statistic.name, function(argument) open("asked", argument) end)
+  if gui_enabled() then
+    local entry = ("%s (%s)"):format(statistic.title, statistic.z_name or statistic.name)
+    entry = entry:gsub("/", "\226\136\149")  -- or it would begin a submenu
+    -- The Statistics menu has no submenus for Lua, and is as long as the screen.
+    register_menu("sharkstat/" .. entry, function() open("chosen") end, MENU_TOOLS_UNSORTED)
   end
 end
 
 -- The header of a tap's file: the comment that it begins with, one "-- KEY: VALUE" a line; an indented line goes on
 -- with the value before it (docs/taps.md, core/sharkstat/tapfile.py).
-local function read_header(file)
-  local header = { columns = {}, fields = {}, parameters = {}, derived = {} }
-  local last
+local function header_texts(file)
+  local texts, last = {}, nil
   for line in io.lines(file) do
     if line:sub(1, 2) ~= "--" then break end
     local key, value = line:match("^%-%-%s?(%l+):%s*(.-)%s*$")
-    if key == "column" then
-      local name, kind, rule, rest = value:match("^(%S+)%s+(%S+)%s+(%S+)%s*([^;]*)")
-      local above, below = rule:match("^([%w_]+)/([%w_]+)$")
-      local column = { name, kind, rule = rule, hidden = rest:find("%f[%w]hidden%f[%W]") ~= nil,
-                       percent = rest:find("%f[%w]percent%f[%W]") ~= nil, above = above, below = below }
-      if above then column.after = #header.columns end
-      local list = above and header.derived or header.columns
-      list[#list + 1] = column
-    elseif key == "field" then
-      header.fields[#header.fields + 1] = value
-    elseif key == "parameter" then
-      local name, kind, default = value:match("^(%S+)%s+(%S+)%s*(%S*)")
-      header.parameters[#header.parameters + 1] = {
-        name = name, kind = kind, default = default ~= "" and default ~= "-" and default or nil,
-      }
-    elseif key then
-      header[key] = value
-      last = key
+    if key then
+      last = texts[key] or {}
+      texts[key] = last
+      last[#last + 1] = value
     elseif last then
       local more = line:match("^%-%-%s%s+(%S.-)%s*$")
-      if more then header[last] = header[last] .. " " .. more end
+      if more then last[#last] = last[#last] .. " " .. more end
     end
-    if key == "column" or key == "field" or key == "parameter" then last = nil end
   end
+  return texts
+end
+
+local function read_column(text)
+  local name, kind, rule, rest = text:match("^[^;]*"):match("^(%S+)%s+(%S+)%s+(%S+)%s*(.-)%s*$")
+  if not name then error("bad column: " .. text, 0) end
+  local words, hidden = {}, false
+  for word in rest:gmatch("%S+") do
+    if word == "hidden" then hidden = true else words[#words + 1] = word end
+  end
+  local above, below = rule:match("^([%w_]+)/([%w_]+)$")
+  return { name, kind, rule = rule, unit = concat(words, " "), hidden = hidden, above = above, below = below }
+end
+
+local function read_parameter(text)
+  local name, kind, default, description = text:match("^(%S+)%s+(%S+)%s*(%S*)%s*(.*)$")
+  if not name then error("bad parameter: " .. text, 0) end
+  if default == "" or default == "-" then default = nil end
+  return { name = name, kind = kind, description = description, default = default }
+end
+
+-- A statistic, but for its start: `columns` are those of a row, `shown` all in their order, derived ones too.
+local function read_header(file)
+  local texts = header_texts(file)
+  local function one(key) return texts[key] and texts[key][1] end
+  local header = {
+    name = one("name"), title = one("title"), arguments = one("arguments") or "filter", sort = one("sort"),
+    columns = {}, shown = {}, parameters = {},
+  }
+  for _, text in ipairs(texts.column or {}) do
+    local column = read_column(text)
+    header.shown[#header.shown + 1] = column
+    if not column.above then header.columns[#header.columns + 1] = column end
+  end
+  for _, text in ipairs(texts.parameter or {}) do header.parameters[#header.parameters + 1] = read_parameter(text) end
   return header
 end
 
@@ -453,14 +439,15 @@ local function parameter_value(parameter, text)
   if kind:find("|", 1, true) then
     if not ("|" .. kind .. "|"):find("|" .. text .. "|", 1, true) then value = nil end
   elseif kind == "integer" then
-    value = text:find("^[+-]?%d+$") and tonumber(text)
+    value = text:find("^[+-]?%d+$") and tonumber(text:match("^%+?(.*)"))
   elseif kind == "number" then
-    value = tonumber(text)
+    value = text:find("^[+-]?%.?%d[%d.]*[eE]?[+-]?%d*$") and tonumber((text:gsub("^%+", "")))
   elseif kind == "boolean" then
     value = BOOLEANS[text:lower()]
   elseif kind == "duration" then
-    local number, unit = text:gsub("µ", "u"):match("^(%d+%.?%d*)%s*(%a*)$")
-    value = number and NANOSECONDS[unit] and floor(tonumber(number) * NANOSECONDS[unit] + 0.5)
+    local number, unit = text:gsub("µ", "u"):match("^(%d[%d.]*)%s*(%a*)$")
+    number = number and number:sub(-1) ~= "." and tonumber(number)
+    value = number and NANOSECONDS[unit] and floor(number * NANOSECONDS[unit] + 0.5)
   end
   if value == nil or (value == false and kind ~= "boolean") then
     error(("%s=%s: not a value of type %s"):format(parameter.name, text, kind), 0)
@@ -495,7 +482,9 @@ sharkstat.read_arguments = read_arguments
 -- run.parameters has the values of the parameters, run.arguments what follows them, and run.filter that, too, where
 -- the arguments are a filter.
 function sharkstat.tap(file, start)
-  local statistic = read_header(file)
+  local source = debug.getinfo(start, "S").source
+  local statistic = read_header(file or source:sub(2))  -- in a plugin folder 4.4 has no __FILE__
+  statistic.file = source
   statistic.start = function(run)
     run.parameters, run.arguments = read_arguments(statistic.name, run.arguments, statistic.parameters)
     if (statistic.arguments or "filter") == "filter" then run.filter = run.arguments end

@@ -62,6 +62,7 @@ end
 
 local function there() return true end
 local function plain(found) return found() end
+values.plain = plain
 
 -- What a column of such a field is, how its value is had as something that a table may have for a key, and as a
 -- number that may be added and compared, where it is one.

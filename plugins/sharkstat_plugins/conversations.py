@@ -50,6 +50,8 @@ OTHER_TITLES = {
     "bluetooth": "Bluetooth", "bpv7": "BPv7", "fc": "Fibre Channel", "sll": "Linux cooked", "tr": "Token Ring",
     "wlan": "IEEE 802.11", "wpan": "IEEE 802.15.4", "zbee_nwk": "ZigBee", "opensafety": "openSAFETY",
 }  # fmt: skip
+# Those that our own tap counts too, though not on packets.
+TAP_ALONE = ("bluetooth", "dccp", "fddi", "sctp", "sll", "tr", "wlan")
 # Whose text has ports: tshark's ui/cli/tap-iousers.c and tap-endpoints.c.
 WITH_PORTS = ("tcp", "udp", "sctp")
 
@@ -189,18 +191,24 @@ def _shown(row: Row) -> str:
     return f"{a} <-> {b}" if port_a is None else f"{a}:{port_a} <-> {b}:{port_b}"
 
 
-class Conversations(ConversationTable):
-    """Those that our own tap and packet counter count exactly."""
+class TapConversations(ConversationTable):
+    """Those that our own tap counts exactly."""
 
     tap = Path(sharkstat_lua.__file__).with_name("conversations.lua")
+
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        stream = Column("stream", "integer", role="key", description="tshark's number for it", shown=False)
+        # tshark numbers no SCTP conversations; it does those of DCCP, whose ports its text has not.
+        ports = self.ports or self.kind == "dccp"
+        return (*columns_of(ports), *([stream] if ports and self.kind != "sctp" else []))
+
+
+class Conversations(TapConversations):
+    """Those that our own packet counter counts too."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
         self.layer = layer_of(kind)
-
-    def columns(self, arguments: str) -> tuple[Column, ...]:
-        stream = Column("stream", "integer", role="key", description="tshark's number for it", shown=False)
-        return (*columns_of(self.ports), *([stream] if self.ports else []))
 
     def counter(self, arguments: str) -> PacketCounter:
         return ConversationCounter(self.kind, arguments)
@@ -339,6 +347,8 @@ class ConversationCounter(PacketCounter):
 def register_statistics(register):  # type: ignore[no-untyped-def]
     for kind in TITLES:
         register(Conversations(kind))
+    for kind in TAP_ALONE:
+        register(TapConversations(kind))
 
 
 @hookimpl

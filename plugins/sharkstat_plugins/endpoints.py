@@ -24,6 +24,7 @@ from sharkstat import (
 from sharkstat_plugins.conversations import (
     BROADCAST,
     ENDS,
+    TAP_ALONE,
     TITLES,
     WITH_PORTS,
     addresses_of,
@@ -60,7 +61,11 @@ class EndpointTable(Statistic):
         )
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
-        port = (Column("port", "integer", role="key"),) if self.ports else ()
+        return self.columns_of(self.ports)
+
+    @staticmethod
+    def columns_of(ports: bool) -> tuple[Column, ...]:
+        port = (Column("port", "integer", role="key"),) if ports else ()
         return (
             Column("address", "address", role="key"),
             *port,
@@ -95,7 +100,7 @@ class EndpointTable(Statistic):
             counts = sums.setdefault(key, [0, 0, 0, 0])
             for at, value in enumerate((tx, size(tx_bytes, tx_unit), rx, size(rx_bytes, rx_unit))):
                 counts[at] += value
-        columns = tuple(replace(c, approximate=rounded and "bytes" in c.name) for c in self.columns(arguments))
+        columns = tuple(replace(c, approximate=rounded and "bytes" in c.name) for c in self.columns_of(self.ports))
         return Parsed([[*key, *counts] for key, counts in sums.items()], columns)
 
     def derive(self, table: Table) -> None:
@@ -107,10 +112,18 @@ class EndpointTable(Statistic):
         sort_rows(table, lambda row: (-row["bytes"], -row["packets"], row["address"], row.get("port") or 0))  # type: ignore[operator]
 
 
-class Endpoints(EndpointTable):
-    """Those that our own tap and packet counter count."""
+class TapEndpoints(EndpointTable):
+    """Those that our own tap counts."""
 
     tap = Path(sharkstat_lua.__file__).with_name("endpoints.lua")
+
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        # tshark's text has not the ports of DCCP.
+        return self.columns_of(self.ports or self.kind == "dccp")
+
+
+class Endpoints(TapEndpoints):
+    """Those that our own packet counter counts too."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -149,6 +162,8 @@ class EndpointCounter(PacketCounter):
 def register_statistics(register):  # type: ignore[no-untyped-def]
     for kind in TITLES:
         register(Endpoints(kind))
+    for kind in TAP_ALONE:
+        register(TapEndpoints(kind))
 
 
 @hookimpl

@@ -73,7 +73,8 @@ class Flow(Statistic):
         drawing = _Drawing(lines[0], lines[1], self._label_fits)
         rows = drawing.messages(lines[2:])
         warnings = []
-        if unknown := drawing.forget_doubtful(rows):
+        version = tuple(int(part) for part in re.findall(r"\d+", self.tshark)[:2])
+        if unknown := drawing.forget_doubtful(rows, certain=version >= (4, 3)):
             warnings.append(
                 f"{self.name}: messages without a destination: {unknown}; this tshark draws what an address sends to "
                 "itself as sent to the next one"
@@ -212,12 +213,12 @@ class _Drawing:
             raise TextError(f"no label between two nodes in {body!r:.60}")
         return next((label, comment) for comment, label in fitting.items())
 
-    def forget_doubtful(self, messages: Sequence[Message]) -> int:
+    def forget_doubtful(self, messages: Sequence[Message], certain: bool) -> int:
         """Name the nodes in the messages, but not where a message may be for its own sender. How many those are.
 
-        Up to tshark 4.2 such an arrow points to the next node; later ones draw that address twice.
+        Up to tshark 4.2 such an arrow points to the next node; later ones (`certain`) draw that address twice.
         """
-        if len(set(self.names)) < len(self.names):
+        if certain or len(set(self.names)) < len(self.names):
             doubtful = set()
         else:
             onward = Counter((m[SOURCE], m[SOURCE_PORT], m[DESTINATION_PORT]) for m in messages if _is_onward(m))
@@ -229,7 +230,7 @@ class _Drawing:
             source, onward_now = message[SOURCE], _is_onward(message)
             message[SOURCE], destination = self._name(source), self._name(message[DESTINATION])
             if onward_now and OVERFLOW not in (source, message[DESTINATION]):
-                if len({_family(str(message[SOURCE])), _family(str(destination))} - {""}) == 2:
+                if not certain and len({_family(str(message[SOURCE])), _family(str(destination))} - {""}) == 2:
                     destination = message[SOURCE]  # no packet goes from one family of addresses to another
                 elif source in doubtful:
                     destination = None

@@ -128,6 +128,7 @@ class ServerTree(HttpCounter):
 class HttpTree(TreeStatistic):
     layer = "http"
     tap = Path(sharkstat_lua.__file__).with_name("http.lua")
+    doubts = tuple(f'{field} matches "^[ ]"' for field in ("http.host", "http.request.uri"))
 
     def __init__(self, name: str, title: str, description: str, counter: type[HttpCounter]) -> None:
         self.name = name

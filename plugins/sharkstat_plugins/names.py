@@ -18,10 +18,13 @@ class Hosts(Statistic):
     usage = "hosts[,ipv4|ipv6]"
     description = (
         "Every IPv4 and IPv6 address that tshark knows a name for, from the capture's DNS answers and its own name "
-        "records. Names are resolved for it (-N d)."
+        "records. Names are resolved for it (-N d). Where a name in an answer holds a line end, the list is shown as "
+        "lines."
     )
     takes_filter = False
     resolve = "d"
+    # The field has line ends escaped, where tshark's list has them as they are.
+    doubts = (r'(dns.a || dns.aaaa) && dns.resp.name matches "\\\\n|\\n"',)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip() and not set(_words(arguments)) <= set(HOSTS_KINDS):
@@ -82,8 +85,8 @@ NOTES = {
     "SMTP": r"Username in packet \d+",
     "ZMTP": "PLAIN: username/password",
 }
-# A user name of theirs may hold line ends, and so what looks like further rows.
-FREE = ("HTTP basic auth", "SMTP", "ZMTP")
+# The names that may hold line ends, and so what looks like further rows: all others end with their line.
+FREE = ("http.authbasic", "smtp.auth.username", "smtp.auth.username_password", "zmtp.username")
 _PACKET = re.compile(r"(\d{1,10}) *")
 
 
@@ -96,6 +99,7 @@ class Credentials(Statistic):
         "name's end are lost in tshark's text."
     )
     takes_filter = False
+    doubts = tuple(rf'{name} matches "[\\n\\r]"' for name in FREE)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():
@@ -119,19 +123,7 @@ class Credentials(Statistic):
         packets = [row[0] for row in rows]
         if packets != sorted(packets):
             raise TextError("the packets' numbers do not rise: a user name may hold what looks like a row")
-        # Such a name ends as its own row does, so a forged row has the note of the row that holds it.
-        doubtful = [
-            row[0]
-            for at, row in enumerate(rows)
-            if row[1] in FREE and any(NOTES[later[1]] == NOTES[row[1]] for later in rows[at + 1 :])
-        ]
-        warnings: tuple[str, ...] = ()
-        if doubtful:
-            warnings = (
-                "credentials: a user name may hold line ends, and tshark prints it as it is: rows after that of "
-                f"packet {doubtful[0]} may be part of a name that was made to look like them",
-            )
-        return Parsed([[number, *row] for number, row in enumerate(rows, 1)], warnings=warnings)
+        return Parsed([[number, *row] for number, row in enumerate(rows, 1)])
 
     def align(self, tables):  # type: ignore[no-untyped-def]
         raise self.refuse_merge("its rows are single packets; give the files together to read them as one capture")

@@ -294,8 +294,9 @@ def _add_kinds(rows: Sequence[Row]) -> None:
 # oran-fh-cus,stat (4.6) --------------------------------------------------------------------------------
 
 ORAN_TITLES = (
-    " Plane", "eAxC ID ", "Direction  ", "Frames ", "Largest PDU  ", "Section Types        ", "Section IDs        ",
-    "Extensions", "Highest Slot", "Missing SNs   ", "PRBs", "Zero-PRBs      ", "REs ", "Zero-REs",
+    " Plane", "eAxC ID ", "Direction  ", "Frames ", "Largest PDU  ", "Section Types                ",
+    "Section IDs        ", "Extensions", "Highest Slot", "Missing SNs   ", "PRBs", "Zero-PRBs      ",
+    "REs ", "Zero-REs",
 )  # fmt: skip
 # Lists end in a space, so two stand between them whatever their width.
 ORAN_LIST = r" *(-|(?:[0-9]+ )+)"

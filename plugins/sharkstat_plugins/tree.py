@@ -44,9 +44,10 @@ class TreeStatistic(Statistic):
     """A statistic whose table is such a tree."""
 
     family = "stats_tree"
+    known = True  # where the names come from
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
-        rows = list(tree_rows(text))
+        rows = list(tree_rows(text, self.known))
         return Parsed(rows if any(row[1] for row in rows) else [], TEXT_COLUMNS)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
@@ -91,11 +92,14 @@ _CELLS = [
 ]
 
 
-def tree_rows(text: bytes) -> Iterator[list[Value]]:
+def tree_rows(text: bytes, known: bool = True) -> Iterator[list[Value]]:
     """The nodes of a tree as tshark prints it (epan/stats_tree.c, stats_tree_format_as_str).
 
     Names are printed raw, newlines too, and padded to the longest name's number of bytes: so each
     row is the bytes of that width, and then numbers to the line's end. TextError where it is not so.
+
+    A name that begins with a blank seems to hang below its neighbour. Its share tells, but where the neighbour has
+    all of their parent's count: where it is not `known` that names begin otherwise, that is a TextError too.
     """
     if not text.strip():
         return
@@ -133,6 +137,8 @@ def tree_rows(text: bytes) -> Iterator[list[Value]]:
             raise TextError(f"two nodes of the same name: {text_of(name)!r}")
         counts[key] = count
         _check_share(percent, count, counts.get(key[:-1]) if depth else None, name)
+        if depth > 1 and not known and counts.get(key[:-1]) == counts.get(key[:-2]):
+            raise TextError(f"a node's name may begin with a blank, so its place in the tree is unknown: {key[-1]!r}")
         burst = _figure(burst_rate)
         yield [
             key,

@@ -63,6 +63,27 @@ TITLES = {
     "ucp_messages": "UCP messages",
 }
 
+# The fields whose text is a node's name. One that begins with a blank looks, in tshark's text, as if it hung below the
+# node before it.
+_LBMR = (
+    "tqr.pattern",
+    "tqr.name",
+    "tir.name",
+    "topt.ume_qinfo.queue",
+    "tmb.tmr.name",
+    "qqr.name",
+    "qir.qname",
+    "qir.tname",
+)
+NAMED = {
+    "collectd": ("collectd.data.host", "collectd.data.plugin", "collectd.data.type"),
+    "dns": ("dns.qry.name",),  # where the preference dns.qname_stats is set
+    "f5_virt_dist": ("f5ethtrailer.vip",),
+    "hpfeeds": ("hpfeeds.channel",),
+    "http_seq": ("http.request.uri", "http.referer", "http.host"),
+    **{topic: tuple(f"lbmr.{name}" for name in _LBMR) for topic in TITLES if topic.startswith("lbmr_")},
+}
+
 
 class NativeTree(TreeStatistic):
     """A tree that only tshark itself counts."""
@@ -75,6 +96,8 @@ class NativeTree(TreeStatistic):
         self.description = (
             f"tshark's tree {name}: how often each node was counted, its share of its parent, rate and burst."
         )
+        self.known = topic in TITLES
+        self.doubts = tuple(f'{field} matches "^[ ]"' for field in NAMED.get(topic, ()))
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return TEXT_COLUMNS

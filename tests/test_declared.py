@@ -1,0 +1,356 @@
+"""Declared statistics and `sharkstat group`: against tshark's own fields, on both engines, merged, and misused."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests import oracle
+from tests.command import DATA, requests, sharkstat, tables
+from tests.measure import corpus_captures, data_captures
+
+import sharkstat as library
+from sharkstat import Registry, Table
+
+DNS, HTTP, TLS = DATA / "dns.pcapng", DATA / "http.pcapng", DATA / "tls.pcapng"
+REGISTRY = Registry.default()
+
+GROUPS = [
+    "group,by=ip.src,sum=frame.len,count",
+    "group,by=ip.src/ipv6.src,by=ip.dst/ipv6.dst,count,distinct=tcp.dstport,seen",
+    "group,every=500ms,count,sum=frame.len,sum=tcp.len,mean=tcp.len,frame",
+    "group,by=ip.src:all,by=ip.dst:last,count,min=frame.number,max=frame.time_relative",
+    "group,by=tcp.flags.syn,by=tcp,count=ip.src,sum=tcp.time_delta,mean=tcp.time_relative,max=tcp.analysis.ack_rtt",
+    "group,tree=ip.src+tcp.dstport/udp.dstport,count,mean=frame.len,distinct=ip.dst",
+    "group,tree=dns.qry.name:split.:reverse,count,sum=dns.time",
+    "group,by=frame.protocols,count,ip",
+    "group,by=eth.addr,by=eth.type,count,distinct=ip.ttl,count=eth.addr",
+    "group,by=http.request.uri,by=http.response.code,count,max=http.time",
+    "group,by=frame.time_epoch,max=frame.time_epoch,distinct=frame.time_epoch,count",
+    "group,by=tls.handshake.random,by=tls.handshake.extensions_server_name:all,count,distinct=tls.handshake.ciphersuite",
+    "group,by=ntp.xmt,by=tcp.options.timestamp.tsval,count,sum=ip.len,min=ip.ttl",
+    "group,by=frame,count,sum=frame.len,seen",
+]
+
+
+def counted(capture: Path, request: str, **options: object) -> Table:
+    (table,) = library.run(capture, request, registry=REGISTRY, **options)  # type: ignore[arg-type]
+    return table
+
+
+# Against tshark's own fields ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+def test_counts_and_sums_are_those_of_tsharks_fields(engine: str) -> None:
+    packets = oracle.fields(HTTP, ("ip.src", "frame.len", "tcp.len"))
+    count: Counter[str | None] = Counter()
+    size: Counter[str | None] = Counter()
+    payload: Counter[str | None] = Counter()
+    for sources, (length,), payloads in packets:
+        key = sources[0] if sources else None
+        count[key] += 1
+        size[key] += int(length)
+        payload[key] += sum(map(int, payloads))
+    table = counted(HTTP, "group,by=ip.src,count,sum=frame.len,sum=tcp.len", engine=engine)
+    rows = {row["ip_src"]: (row["packets"], row["bytes"], row["tcp_len_sum"] or 0) for row in table}
+    assert rows == {key: (count[key], size[key], payload[key]) for key in count}
+    assert len(rows) > 2 and None in rows
+    assert table["packets"] == sorted(count.values(), reverse=True), "the most counted first"
+
+
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+def test_extremes_means_and_distinct_values_are_those_of_tsharks_fields(engine: str) -> None:
+    times: defaultdict[str, list[int]] = defaultdict(list)
+    types: defaultdict[str, set[str]] = defaultdict(set)
+    for names, answered, asked in oracle.fields(DNS, ("dns.qry.name", "dns.time", "dns.qry.type"), "-Y", "dns"):
+        times[names[0]] += map(oracle.nanoseconds, answered)
+        types[names[0]].update(asked)
+    request = "group,by=dns.qry.name,min=dns.time,max=dns.time,mean=dns.time,distinct=dns.qry.type,dns"
+    table = counted(DNS, request, engine=engine)
+    assert {row["dns_qry_name"] for row in table} == set(times)
+    for row in table:
+        name = str(row["dns_qry_name"])
+        known = times[name]
+        assert row["dns_time_min"] == min(known, default=None)
+        assert row["dns_time_max"] == max(known, default=None)
+        assert row["dns_time_mean"] == (round(sum(known) / len(known)) if known else None)
+        assert row["dns_qry_type_distinct"] == len(types[name])
+    assert table.column("dns_time_mean").type == table.column("dns_time_min").type == "duration"
+    assert any(row["dns_time_min"] is None for row in table), "a name that was never answered"
+
+
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+def test_the_occurrence_that_was_asked_for_counts(engine: str) -> None:
+    quoted = DATA / "icmp-errors.pcapng"  # an ICMP error quotes the header that it is about
+    values = [sources for (sources,) in oracle.fields(quoted, ("ip.dst",)) if sources]
+    assert any(len(set(one)) > 1 for one in values)
+    wanted: dict[str, Callable[[list[str]], list[str]]] = {
+        "first": lambda one: one[:1],
+        "last": lambda one: one[-1:],
+        "all": lambda one: list(dict.fromkeys(one)),
+    }
+    for occurrence, of in wanted.items():
+        table = counted(quoted, f"group,by=ip.dst:{occurrence},ip", engine=engine)
+        expected = Counter(value for one in values for value in of(one))
+        assert {row["ip_dst"]: row["packets"] for row in table} == expected
+
+
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+@pytest.mark.parametrize("name", ["story-after.pcapng", "nanosecond.pcap", "unordered.pcap", "years.pcap"])
+def test_intervals_are_those_of_the_clock(name: str, engine: str) -> None:
+    times = [oracle.nanoseconds(time) for ((time,),) in oracle.fields(DATA / name, ("frame.time_epoch",))]
+    for text, interval in (("1s", 10**9), ("250us", 250_000), ("7d", 7 * 86400 * 10**9), ("3.7s", 3_700_000_000)):
+        table = counted(DATA / name, f"group,every={text}", engine=engine)
+        expected = Counter(time // interval * interval for time in times)
+        assert [(row["time"], row["packets"]) for row in table] == sorted(expected.items())
+
+
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+def test_a_tree_has_a_row_for_every_node(engine: str) -> None:
+    nodes: Counter[tuple[str, ...] | None] = Counter()
+    for (names,) in oracle.fields(DNS, ("dns.qry.name",)):
+        parts = tuple(reversed(names[0].split("."))) if names else ()
+        nodes.update(parts[: depth + 1] for depth in range(len(parts)))
+        if not parts:
+            nodes[None] += 1
+    table = counted(DNS, "group,tree=dns.qry.name:split.:reverse", engine=engine)
+    assert {row["path"]: row["packets"] for row in table} == nodes
+    shown = str(table)
+    assert "└─ example" in shown and "   ├─ www" in shown
+
+
+def test_both_engines_say_the_same_of_every_small_capture() -> None:
+    for capture in data_captures():
+        agree(capture)
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize("capture", corpus_captures()[::12], ids=lambda path: path.name)
+def test_both_engines_say_the_same_of_real_captures(capture: Path) -> None:
+    agree(capture)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("capture", corpus_captures(), ids=lambda path: path.name)
+def test_both_engines_say_the_same_of_all_captures(capture: Path) -> None:
+    agree(capture)
+
+
+def agree(capture: Path) -> None:
+    """Both engines give equal tables, and what they count adds up to all that was read."""
+    one = library.run(capture, GROUPS, registry=REGISTRY)
+    other = library.run(capture, GROUPS, registry=REGISTRY, engine="packets")
+    for lua, packets in zip(one, other, strict=True):
+        assert lua.columns == packets.columns, lua.request
+        assert lua.rows == packets.rows, f"{capture.name}: {lua.request}"
+    whole = one[-1].rows
+    assert [row["packets"] for row in whole] == ([one[-1].reading.packets] if one[-1].reading.packets else [])
+    assert one[0].total("packets") == one[0].reading.packets
+    assert one[0].total("bytes") == one[0].reading.bytes
+
+
+def test_ten_in_one_run_are_what_each_is_alone() -> None:
+    together = library.run(TLS, GROUPS[:10], registry=REGISTRY)
+    for request, table in zip(GROUPS[:10], together, strict=True):
+        assert counted(TLS, request).rows == table.rows
+
+
+# Merging --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["story-after.pcapng", "dns.pcapng", "http.pcapng"])
+def test_the_parts_of_a_capture_merge_to_the_whole(name: str, tmp_path: Path) -> None:
+    capture = DATA / name
+    # What tshark computes over packets (times, analysis, what reassembled messages hold) is not that of a part.
+    mergeable = [
+        "group,by=ip.src,sum=frame.len,count",
+        "group,by=ip.src/ipv6.src,by=ip.dst/ipv6.dst,count,distinct=tcp.dstport,seen",
+        "group,every=1s,count,sum=tcp.len,mean=tcp.len,seen",
+        "group,by=frame.time_epoch:all,min=frame.len,max=tcp.window_size_value",
+        "group,tree=ip.src+tcp.dstport/udp.dstport,count,mean=frame.len,distinct=ip.dst",
+        "group,tree=ip.src:split.,by=tcp.flags.syn,distinct=eth.addr,seen",
+    ]
+    subprocess.run([oracle.tool("editcap"), "-c", "37", capture, tmp_path / "part.pcapng"], check=True)
+    parts = sorted(tmp_path.glob("part*"))
+    assert len(parts) > 1
+    wholes = library.run(capture, mergeable, registry=REGISTRY)
+    pieces = [library.run(part, mergeable, registry=REGISTRY) for part in parts]
+    for at, whole in enumerate(wholes):
+        merged = Table.merge([piece[at] for piece in pieces])
+        assert sorted(map(str, merged.rows)) == sorted(map(str, whole.rows)), whole.request
+
+
+def test_a_mean_is_merged_by_its_weights() -> None:
+    one = counted(HTTP, "group,by=frame,mean=frame.len,http.request")
+    other = counted(HTTP, "group,by=frame,mean=frame.len,!http.request")
+    (row,) = Table.merge([one, other_request(other, one)]).rows
+    lengths = [int(length) for ((length,),) in oracle.fields(HTTP, ("frame.len",))]
+    assert row["frame_len_mean"] == pytest.approx(sum(lengths) / len(lengths))
+
+
+def other_request(table: Table, like: Table) -> Table:
+    """The same table as if it had been asked for as the other."""
+    from dataclasses import replace
+
+    return replace(table, request=like.request)
+
+
+# What packets bring ---------------------------------------------------------------------------------
+
+
+def test_hostile_values_stay_in_their_cells(tmp_path: Path) -> None:
+    evil = [b"a\tb", b"a\\tb", b"x\x1fy", b"esc\x1b[31m", b"\xff\xfe", b"@12", b"-"]
+    capture = tmp_path / "evil.pcap"
+    capture.write_bytes(requests(*((host, b"/") for host in evil)))
+    listed = ["group,by=http.host,count,distinct=http.host,http", "group,tree=http.host+http.request.uri,http"]
+    lua = library.run(capture, listed, registry=REGISTRY)
+    packets = library.run(capture, listed, registry=REGISTRY, engine="packets")
+    assert [table.rows for table in lua] == [table.rows for table in packets]
+    hosts = {row["http_host"] for row in lua[0]}
+    assert {"a\tb", "a\\tb", "x\x1fy", "esc\x1b[31m", "@12", "-"} <= hosts
+    assert len(hosts) == len(evil) and all(row["http_host_distinct"] == 1 for row in lua[0])
+    assert "\x1b" not in str(lua[0]) and "\t" not in str(lua[0])
+
+
+def test_addresses_have_their_names_where_they_are_resolved() -> None:
+    digits = counted(DATA / "story-after.pcapng", "group,by=ip.src")
+    for engine in ("lua", "packets"):
+        named = counted(DATA / "story-after.pcapng", "group,by=ip.src", engine=engine, resolve="dn")
+        assert named.rows == digits.rows
+        assert named.names, "DNS answers in the capture name addresses"
+        assert any(name in str(named) for name in named.names.values())
+
+
+def test_an_empty_capture_has_no_rows_but_columns_of_the_right_type() -> None:
+    for engine in ("lua", "packets"):
+        table = counted(DATA / "empty.pcap", "group,by=ip.src,by=tcp.port,mean=dns.time", engine=engine)
+        assert not table.rows
+        types = {column.name: column.type for column in table.columns}
+        assert (types["ip_src"], types["tcp_port"], types["dns_time_mean"]) == ("address", "integer", "duration")
+
+
+# A plugin -------------------------------------------------------------------------------------------
+
+SLOW = """
+import sharkstat
+
+
+class Slow(sharkstat.Declared):
+    name = "dns,slow"
+    title = "Slow DNS answers"
+    description = "Which names took long to resolve?"
+    parameters = (sharkstat.Parameter("over", "duration", "150us", "what is slow"),)
+
+    def group(self, parameters):
+        return sharkstat.Group(
+            keys=[sharkstat.Key("dns.qry.name", "name")],
+            measures=[sharkstat.Count("", "answers"), sharkstat.Max("dns.time", "slowest")],
+            filter=f"dns.time > {parameters['over'] / 1e9:.9f}",
+        )
+
+
+@sharkstat.hookimpl
+def register_statistics(register):
+    register(Slow())
+"""
+
+
+def slow(tmp_path: Path, text: str = SLOW) -> Path:
+    path = tmp_path / "slow.py"
+    path.write_text(text)
+    return path
+
+
+def test_a_declared_statistic_has_parameters_and_a_filter_of_its_own(tmp_path: Path) -> None:
+    path = slow(tmp_path)
+    times = [oracle.nanoseconds(time) for (answered,) in oracle.fields(DNS, ("dns.time",)) for time in answered]
+    for engine in ("lua", "packets"):
+        for over in (150_000, 160_000):
+            (table,) = tables(DNS, "--plugin", path, "-z", f"dns,slow,over={over}ns,udp", "--engine", engine)
+            assert sum(row["answers"] for row in table["rows"]) == sum(time > over for time in times) > 0
+    (default,) = tables(DNS, "--plugin", path, "-z", "dns,slow")
+    assert sum(row["answers"] for row in default["rows"]) == sum(time > 150_000 for time in times)
+    assert "dns,slow[,over=DURATION][,FILTER]" in sharkstat("show", "dns,slow", "--plugin", path).stdout
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ("dns,slow,over=soon", "dns,slow: over=soon: give a duration, as 500ms, 10s or 5m"),
+        ("dns,slow,under=1s", "dns,slow has no parameter under: it has over"),
+        ("dns,slow,over=1s,over=2s", "dns,slow: over is given twice"),
+        ("dns,slow,udp) || (tcp", "bad display filter"),
+        ("group,by=ip.scr", "no such field: ip.scr; the nearest: ip.src"),
+        ("group,by=ip.src:some", "group: ip.src:some: take first, last or all"),
+        ("group,sum=ip.src,by=ip.dst", "group: sum=ip.src: the field is an address"),
+        ("group,by=ip.dst,mean=frame.time", "group: mean=frame.time: the field is a time"),
+        ("group,by=ip.dst,max=http.host", "group: max=http.host: the field is a text"),
+        ("group,every=0s", "group: every=0s: take an interval of up to 7d"),
+        ("group,every=8d", "group: every=8d: take an interval of up to 7d"),
+        ("group,count", "group: what by? Give by=FIELD"),
+        ("group,by=ip.src,by=ip.src", "group: two columns are called ip_src: give one another name"),
+        ("group,tree=dns.qry.name:split", "write FIELD:splitC"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line_before_reading(request_: str, said: str, tmp_path: Path) -> None:
+    for engine in ("lua", "packets"):
+        done = sharkstat("run", DNS, "--plugin", slow(tmp_path), "-z", request_, "--engine", engine)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"answers")', '"name")', "Slow: two columns are called name: give one another name"),
+        ('"dns.time", "slowest"', '"dns time", "slowest"', "Slow: 'dns time' is no field: write a field's name"),
+        ('[sharkstat.Key("dns.qry.name", "name")]', 'sharkstat.Key("dns.qry.name")', "Slow: keys: write a tuple"),
+        ("sharkstat.Count(", "len(", "Slow"),
+        ('"duration", "150us"', '"duration", "slow"', "the default of over=slow: give a duration"),
+        ('"duration", "150us"', '"time", "150us"', "parameter over: bad type 'time': take text, integer"),
+    ],
+)
+def test_a_bad_declaration_is_told_when_it_is_loaded(old: str, new: str, said: str, tmp_path: Path) -> None:
+    assert old in SLOW
+    path = slow(tmp_path, SLOW.replace(old, new))
+    done = sharkstat("list", "--plugin", path)
+    assert done.returncode == 0
+    assert f"plugin slow ({path}) did not load: " in done.stderr and done.stderr.count("\n") == 1
+    assert said in done.stderr or said == "Slow"
+
+
+# The command ----------------------------------------------------------------------------------------
+
+
+def test_the_group_command_asks_for_what_its_options_say() -> None:
+    done = sharkstat(
+        "group", TLS, "--by", "ip.src", "--by", "tls.handshake.extensions_server_name", "--sum", "frame.len", "--count",
+        "-Y", "tls", "--format", "csv", "--sort", "bytes", "--top", "2",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    sums: Counter[tuple[str, str]] = Counter()
+    names = ("ip.src", "tls.handshake.extensions_server_name", "frame.len")
+    for source, server, (length,) in oracle.fields(TLS, names, "-Y", "tls"):
+        sums[source[0], "".join(server[:1])] += int(length)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "ip_src,tls_handshake_extensions_server_name,packets,bytes"
+    got = [(source, server, int(size)) for source, server, _, size in (line.split(",") for line in lines[1:])]
+    assert got == [(*key, size) for key, size in sums.most_common(2)]
+
+
+def test_the_group_command_takes_trees_and_intervals() -> None:
+    done = sharkstat("group", DNS, "--tree", "ip.src,dns.qry.name", "--every", "10m", "--mean", "dns.time", "--seen")
+    assert done.returncode == 0
+    assert "www.example.net" in done.stdout and "First seen" in done.stdout
+    done = sharkstat("group", DNS, "--count")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "what by? Give --by FIELD" in done.stderr
+
+
+def test_field_names_are_completed() -> None:
+    env = {"_SHARKSTAT_COMPLETE": "complete_bash", "COMP_WORDS": "sharkstat group --by dns.qry.na", "COMP_CWORD": "3"}
+    assert sharkstat(env=env).stdout.split() == ["dns.qry.name"]

@@ -1,0 +1,351 @@
+"""The taps in Wireshark's plugin folders: installed, found by plain tshark, costing nothing, and gone again.
+
+Every test has a home of its own; nothing of this machine's is touched. tshark runs as an unprivileged user, since 4.4
+loads no Lua as root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from tests.command import DATA, PROJECT, TSHARK, sharkstat
+from tests.test_taps import cells, rows_of
+
+import sharkstat as library
+from sharkstat import taps
+from sharkstat.errors import OutputError, RequestError
+from sharkstat.export import plain_value
+from sharkstat.tapfile import TapFile
+from sharkstat.tshark import Tshark, unprivileged_user
+from sharkstat.view import seconds
+
+EXAMPLES = PROJECT / "docs" / "examples"
+USER = unprivileged_user()
+
+
+class Home:
+    """A home folder, and what tshark says to its owner."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.taps = path / ".local" / "lib" / "wireshark" / "plugins" / "sharkstat"
+
+    def run(self, *arguments: object, succeeds: bool = True) -> str:
+        """sharkstat's standard output."""
+        done = sharkstat(*arguments, env={"HOME": str(self.path)})
+        assert (done.returncode == 0) is succeeds, done.stderr
+        return done.stdout
+
+    def tshark(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [TSHARK, *map(str, arguments)],
+            env={"HOME": str(self.path), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=100,
+            cwd="/",
+            user=USER.uid if USER else None,
+            group=USER.gid if USER else None,
+            extra_groups=[] if USER else None,
+        )
+
+    def counted(self, capture: str, request: str) -> str:
+        """What plain tshark prints of a capture, which its user may read."""
+        copy = self.path / capture
+        shutil.copyfile(DATA / capture, copy)
+        done = self.tshark("-q", "-n", "-r", copy, "-z", request)
+        assert done.returncode == 0, done.stderr
+        assert "Lua" not in done.stderr, done.stderr
+        return done.stdout
+
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.path.rglob("*") if "plugins" in path.parts and path.is_file())
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # pytest's own are closed to other users
+        path = Path(folder)
+        if USER:
+            os.chown(path, USER.uid, USER.gid)
+        path.chmod(0o755)
+        yield Home(path)
+
+
+def installed_names(home: Home) -> set[str]:
+    listed = {line.strip() for line in home.tshark("-z", "help").stderr.splitlines()}
+    listed |= {line.strip() for line in home.tshark("-z", "help").stdout.splitlines()}
+    return listed
+
+
+def test_installed_taps_are_names_of_plain_tshark_and_gone_after_uninstall(home: Home) -> None:
+    before = installed_names(home)
+    said = home.run("taps", "install")
+    assert str(home.taps) in said
+    listed = json.loads(home.run("taps", "list", "--format", "json"))["tables"][0]["rows"]
+    names = {row["name"] for row in listed}
+    assert {row["installed"] for row in listed} == {"user"}
+    assert {"sharkstat,conv,tcp", "sharkstat,io,stat"} <= names
+    assert installed_names(home) - before == names
+    home.run("taps", "uninstall")
+    assert home.files() == []
+    assert not (home.path / ".local").exists(), "the folders that were made for it"
+    assert installed_names(home) == before
+
+
+@pytest.mark.parametrize("request_text", ["conv,tcp,tcp.port == 80", "endpoints,ipv6", "http_req,tree"])
+def test_an_installed_tap_counts_what_sharkstat_counts(home: Home, request_text: str) -> None:
+    home.run("taps", "install")
+    [table] = library.run(DATA / "http.pcapng", request_text)
+    assert table.rows
+    request = request_text.replace(table.name, f"sharkstat,{table.name},format=rows", 1)
+    assert rows_of(home.counted("http.pcapng", request)) == cells(table)
+
+
+def test_no_field_is_made_until_a_tap_that_reads_it_is_asked_for(home: Home) -> None:
+    """Nor does any file say anything: each is loaded as a script, those of the library too."""
+    home.run("taps", "install", EXAMPLES / "dns_slow.lua")
+    (home.taps.parent / "probe.lua").write_text(
+        """
+        local seen = Listener.new("frame")
+        local names = {}
+        function seen.packet()
+          for _, info in ipairs { all_field_infos() } do names[info.name] = info.name:find(".", 1, true) and true end
+        end
+        function seen.draw()
+          for name in pairs(names) do print("field", name) end
+        end
+        """
+    )
+    assert "field" not in home.counted("dns.pcapng", "sharkstat,conv,tcp")
+    assert "field\tdns.time" in home.counted("dns.pcapng", "dns,slow")
+
+
+def test_a_field_that_a_file_reads_outside_of_start_costs_as_little(home: Home, tmp_path: Path) -> None:
+    text = (EXAMPLES / "dns_asked.lua").read_text().replace("name: dns,asked", "name: early,asked")
+    line = 'local asked = sharkstat.field "dns.qry.name"\n'
+    assert line in text
+    text = text.replace(line, "").replace("sharkstat.tap(", f"{line}sharkstat.tap(")
+    (tmp_path / "early.lua").write_text(text)
+    home.run("taps", "install", tmp_path / "early.lua", EXAMPLES / "dns_asked.lua")
+    (home.taps.parent / "probe.lua").write_text(
+        """
+        local seen, found = Listener.new("frame"), false
+        function seen.packet()
+          for _, info in ipairs { all_field_infos() } do found = found or info.name == "dns.qry.name" end
+        end
+        function seen.draw() print("field", found) end
+        """
+    )
+    assert "field\tfalse" in home.counted("dns.pcapng", "sharkstat,conv,tcp")
+    asked = home.counted("dns.pcapng", "early,asked,format=rows")
+    assert "field\ttrue" in asked
+    assert sorted(asked.splitlines()) == sorted(home.counted("dns.pcapng", "dns,asked,format=rows").splitlines())
+
+
+def test_an_own_tap_is_installed_beside_the_built_in_ones_and_stays(home: Home) -> None:
+    home.run("taps", "install", EXAMPLES / "dns_slow.lua", EXAMPLES / "dns_asked.lua")
+    home.run("taps", "install")
+    [table] = library.run(
+        DATA / "dns.pcapng", "dns,slow,over=150us", registry=library.Registry.default([EXAMPLES / "dns_slow.lua"])
+    )
+    text = home.counted("dns.pcapng", "dns,slow,over=150us,format=rows")
+    names = [column.name for column in table.columns]
+    assert text.splitlines()[0].split("\t") == names
+    shown = [line.split("\t") for line in text.splitlines()[1:]]
+    assert [row[0] for row in shown] == [row["name"] for row in table], "in the header's order"
+    for line, row in zip(shown, table, strict=True):
+        assert int(line[1]) == row["answers"]
+        assert [round(float(value) * 1e9) for value in line[2:]] == [row["total_time"], row["mean_time"]]
+    rows = json.loads(home.run("taps", "list", "--format", "json"))["tables"][0]["rows"]
+    assert ("dns,slow", "user") in {(row["name"], row["installed"]) for row in rows}
+    home.run("taps", "uninstall")
+    assert home.files() == []
+
+
+HEADERS = [
+    *(s for s in library.Registry.default(only_built_in=True).statistics.values() if isinstance(s, TapFile)),
+    *(TapFile(EXAMPLES / f"{name}.lua") for name in ("dns_asked", "dns_slow")),
+]
+CAPTURES = ["dns.pcapng", "http.pcapng", "tls.pcapng", "retransmissions.pcapng", "icmp-errors.pcapng", "tunnel.pcapng"]
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_every_tap_that_a_header_describes_counts_alike(home: Home, capture: str) -> None:
+    own = [tap.tap for tap in HEADERS if tap.tap is not None and tap.tap.parent == EXAMPLES]
+    home.run("taps", "install", *own)
+    tables = library.run(DATA / capture, [tap.name for tap in HEADERS], registry=library.Registry.default(own))
+    for table in tables:
+        # A set that nobody is shown is left out of sharkstat's.
+        columns = {c.name: c for c in table.columns if c.role != "derived" or c.ratio}
+        head, *lines = (line.split("\t") for line in home.counted(capture, f"{table.name},format=rows").splitlines())
+        assert set(head) <= set(columns), table.name
+
+        def value(column: library.Column, row: library.Row, table: library.Table = table) -> str:
+            found = row[column.name]
+            if column.type == "time" and isinstance(found, int):
+                return seconds(found - (table.reading.start or 0))
+            return f"{found:.9g}" if isinstance(found, float) else plain_value(column, found)
+
+        def alike(text: str) -> str:  # the last digits of a quotient may differ
+            return f"{float(text):.9g}" if "." in text else text
+
+        expected = [[value(columns[name], row) for name in head] for row in table]
+        numbers = [columns[name].type == "number" for name in head]
+        shown = [[alike(t) if is_number else t for t, is_number in zip(line, numbers, strict=True)] for line in lines]
+        assert sorted(shown) == sorted(expected), table.name
+
+
+def test_the_readable_table_has_derived_columns_units_and_order_and_no_hidden_ones(home: Home) -> None:
+    home.run("taps", "install", EXAMPLES / "dns_slow.lua")
+    title, head, more, _, first, *_ = home.counted("dns.pcapng", "dns,slow,over=1us").strip().splitlines()
+    assert title == "Slow DNS answers  [over=1us]"
+    assert head.split() == ["Name", "Answers", "Mean"]
+    assert more.split() == ["Time"]
+    assert first.split() == ["www.example.net", "10", "169", "µs"]
+    assert "no matching packets" in home.counted("dns.pcapng", "dns,slow,tcp")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("over=fast", "dns,slow: over=fast: not a value of type duration"),
+        ("under=1s", "dns,slow has no parameter under"),
+        ("over=1s,over=2s", "dns,slow: over is given twice"),
+        ("udp ===", 'dns,slow: Filter "udp ===" is invalid'),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_a_status(home: Home, arguments: str, reason: str) -> None:
+    home.run("taps", "install", EXAMPLES / "dns_slow.lua")
+    shutil.copyfile(DATA / "dns.pcapng", home.path / "dns.pcapng")
+    done = home.tshark("-q", "-r", home.path / "dns.pcapng", "-z", f"dns,slow,{arguments}")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.strip().splitlines()
+    assert line.startswith(f"tshark: {reason}")
+
+
+def test_a_second_install_says_that_all_is_there(home: Home) -> None:
+    home.run("taps", "install")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in home.files() if path.suffix == ".lua"}
+    assert "there already" in home.run("taps", "install")
+    assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in home.files() if p.suffix == ".lua"}
+
+
+def test_what_others_wrote_is_never_overwritten(home: Home) -> None:
+    home.taps.mkdir(parents=True)
+    (home.taps / "http.lua").write_text("-- mine\n")
+    (home.taps / "other.lua").write_text("-- mine, too\n")
+    done = sharkstat("taps", "install", env={"HOME": str(home.path)})
+    assert done.returncode == OutputError.exit_status
+    assert "http.lua is not sharkstat's, and is kept" in done.stderr
+    home.run("taps", "uninstall")
+    assert {path.name: path.read_text() for path in home.files()} == {
+        "http.lua": "-- mine\n",
+        "other.lua": "-- mine, too\n",
+    }
+
+
+def test_a_file_that_was_changed_since_is_kept_and_told(home: Home) -> None:
+    home.run("taps", "install")
+    changed = home.taps / "http.lua"
+    changed.write_text(changed.read_text() + "-- changed\n")
+    for command in ("install", "uninstall"):
+        done = sharkstat("taps", command, env={"HOME": str(home.path)})
+        assert done.returncode == 0
+        assert "http.lua was changed since it was installed, and is kept" in done.stderr
+    assert home.files() == [changed]
+
+
+def test_a_new_version_replaces_its_own_files_and_removes_stale_ones(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "a.lua").write_text("-- one\n")
+    (old / "b.lua").write_text("-- one\n")
+    (old / "own.lua").write_text("-- own\n")
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "a.lua").write_text("-- two\n")
+    (new / "c.lua").write_text("-- two\n")
+    plugins = tmp_path / "plugins"
+    taps.Installation(plugins).install([old / "a.lua", old / "b.lua"], [old / "own.lua"])
+    report = taps.Installation(plugins).install([new / "a.lua", new / "c.lua"])
+    assert (report.replaced, report.written, report.removed) == (["a.lua"], ["c.lua"], ["b.lua"])
+    left = {path.name: path.read_text() for path in (plugins / "sharkstat").glob("*.lua")}
+    assert left == {"a.lua": "-- two\n", "c.lua": "-- two\n", "own.lua": "-- own\n"}
+    taps.Installation(plugins).uninstall()
+    assert not plugins.exists()
+
+
+def test_an_installation_that_was_broken_off_is_mended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up after the first file: none is left without an owner."""
+    sources = taps.shipped()
+    written = taps._write
+    count = 0
+
+    def fails(path: Path, content: bytes) -> None:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise OSError(28, "No space left on device")
+        written(path, content)
+
+    monkeypatch.setattr(taps, "_write", fails)
+    with pytest.raises(OutputError, match="No space left"):
+        taps.Installation(tmp_path / "plugins").install(sources)
+    monkeypatch.undo()
+    report = taps.Installation(tmp_path / "plugins").install(sources)
+    assert report.there
+    assert report.written
+    assert not report.foreign
+    taps.Installation(tmp_path / "plugins").uninstall()
+    assert not (tmp_path / "plugins").exists()
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "sharkstat").symlink_to(elsewhere)
+    with pytest.raises(OutputError, match="is a link"):
+        taps.Installation(tmp_path / "plugins").install(taps.shipped())
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_what_is_no_tap_is_refused(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "http.lua").write_text("-- name: x\n-- title: x\n-- column: a text key\n")
+    (tmp_path / "nothing.lua").write_text("print(1)\n")
+    with pytest.raises(RequestError, match="there is a built-in file"):
+        taps.check_own([tmp_path / "http.lua"])
+    with pytest.raises(RequestError, match="registers nothing"):
+        taps.check_own([tmp_path / "nothing.lua"])
+    assert home.run("taps", "install", tmp_path / "none.lua", succeeds=False) == ""
+    assert home.files() == []
+
+
+def test_the_folders_are_those_that_tshark_names(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(home.path))
+    assert taps.plugin_folder(Tshark(TSHARK), "user") / "sharkstat" == home.taps
+    system = taps.plugin_folder(Tshark(TSHARK), "system")
+    assert system.name == "plugins"
+    assert home.path not in system.parents
+
+
+def test_the_path_serves_a_tap_that_is_not_installed(home: Home) -> None:
+    folder = Path(home.run("taps", "path").strip())
+    assert (folder / "sharkstat.lua").is_file()
+    assert (folder / "host.lua").is_file()
+
+
+def test_both_places_contradict_each_other(home: Home) -> None:
+    home.run("taps", "install", "--user", "--system", succeeds=False)
