@@ -24,14 +24,14 @@ TAPS = {
 }
 
 
-def plain_tshark(tap: str, requests: Sequence[str], capture: Path) -> str:
+def plain_tshark(tap: str, requests: Sequence[str], capture: Path, prefix: str = "sharkstat,") -> str:
     """What tshark prints with this tap and nothing else of sharkstat; never as root, which loads no Lua."""
     with Workspace(find_tshark()) as workspace:
         folder = workspace.readable(LUA, "taps")
         command = [workspace.tshark.path, "-q", "-n", "-r", str(workspace.readable(capture, capture.name))]
         command += ["-X", f"lua_script:{folder / tap}"]
         for request in requests:
-            command += ["-z", f"sharkstat,{request}"]
+            command += ["-z", f"{prefix}{request}"]
         user = workspace.user
         done = subprocess.run(
             command,

@@ -23,7 +23,8 @@ class Column:
     rounded before it was had, as in tshark's text.
 
     Two kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
-    times 100 where the unit is "percent"), and one with `size_of` is the number of a set's values.
+    times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), and one with
+    `size_of` is the number of a set's values.
 
     >>> Column("packets", "integer", unit="packets").heading
     'Packets'
@@ -63,7 +64,7 @@ class Column:
         if self.type in ("duration", "integer") and isinstance(above, int) and isinstance(below, int):
             whole, rest = divmod(above, below)
             return whole + (2 * rest > below or (2 * rest == below and whole % 2))  # as round() does, but exactly
-        return above / below * (100 if self.unit == "percent" else 1)
+        return above / below * (100 if self.unit == "percent" else 10**9 if self.unit.endswith("per second") else 1)
 
     @property
     def heading(self) -> str:

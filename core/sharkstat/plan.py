@@ -19,7 +19,7 @@ from sharkstat.statistic import Listen, PacketCounter, Statistic
 ENGINES = ("lua", "packets", "tshark")
 
 # How far up the layers a statistic looks. What lies above is given to tshark's `data` dissector.
-LEVELS = ("transport", "http", "application")
+LEVELS = ("transport", "http", "messages", "application")
 
 # Ports whose traffic tshark hands, by the port alone, to a dissector that never carries IP, nor announces
 # conversations of its own (as SIP, SNMP, SOCKS and TFTP do: that changes tshark's stream numbers). Where
@@ -184,9 +184,9 @@ class Plan:
         level = self.level()
         if level == "application":
             return []
-        ports = LEAF_PORTS if level == "transport" else LEAF_PORTS_BESIDE_HTTP
+        ports = {"transport": LEAF_PORTS, "http": LEAF_PORTS_BESIDE_HTTP}.get(level, {})
         given = [f"{table}=={port}" for table, numbers in ports.items() for port in numbers]
-        given += [f"media_type=={name}" for name in LEAF_MEDIA_TYPES] if level == "http" else []
+        given += [f"media_type=={name}" for name in LEAF_MEDIA_TYPES] if level != "transport" else []
         options = [part for layer in given for part in ("-d", f"{layer},data")]
         if not any("analysis" in text for text in self.filters_and_fields()):
             # Only tcp.analysis.bytes_in_flight and push_bytes_sent need it, and it keeps a note of every segment.

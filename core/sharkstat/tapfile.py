@@ -55,6 +55,7 @@ class TapFile(Statistic):
         self.layer = _one_of(path, header, "layer", tuple(reversed(get_args(Layer))))
         self.parameters = tuple(_parameter(path, text) for text in header.get("parameter", ()))
         self._columns = _columns(path, header["column"])
+        self._analysis = tuple(name for name in header.get("field", ()) if name.startswith("tcp.analysis"))
         self._sort = _sort(path, header.get("sort", [""])[0], self._columns)
         self.usage = header.get("usage", [usage_of(self.name, self.parameters, self._takes != "none")])[0]
 
@@ -66,6 +67,13 @@ class TapFile(Statistic):
 
     def filters(self, arguments: str) -> Sequence[str]:
         return super().filters(self._rest(arguments)) if self._takes == "filter" else ()
+
+    def fields(self, arguments: str) -> Sequence[str]:
+        """Those that rest on tshark's notes of segments, which a plan spares it where nobody asks for them.
+
+        The others do not count: `layer` is the author's word for how far up they look.
+        """
+        return self._analysis
 
     def _rest(self, arguments: str) -> str:
         return read_arguments(self.name, arguments, self.parameters)[1]

@@ -130,6 +130,24 @@ function sharkstat.integer(number)
   return exact_times[number] or format("%.0f", number)
 end
 
+-- Seconds and nanoseconds of a time of relative_ns.
+local function seconds_of(time)
+  local sign, digits = sharkstat.integer(time):match("^(-?)(%d+)$")
+  digits = ("0"):rep(10 - #digits) .. digits
+  local factor = sign == "-" and -1 or 1
+  return factor * tonumber(digits:sub(1, -10)), factor * tonumber(digits:sub(-9))
+end
+
+-- Nanoseconds from one time to another, exact on both Luas also where the times are too large for a double.
+function sharkstat.elapsed(from, to)
+  if math.type or (from < EXACT_INTEGER and from > -EXACT_INTEGER and to < EXACT_INTEGER and to > -EXACT_INTEGER) then
+    return to - from
+  end
+  local from_seconds, from_rest = seconds_of(from)
+  local to_seconds, to_rest = seconds_of(to)
+  return (to_seconds - from_seconds) * 1000000000 + to_rest - from_rest
+end
+
 local escapes = { ["\\"] = "\\\\", ["\t"] = "\\t", ["\n"] = "\\n", ["\r"] = "\\r" }
 
 -- One value of a record: a backslash and the three characters that separate records are escaped.
@@ -491,6 +509,30 @@ function sharkstat.tap(file, start)
     return start(run)
   end
   sharkstat.register(statistic)
+end
+
+---------------------------------------------------------------------------------------------------
+-- Entries by key, with a bound
+
+-- A table that gets an entry, made by make(key, ...), for each key that it has not yet: at most `most` of them.
+-- All keys after those share one entry, made by make(nil, ...), so that memory is bounded and nothing goes
+-- uncounted. Gives the table (look in it first: that is faster), the function entry_of(key, ...), the entries in the
+-- order of their making, and the function other(), which gives the shared one, if there is one.
+function sharkstat.capped(most, make)
+  local known, order, count, shared_entry = {}, {}, 0, nil
+  local function entry_of(key, ...)
+    local entry = known[key]
+    if entry then return entry end
+    if count < most then
+      entry = make(key, ...)
+      count = count + 1
+      known[key], order[count] = entry, entry
+      return entry
+    end
+    shared_entry = shared_entry or make(nil, ...)
+    return shared_entry
+  end
+  return known, entry_of, order, function() return shared_entry end
 end
 
 return sharkstat

@@ -1,4 +1,7 @@
-"""http,tree http_req,tree http_srv,tree: HTTP messages by kind and status, by host and path, by server."""
+"""http,tree http_req,tree http_srv,tree: HTTP messages by kind and status, by host and path, by server.
+
+http,requests: requests by method, host, path and status, with bytes and response times.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sharkstat_lua
-from sharkstat import Listen, PacketCounter, Value, hookimpl
+from sharkstat import Listen, PacketCounter, TapFile, Value, hookimpl
 from sharkstat_plugins.tree import Tree, TreeStatistic
 
 if TYPE_CHECKING:
@@ -168,3 +171,4 @@ def register_statistics(register):  # type: ignore[no-untyped-def]
             ServerTree,
         )
     )
+    register(TapFile(Path(sharkstat_lua.__file__).with_name("http_requests.lua")))

@@ -139,6 +139,24 @@ class LossyBridge:
         }
 
 
+class LossyDatagramBridge(LossyBridge):
+    """The same for UDP: the plan says what is done to the how-manieth datagram from a port of the client."""
+
+    def _judge(self, frame: bytes, direction: str) -> str | None:
+        if direction != "to_server" or frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_UDP:
+            return None
+        at = 14 + (frame[14] & 15) * 4
+        port, _, length = struct.unpack_from("!HHH", frame, at)
+        flow = self._flows.setdefault((port, direction), _Flow())
+        flow.with_data += 1
+        planned = self._plan.get((port, direction), ())
+        deed = next((deed for deed, target in planned if target == flow.with_data), None)
+        if deed is not None:
+            done: Facts = {"deed": deed, "client_port": port, "direction": direction, "datagram": flow.with_data}
+            self.deeds.append(done | {"payload_bytes": length - 8})
+        return deed
+
+
 IPIP, GRE = 4, 47
 
 

@@ -42,6 +42,7 @@ from .services import (
     tls_client,
     tls_server_context,
 )
+from .troubles import TROUBLES
 
 CLIENT, SERVER = "192.0.2.10", "192.0.2.20"
 CLIENT6, SERVER6 = "2001:db8::10", "2001:db8::20"
@@ -673,4 +674,5 @@ SCENES: dict[str, Callable[[Lab, Path], Facts]] = {
     "retransmissions.pcapng": retransmissions,
     "reused-port.pcapng": reused_port,
     "icmp-errors.pcapng": icmp_errors,
+    **TROUBLES,
 }

@@ -1,0 +1,83 @@
+"""Our own taps against tshark's nearest statistic (tshark -q -n -z), side by side in one run; and all of them at once.
+
+    python benchmarks/taps_speed.py                  # makes a capture of 150,000 packets in a temporary folder
+    python benchmarks/taps_speed.py --capture big.pcap --rounds 5 --only apps
+
+Every round runs sharkstat and tshark in turn on one core; ratios are of the medians of the processor's time, wall
+time beside it. The goals: 1.6 times tshark for each tap, and for all in one run 4 times the median of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import make_capture
+from speed import Measured, measure
+from tabulate import tabulate
+
+NEAREST = {
+    "tcp,health": "conv,tcp",
+    "tcp,servers": "conv,tcp",
+    "tcp,connections": "conv,tcp",
+    "apps": "io,phs",
+    "talkers": "endpoints,ip",
+    "talkers,every=10s": "endpoints,ip",
+    # The one statistic of tshark's own that reads the same fields.
+    "latency": "io,stat,0,AVG(dns.time)dns.time,AVG(http.time)http.time",
+    "loss": "rtp,streams",
+}
+GOAL, GOAL_TOGETHER = 1.6, 4.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--capture", type=Path)
+    parser.add_argument("--packets", type=int, default=150_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument("--only", action="append", help="a request; repeat for more")
+    options = parser.parse_args()
+    program = shutil.which("sharkstat", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert program, "install sharkstat first: script/bootstrap"
+    wanted = [request for request in NEAREST if not options.only or request in options.only]
+    with tempfile.TemporaryDirectory() as folder:
+        capture = options.capture
+        if capture is None:
+            capture = Path(folder) / "made.pcap"
+            make_capture.write(capture, options.packets)
+            Path(folder).chmod(0o755)
+        ours = {request: Measured() for request in wanted}
+        theirs = {request: Measured() for request in wanted}
+        together = Measured()
+        run = [program, "run", str(capture), "--output", "/dev/null"]
+        for _ in range(options.rounds):
+            for request in wanted:
+                measure([*run, "-z", request], ours[request], options.core)
+                measure(
+                    ["tshark", "-q", "-n", "-r", str(capture), "-z", NEAREST[request]], theirs[request], options.core
+                )
+            measure([*run, *(part for request in wanted for part in ("-z", request))], together, options.core)
+    middle = statistics.median
+    rows = []
+    for request in wanted:
+        cpu, wall = (middle(getattr(ours[request], k)) / middle(getattr(theirs[request], k)) for k in ("cpu", "wall"))
+        met = "met" if cpu <= GOAL else "NOT MET"
+        memory = middle(ours[request].memory) / middle(theirs[request].memory)
+        rows.append([request, NEAREST[request], *(f"{n:.2f}" for n in (cpu, wall)), f"{GOAL}", met, f"{memory:.2f}"])
+    one = middle([middle(found.cpu) for found in ours.values()])
+    ratio = middle(together.cpu) / one
+    wall = middle(together.wall) / middle([middle(found.wall) for found in ours.values()])
+    met = "met" if ratio <= GOAL_TOGETHER else "NOT MET"
+    rows.append(["all in one run", "one of them", f"{ratio:.2f}", f"{wall:.2f}", f"{GOAL_TOGETHER}", met, ""])
+    headings = ["tap", "beside", "CPU ratio", "wall ratio", "goal", "", "memory ratio"]
+    print(tabulate(rows, headings, disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()

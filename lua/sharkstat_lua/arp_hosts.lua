@@ -1,0 +1,94 @@
+-- name: arp,hosts
+-- title: ARP hosts
+-- description: Which addresses are on this network, which MAC address claims each, and is one claimed by several?
+--     A row has what the holder of an IPv4 address sent by ARP, and how often it was asked for. A sender that asks for
+--     its own address announces it (gratuitous ARP); one that asks without an address of its own only probes, and claims
+--     nothing: probes are counted with the address that they ask for. Every ARP packet is sent, in one row: `requests`,
+--     `replies`, `probes` and `other` (RARP, InARP, other addresses than IPv4, whose row has no address) add up to all.
+--     Once `max` addresses have rows, all further ones are in a row with the address (other).
+-- parameter: max integer 100000 how many addresses have rows of their own
+-- column: address address key
+-- column: macs set union ; that claimed the address; at most 100
+-- column: requests integer sum packets ; sent by the address
+-- column: replies integer sum packets ; sent by the address
+-- column: gratuitous integer sum packets ; those requests and replies that announce the address itself
+-- column: probes integer sum packets ; is the address free?
+-- column: other integer sum packets
+-- column: asked_for integer sum packets ; requests of others for the address
+-- column: first_seen time min ; sent
+-- column: last_seen time max ; sent
+-- sort: address
+-- field: arp.opcode
+-- field: arp.src.hw_mac
+-- field: arp.src.proto_ipv4
+-- field: arp.dst.proto_ipv4
+-- field: arp.isgratuitous
+-- layer: transport
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local rows = require "rows"
+
+local relative_ns, digits = sharkstat.relative_ns, sharkstat.digits
+
+local REQUEST, REPLY = 1, 2
+local NOBODY = "0.0.0.0"
+local NO_ADDRESS = {}
+
+sharkstat.tap(__FILE__, function(run)
+  local opcodes, macs = sharkstat.field "arp.opcode", sharkstat.field "arp.src.hw_mac"
+  local sources, targets = sharkstat.field "arp.src.proto_ipv4", sharkstat.field "arp.dst.proto_ipv4"
+  local announced = sharkstat.field "arp.isgratuitous"
+
+  local hosts = rows.new(run.parameters.max, function(address)
+    if address == NO_ADDRESS then
+      address = nil
+    else
+      address = address or "(other)"
+    end
+    return {
+      address = address, macs = {}, requests = 0, replies = 0, gratuitous = 0, probes = 0, other = 0, asked_for = 0,
+    }
+  end)
+
+  run:listen("frame", function(pinfo)
+    local opcode, source, target = opcodes(), sources(), targets()
+    opcode = opcode and opcode.value
+    local from, to = source and digits(source), target and digits(target)
+    local plain = (opcode == REQUEST or opcode == REPLY) and from
+    local probe = plain and from == NOBODY and opcode == REQUEST and to
+    local row = hosts:at(probe or from or NO_ADDRESS)
+    local time = relative_ns(pinfo)
+    if not row.first or time < row.first then row.first = time end
+    if not row.last or time > row.last then row.last = time end
+    if probe then
+      row.probes = row.probes + 1
+      return
+    end
+    if not plain then
+      row.other = row.other + 1
+      return
+    end
+    local mac = macs()
+    if mac and from ~= NOBODY then rows.add(row.macs, digits(mac)) end
+    if announced() then row.gratuitous = row.gratuitous + 1 end
+    if opcode == REPLY then
+      row.replies = row.replies + 1
+      return
+    end
+    row.requests = row.requests + 1
+    if to and to ~= from then
+      local asked = hosts:at(to)
+      asked.asked_for = asked.asked_for + 1
+    end
+  end, "arp")
+
+  return function()
+    for _, row in hosts:each() do
+      run:row {
+        row.address, row.macs, row.requests, row.replies, row.gratuitous, row.probes, row.other, row.asked_for, row.first,
+        row.last,
+      }
+    end
+  end
+end)

@@ -1,0 +1,93 @@
+-- name: dhcp,leases
+-- title: DHCP leases
+-- description: Which client got which address from which server, and who was refused one?
+--     A row has the DHCP messages for a client (DHCPv4), told by its MAC address, whichever side sent them and as often
+--     as they were captured: a relay's copy counts too. `addresses` and `servers` are those of acknowledgements. Once
+--     `max` clients have rows, all further ones are in a row with the client (other).
+-- parameter: max integer 100000 how many clients have rows of their own
+-- column: client_mac address key ; nothing where the client has none
+-- column: hostnames set union ; that the client calls itself
+-- column: addresses set union ; that it was given (ACK)
+-- column: servers set union ; that gave them
+-- column: lease_time duration last seconds ; of the last acknowledgement
+-- column: discover integer sum packets
+-- column: offer integer sum packets
+-- column: request integer sum packets
+-- column: ack integer sum packets
+-- column: nak integer sum packets ; the server refused
+-- column: decline integer sum packets ; the client found the address in use
+-- column: release integer sum packets
+-- column: inform integer sum packets
+-- column: other integer sum packets ; BOOTP, and messages of other kinds
+-- column: first_seen time min
+-- column: last_seen time max
+-- sort: first_seen, client_mac
+-- field: dhcp.hw.mac_addr
+-- field: dhcp.option.dhcp
+-- field: dhcp.option.hostname
+-- field: dhcp.ip.your
+-- field: dhcp.ip.client
+-- field: dhcp.option.dhcp_server_id
+-- field: dhcp.option.ip_address_lease_time
+-- layer: messages
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local rows = require "rows"
+
+local relative_ns, digits = sharkstat.relative_ns, sharkstat.digits
+
+local KINDS = { "discover", "offer", "request", "decline", "ack", "nak", "release", "inform" }
+local NOBODY = "0.0.0.0"
+local NO_MAC = {}
+
+sharkstat.tap(__FILE__, function(run)
+  local macs, kinds, hostnames =
+    sharkstat.field "dhcp.hw.mac_addr", sharkstat.field "dhcp.option.dhcp", sharkstat.field "dhcp.option.hostname"
+  local yours, clients = sharkstat.field "dhcp.ip.your", sharkstat.field "dhcp.ip.client"
+  local servers, lease_times =
+    sharkstat.field "dhcp.option.dhcp_server_id", sharkstat.field "dhcp.option.ip_address_lease_time"
+
+  local leases = rows.new(run.parameters.max, function(mac)
+    if mac == NO_MAC then
+      mac = nil
+    else
+      mac = mac or "(other)"
+    end
+    local row = { mac = mac, hostnames = {}, addresses = {}, servers = {}, other = 0 }
+    for _, kind in ipairs(KINDS) do row[kind] = 0 end
+    return row
+  end)
+
+  run:listen("frame", function(pinfo)
+    local mac, kind = macs(), kinds()
+    local row = leases:at(mac and digits(mac) or NO_MAC)
+    kind = kind and KINDS[kind.value] or "other"
+    row[kind] = row[kind] + 1
+    local time = relative_ns(pinfo)
+    if not row.first or time < row.first then row.first = time end
+    if not row.last or time > row.last then row.last = time end
+    if kind == "ack" then
+      local address, server, lease_time = yours(), servers(), lease_times()
+      address = address and digits(address)
+      if address == NOBODY then address = digits(clients()) end  -- the answer to an inform
+      if address and address ~= NOBODY then rows.add(row.addresses, address) end
+      if server then rows.add(row.servers, digits(server)) end
+      if lease_time then row.lease_time = ("%.0f000000000"):format(lease_time.value) end  -- above 2^53
+    elseif kind ~= "offer" and kind ~= "nak" then
+      local hostname = hostnames()
+      if hostname then rows.add(row.hostnames, hostname.value) end
+    end
+  end, "dhcp && !icmp")  -- an error quotes what was said before
+
+  return function()
+    for _, row in leases:each() do
+      local values = { row.mac, row.hostnames, row.addresses, row.servers, row.lease_time }
+      for index, kind in ipairs { "discover", "offer", "request", "ack", "nak", "decline", "release", "inform", "other" } do
+        values[5 + index] = row[kind]
+      end
+      values[15], values[16] = row.first, row.last
+      run:row(values)
+    end
+  end
+end)

@@ -1,0 +1,185 @@
+-- name: http,requests
+-- title: HTTP requests
+-- description: What is asked of which server, with what success, how many bytes does it move, and how long does it take?
+--     A row has the requests with the same method, host and path that were answered with the same status; one without a
+--     status has those without a response in the capture. Responses are dealt to the requests of their connection in
+--     order, since HTTP/1 answers in order. An interim response (100 Continue) has a row of its own, without requests;
+--     so has a response whose request was not captured, without method, host and path. Bytes are those of the messages,
+--     headers and bodies, as they were sent; not those of packets. The time goes from the end of the request to the end
+--     of the response. Hosts are in lower case, since their case means nothing. Once `max` methods, hosts and paths have
+--     rows, all further ones are in a row with the path (other).
+-- parameter: query yes|no no whether the query is part of the path: what follows the question mark
+-- parameter: max integer 100000 how many methods, hosts and paths have rows of their own
+-- column: method text key
+-- column: host text key ; the Host header, in lower case
+-- column: path text key ; what is asked for; with query=yes all of it
+-- column: status integer key ; nothing where nobody answered
+-- column: requests integer sum
+-- column: responses integer sum
+-- column: unanswered integer sum ; requests without a response in the capture
+-- column: request_bytes integer sum bytes ; of the messages, headers and bodies
+-- column: response_bytes integer sum bytes ; of the messages, headers and bodies
+-- column: timed integer sum hidden ; responses whose request was captured, interim ones aside
+-- column: time duration sum seconds hidden ; from request to response, all together
+-- column: min_time duration min seconds ; from request to response
+-- column: mean_time duration time/timed seconds
+-- column: max_time duration max seconds
+-- sort: requests descending, responses descending, host, path, method, status
+-- field: http
+-- field: http.request_in
+-- field: tcp.stream
+-- field: udp.stream
+-- layer: http
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local rows = require "rows"
+
+local relative_ns = sharkstat.relative_ns
+
+-- A row whose keys are nil has responses without a request; the one that rows.lua makes without keys is (other).
+local UNKNOWN = {}
+
+-- No client sends more requests ahead: the responses were not captured.
+local DEEPEST = 1000
+
+local function new_status()
+  return { requests = 0, responses = 0, unanswered = 0, request_bytes = 0, response_bytes = 0 }
+end
+
+sharkstat.tap(__FILE__, function(run)
+  local messages, request_in = sharkstat.field "http", sharkstat.field "http.request_in"
+  local tcp_stream, udp_stream = sharkstat.field "tcp.stream", sharkstat.field "udp.stream"
+  local with_query, max = run.parameters.query == "yes", run.parameters.max
+
+  local asked = rows.new(max, function(method, host, path)
+    if method == UNKNOWN then return { statuses = {} } end
+    return { method = method, host = host, path = path or "(other)", statuses = {} }
+  end)
+  local unknown
+
+  local function at_status(entry, status)
+    local found = entry.statuses[status]
+    if not found then
+      found = new_status()
+      entry.statuses[status] = found
+    end
+    return found
+  end
+
+  local function add_request(request, row)
+    row.requests, row.request_bytes = row.requests + 1, row.request_bytes + request.bytes
+  end
+
+  local function give_up(request)
+    local row = at_status(request.entry, 0)
+    add_request(request, row)
+    row.unanswered = row.unanswered + 1
+  end
+
+  -- The requests of a connection that wait, in order: `first` and `last` are the numbers of those that are there.
+  local waiting = rows.waiting(max, function(queue)
+    for number = queue.first, queue.last do give_up(queue[number]) end
+  end)
+
+  local function give_up_first(queue)
+    give_up(queue[queue.first])
+    queue[queue.first] = nil
+    queue.first = queue.first + 1
+  end
+
+  -- The request that a response answers: the first, save where tshark knows of a later one.
+  local function answered(queue, frame)
+    local number = queue.first
+    while number < queue.last and queue[number].frame ~= frame do number = number + 1 end
+    if queue[number].frame == frame then
+      while queue.first < number do give_up_first(queue) end
+    end
+    return queue[queue.first]
+  end
+
+  -- How long the messages of the packet are, in order. tshark lays each over what is left of the bytes that it was
+  -- found in, so it ends where the next one in the same bytes begins.
+  local packet, nth, lengths = -1, 0, nil
+  local function length_of(number)
+    if number == packet then
+      nth = nth + 1
+    else
+      packet, nth, lengths = number, 1, nil
+    end
+    local first, second = messages()
+    if not second then return nth == 1 and first and first.len or 0 end
+    if not lengths then
+      lengths = {}
+      local all = { messages() }
+      for index, field in ipairs(all) do
+        local start, length, following = field.offset, field.len, all[index + 1]
+        if following and following.offset > start and following.offset + following.len == start + length then
+          length = following.offset - start
+        end
+        lengths[index] = length
+      end
+    end
+    return lengths[nth] or 0
+  end
+
+  local function connection()
+    local stream = tcp_stream()
+    if stream then return stream.value end
+    stream = udp_stream()
+    return stream and -1 - stream.value or "none"
+  end
+
+  run:listen("http", function(pinfo, _, info)
+    local method, status = info.request_method, info.response_code or 0
+    local bytes = length_of(pinfo.number)
+    if status ~= 0 then
+      local key = connection()
+      local queue = waiting:find(key)
+      local frame = queue and queue.first < queue.last and request_in()
+      local request = queue and (frame and answered(queue, frame.value) or queue[queue.first])
+      if not request then
+        unknown = unknown or asked:at(UNKNOWN)
+        local row = at_status(unknown, status)
+        row.responses, row.response_bytes = row.responses + 1, row.response_bytes + bytes
+        return
+      end
+      local row = at_status(request.entry, status)
+      row.responses, row.response_bytes = row.responses + 1, row.response_bytes + bytes
+      if status < 200 and status ~= 101 then return end
+      add_request(request, row)
+      rows.time(row, relative_ns(pinfo) - request.time)
+      queue[queue.first] = nil
+      queue.first = queue.first + 1
+      if queue.first > queue.last then waiting:take(key) end
+    elseif method then
+      local host, path = info.http_host, info.request_uri or ""
+      if not with_query then path = path:match("^[^?]*") end
+      local request = {
+        entry = asked:at(method, host and host:lower(), path), time = relative_ns(pinfo), bytes = bytes,
+        frame = pinfo.number,
+      }
+      local key = connection()
+      local queue = waiting:find(key)
+      if queue then
+        if queue.last - queue.first >= DEEPEST then give_up_first(queue) end
+        queue.last = queue.last + 1
+        queue[queue.last] = request
+      else
+        waiting:put(key, { request, first = 1, last = 1 })
+      end
+    end
+  end)
+
+  return function()
+    waiting:finish()
+    for _, entry in asked:each() do
+      for status, row in pairs(entry.statuses) do
+        run:row {
+          entry.method, entry.host, entry.path, status ~= 0 and status or nil, row.requests, row.responses,
+          row.unanswered, row.request_bytes, row.response_bytes, row.timed or 0, row.time or 0, row.least, row.most,
+        }
+      end
+    end
+  end
+end)

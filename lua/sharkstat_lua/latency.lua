@@ -1,0 +1,91 @@
+-- name: latency
+-- title: Response times
+-- description: Which servers are slow to answer, and in which protocol?
+--     The time from request to response, wherever tshark gives one (dns.time, http.time, smb2.time, icmp.resptime, ...),
+--     by protocol and server. The server is the sender of the packet with the response; a packet may hold several.
+-- parameter: max integer 100000 rows; all further servers share the row `other`
+-- column: protocol text key; as the field is called that has the time
+-- column: server_address address key
+-- column: server_port integer key; none where the protocol has no ports
+-- column: responses integer sum
+-- column: min_time duration min seconds
+-- column: mean_time duration total_time/responses seconds
+-- column: max_time duration max seconds
+-- column: total_time duration sum seconds hidden
+-- sort: total_time descending, protocol, server_address, server_port
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+
+local floor = math.floor
+
+-- The fields that hold a response time, of all versions of tshark; those that this one has are read. Each is in the
+-- packet with the response. Times between packets of a transfer (fc.time), to an acknowledgement, or of what
+-- carries another protocol's times once more (transum) are not among them.
+local NAMES = {
+  "adwin.response_time", "afp.time", "afs.time", "aoe.time", "camel.srt.deltatime", "classicstun.time",
+  "coap.response_time", "cops.response_time", "cql.response_time", "ctdb.time", "dbus.response_time", "dcerpc.time",
+  "diameter.resp_time", "djiuav.response_time", "dns.time", "drda.etime", "enip.time", "fcp.time",
+  "finger.response_time", "gryphon.response_time", "gtp.time", "gtpv2.response_time", "h225.ras.timedelta",
+  "http.time", "http2.time", "icmp.resptime", "icmpv6.resptime", "imap.time", "ipmi.response_time",
+  "ipp.response_time", "iscsi.time", "kerberos.time", "ldap.time", "mgcp.time", "mms.response_time",
+  "modbus.response_time", "nbd.time", "ncp.time", "ndmp.time", "nvme-mi.response_time", "pana.response_time",
+  "pfcp.response_time", "radius.time", "ros.time", "rpc.time", "rtpproxy.response_time", "sbus.response_time",
+  "scsi.time", "sip.response-time", "skinny.response_time", "smb.time", "smb2.time", "snmp.time", "stun.time",
+  "usb.time", "whois.response_time", "xmcp.time", "zabbix.time",
+}
+local WITHOUT_PORTS = { icmp = true, icmpv6 = true, usb = true, aoe = true }
+
+-- Nanoseconds. What is not kept as a time is a number of milliseconds.
+local function nanoseconds(value)
+  if type(value) == "number" then return floor(value * 1e6 + 0.5) end
+  return value.secs * 1000000000 + value.nsecs
+end
+
+sharkstat.tap(__FILE__, function(run)
+  local fields, protocols, there = {}, {}, {}
+  for _, name in ipairs(NAMES) do
+    local fine, field = pcall(sharkstat.field, name)
+    if fine then
+      fields[#fields + 1], protocols[#protocols + 1], there[#there + 1] = field, name:match("^[^.]+"), name
+    end
+  end
+
+  local known, server_of, servers, other = sharkstat.capped(run.parameters.max, function(key, protocol, address, port)
+    return {
+      protocol = key and protocol or "other", address = key and address, port = key and port,
+      responses = 0, total = 0,
+    }
+  end)
+
+  local function count(protocol, address, pinfo, value)
+    local port = not WITHOUT_PORTS[protocol] and pinfo.src_port or nil
+    local key = ("%s %s %s"):format(protocol, address, port or "")
+    local server = known[key] or server_of(key, protocol, address, port)
+    local time = nanoseconds(value)
+    server.responses, server.total = server.responses + 1, server.total + time
+    if not server.min or time < server.min then server.min = time end
+    if not server.max or time > server.max then server.max = time end
+  end
+
+  -- tshark itself picks the few packets that have any of them.
+  run:listen("frame", function(pinfo)
+    local address
+    for at = 1, #fields do
+      if fields[at]() then
+        address = address or run:address(pinfo.src)
+        for _, found in ipairs { fields[at]() } do count(protocols[at], address, pinfo, found.value) end
+      end
+    end
+  end, table.concat(there, " || "))
+
+  local function emit(server)
+    run:row {
+      server.protocol, server.address, server.port, server.responses, server.min, server.max, server.total,
+    }
+  end
+  return function()
+    for _, server in ipairs(servers) do emit(server) end
+    if other() then emit(other()) end
+  end
+end)

@@ -1,0 +1,144 @@
+-- name: quic,servers
+-- title: QUIC servers
+-- description: Which QUIC servers are spoken to, with what version and protocol, how much, and how long do handshakes
+--     take?
+--     A row has the connections, as tshark numbers them, with the same server name, address, port, version and protocol.
+--     tshark reads the ClientHello without keys. The server's choice of ALPN is encrypted; it is known where the client
+--     offered one protocol alone, since QUIC demands an agreement, or where tshark has the keys (--keylog). The
+--     handshake's time goes from the client's first Initial packet to the first Handshake packet of the server, which
+--     carries its Finished or the beginning of what leads to it. Packets and bytes are those of frames. Google's own
+--     QUIC, from before the standard, is not in it. Once `max` rows are there, all further connections are in a row with
+--     the server name (other).
+-- parameter: max integer 100000 how many rows there may be
+-- column: server_name text key ; from the ClientHello, in lower case
+-- column: address address key ; of the server
+-- column: port integer key ; of the server
+-- column: version text key ; of the server's packets, or of the client's where it did not answer
+-- column: alpn text key ; the protocol agreed on, where it can be known
+-- column: alpn_offered set union ; the protocols that the clients offered
+-- column: connections integer sum
+-- column: completed integer sum ; connections in which the server sent a Handshake packet
+-- column: packets integer sum packets ; both ways
+-- column: bytes integer sum bytes ; both ways
+-- column: timed integer sum hidden ; handshakes that were seen from the beginning
+-- column: time duration sum seconds hidden ; of all handshakes together
+-- column: min_handshake duration min seconds
+-- column: mean_handshake duration time/timed seconds
+-- column: max_handshake duration max seconds
+-- sort: connections descending, bytes descending, server_name, address, port, version, alpn
+-- field: quic.connection.number
+-- field: quic.version
+-- field: quic.long.packet_type
+-- field: tls.handshake.type
+-- field: tls.handshake.extensions_server_name
+-- field: tls.handshake.extensions_alpn_str
+-- layer: messages
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local rows = require "rows"
+
+local relative_ns = sharkstat.relative_ns
+
+local CLIENT_HELLO, ENCRYPTED_EXTENSIONS = 1, 8
+local INITIAL, HANDSHAKE = 0, 2
+local INITIAL_V2, HANDSHAKE_V2 = 1, 3
+
+sharkstat.tap(__FILE__, function(run)
+  local numbers, versions = sharkstat.field "quic.connection.number", sharkstat.field "quic.version"
+  local kinds, types = sharkstat.field "quic.long.packet_type", sharkstat.field "tls.handshake.type"
+  -- Version 2 numbers its packet types anew; tshark has a field for them from 4.0.1 on.
+  local has_v2, kinds_v2 = pcall(sharkstat.field, "quic.long.packet_type_v2")
+  local names = sharkstat.field "tls.handshake.extensions_server_name"
+  local protocols = sharkstat.field "tls.handshake.extensions_alpn_str"
+  local version_words = rows.words()
+
+  local servers = rows.new(run.parameters.max, function(...)
+    local row = { connections = 0, completed = 0, packets = 0, bytes = 0, offered = {} }
+    row.name, row.address, row.port, row.version, row.alpn = ...
+    if select("#", ...) == 0 then row.name = "(other)" end
+    return row
+  end)
+
+  -- By tshark's number: the row, once it is known.
+  local row_of = {}
+
+  local function settle(c)
+    local alpn = c.alpn or (#c.offered == 1 and c.offered[1] or nil)
+    local row = servers:at(c.name, c.address, c.port, c.version or c.client_version, alpn)
+    row_of[c.number] = row
+    row.connections = row.connections + 1
+    row.packets, row.bytes = row.packets + c.packets, row.bytes + c.bytes
+    for _, protocol in ipairs(c.offered) do rows.add(row.offered, protocol) end
+    if c.ended then
+      row.completed = row.completed + 1
+      if c.began then rows.time(row, c.ended - c.began) end
+    end
+  end
+  local handshakes = rows.waiting(run.parameters.max, settle)
+
+  local function has(field, wanted)
+    for _, found in ipairs { field() } do
+      if found.value == wanted then return true end
+    end
+  end
+
+  local function look(c, pinfo)
+    local client_hello = has(types, CLIENT_HELLO)
+    if client_hello and not c.hello then
+      c.hello = true
+      c.address, c.port = run:address(pinfo.dst), pinfo.dst_port
+      local name = names()
+      c.name = name and name.value:lower()
+      for _, protocol in ipairs { protocols() } do c.offered[#c.offered + 1] = protocol.value end
+    end
+    local version = versions()
+    local from_server = pinfo.src_port == c.port and not client_hello
+    if version and version.value ~= 0 then  -- 0: a negotiation
+      local key = from_server and "version" or "client_version"
+      c[key] = c[key] or version_words(version)
+    end
+    if not from_server then
+      if not c.began and (has(kinds, INITIAL) or (has_v2 and has(kinds_v2, INITIAL_V2))) then
+        c.began = relative_ns(pinfo)
+      end
+    elseif has(kinds, HANDSHAKE) or (has_v2 and has(kinds_v2, HANDSHAKE_V2)) then
+      if has(types, ENCRYPTED_EXTENSIONS) then
+        local protocol = protocols()
+        c.alpn = protocol and protocol.value
+      end
+      c.ended = relative_ns(pinfo)
+      handshakes:take(c.number)
+      settle(c)
+    end
+  end
+
+  run:listen("frame", function(pinfo)
+    local number = numbers()
+    if not number then return end
+    number = number.value
+    local row = row_of[number]
+    if row then
+      row.packets, row.bytes = row.packets + 1, row.bytes + pinfo.len
+      return
+    end
+    local c = handshakes:find(number)
+    if not c then
+      c = { number = number, offered = {}, packets = 0, bytes = 0 }
+      c.address, c.port = run:address(pinfo.dst), pinfo.dst_port
+      handshakes:put(number, c)
+    end
+    c.packets, c.bytes = c.packets + 1, c.bytes + pinfo.len
+    look(c, pinfo)
+  end, "quic && !icmp && !icmpv6")  -- an error quotes what was said before
+
+  return function()
+    handshakes:finish()
+    for _, row in servers:each() do
+      run:row {
+        row.name, row.address, row.port, row.version, row.alpn, row.offered, row.connections, row.completed, row.packets,
+        row.bytes, row.timed or 0, row.time or 0, row.least, row.most,
+      }
+    end
+  end
+end)

@@ -1,0 +1,122 @@
+-- name: talkers
+-- title: Talkers
+-- description: Which hosts send and receive the most, when, and with which services?
+--     Bytes in, out and in all by host, for the whole capture or for every interval of `every`. Each packet counts once
+--     for its sender and once for its receiver, by the innermost network addresses (what has none counts for its link
+--     addresses). The services are the ports of servers with the most of the host's bytes.
+-- parameter: every duration - the length of the intervals, from the capture's first packet on; without it there is one
+-- parameter: max integer 100000 rows; all further hosts share the row `other`
+-- column: start time key; of the interval; none where there is but one
+-- column: address address key
+-- column: bytes integer sum bytes; in and out
+-- column: bytes_in integer sum bytes
+-- column: bytes_out integer sum bytes
+-- column: packets integer sum packets; in and out
+-- column: packets_in integer sum packets
+-- column: packets_out integer sum packets
+-- column: services text none; up to three, with their part of the host's bytes
+-- sort: start, bytes descending, packets descending, address
+-- layer: transport
+-- field: icmp.type
+-- field: icmpv6.type
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local services = require "services"
+
+local moment = sharkstat.moment
+local floor = math.floor
+
+-- How many services of a host are told apart, and how many of them are shown.
+local MOST_SERVICES, SHOWN = 100, 3
+-- tshark's numbers for the kinds of ports.
+local TRANSPORTS = { [1] = "sctp", [2] = "tcp", [3] = "udp", [4] = "dccp" }
+local KINDS = 8
+
+local ADDRESS, START, BYTES_IN, BYTES_OUT, PACKETS_IN, PACKETS_OUT, BY_SERVICE, SERVICES = 1, 2, 3, 4, 5, 6, 7, 8
+
+local function add_service(host, service, length)
+  local bytes = host[BY_SERVICE][service]
+  if not bytes then
+    if host[SERVICES] == MOST_SERVICES then return end
+    host[SERVICES] = host[SERVICES] + 1
+    bytes = 0
+  end
+  host[BY_SERVICE][service] = bytes + length
+end
+
+-- Such as "https 82%, dns 10%, tcp/9999 3%".
+local function most_used(host)
+  local order = {}
+  for service in pairs(host[BY_SERVICE]) do order[#order + 1] = service end
+  local by_service = host[BY_SERVICE]
+  table.sort(order, function(a, b)
+    if by_service[a] ~= by_service[b] then return by_service[a] > by_service[b] end
+    return a < b
+  end)
+  local total, texts = host[BYTES_IN] + host[BYTES_OUT], {}
+  for at = 1, math.min(SHOWN, #order) do
+    local service = order[at]
+    local port, transport = floor(service / KINDS), TRANSPORTS[service % KINDS]
+    local name = services.name(port) or ("%s/%d"):format(transport, port)
+    texts[at] = ("%s %.0f%%"):format(name, 100 * by_service[service] / total)
+  end
+  return #texts > 0 and table.concat(texts, ", ") or nil
+end
+
+sharkstat.tap(__FILE__, function(run)
+  local every = run.parameters.every
+  if every then
+    if every < 1000 or every % 1000 ~= 0 then
+      error(("talkers: every=%.0fns: give whole microseconds, as 500ms, 10s or 5m"):format(every), 0)
+    end
+    every = every / 1000
+  end
+  -- In digits, since a double holds no nanoseconds of years. Microseconds, as io,stat has them, it does hold.
+  local function start_of(bucket)
+    return bucket == 0 and "0" or ("%.0f000"):format(bucket * every)
+  end
+  local icmp, icmpv6 = sharkstat.field "icmp.type", sharkstat.field "icmpv6.type"
+  local known, host_of, hosts, other = sharkstat.capped(run.parameters.max, function(key, address, bucket)
+    return {
+      key and (address ~= "" and address or "none") or "other", key and bucket and start_of(bucket), 0, 0, 0, 0, {}, 0,
+    }
+  end)
+
+  local bucket
+  local prefix = ""
+  local function count(address, length, bytes, packets, service)
+    local text = run:address(address)
+    local key = prefix .. text
+    local host = known[key] or host_of(key, text, bucket)
+    host[bytes], host[packets] = host[bytes] + length, host[packets] + 1
+    if service then add_service(host, service, length) end
+  end
+
+  run:listen("frame", function(pinfo)
+    local _, length, time = moment(pinfo)
+    if every then
+      local now = floor(floor(time / 1000 + 0.5) / every)
+      if now ~= bucket then bucket, prefix = now, now .. " " end
+    end
+    local kind, service = pinfo.port_type, nil
+    -- The ports of a packet that an ICMP error quotes are not its own.
+    if TRANSPORTS[kind] and not (icmp() or icmpv6()) then
+      local port = services.port(pinfo.src_port, pinfo.dst_port)
+      service = port and port * KINDS + kind
+    end
+    count(pinfo.src, length, BYTES_OUT, PACKETS_OUT, service)
+    count(pinfo.dst, length, BYTES_IN, PACKETS_IN, service)
+  end)
+
+  local function emit(host, used)
+    run:row {
+      host[START] or nil, host[ADDRESS], host[BYTES_IN] + host[BYTES_OUT], host[BYTES_IN], host[BYTES_OUT],
+      host[PACKETS_IN] + host[PACKETS_OUT], host[PACKETS_IN], host[PACKETS_OUT], used,
+    }
+  end
+  return function()
+    for _, host in ipairs(hosts) do emit(host, most_used(host)) end
+    if other() then emit(other()) end
+  end
+end)

@@ -1,0 +1,68 @@
+-- name: tcp,connections
+-- title: TCP connections by server
+-- description: Which servers refuse, reset or ignore connections, and how many are still open?
+--     Every connection ended in one way: refused (a reset instead of an answer to the SYN), reset (a reset before both sides
+--     had said FIN), timed out (a SYN, and no answer at all), closed (a FIN from both sides) or open when the capture
+--     ended. Those that began before the capture are connections, but not started.
+-- parameter: max integer 100000 connections told apart; all further ones share the row `other`
+-- column: server_address address key
+-- column: server_port integer key
+-- column: connections integer sum; refused, reset, timed out, closed and open together
+-- column: started integer sum; their SYN was seen, or its answer
+-- column: established integer sum; their handshake was seen to be completed
+-- column: refused integer sum
+-- column: reset integer sum
+-- column: timed_out integer sum
+-- column: closed integer sum; by both sides
+-- column: open integer sum; at the end of the capture
+-- column: packets integer sum packets
+-- column: bytes integer sum bytes
+-- sort: connections descending, bytes descending
+-- layer: transport
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local streams = require "tcp_streams"
+
+sharkstat.tap(__FILE__, function(run)
+  local all, other = streams.follow(run, run.parameters.max)
+  return function()
+    local servers, order = {}, {}
+    for _, c in ipairs(all) do
+      local client, server, _, _, address, port = streams.ends(c)
+      local key = address .. " " .. port
+      local s = servers[key]
+      if not s then
+        s = {
+          address = address, port = port, connections = 0, started = 0, established = 0, refused = 0, reset = 0,
+          timed_out = 0, closed = 0, open = 0, packets = 0, bytes = 0,
+        }
+        servers[key], order[#order + 1] = s, s
+      end
+      s.connections = s.connections + 1
+      if streams.asked(c) then s.started = s.started + 1 end
+      if streams.completed(c) then s.established = s.established + 1 end
+      local outcome = streams.outcome(c)
+      s[outcome] = s[outcome] + 1
+      for _, side in ipairs { client, server } do
+        local packets, bytes = streams.counts(side)
+        s.packets, s.bytes = s.packets + packets, s.bytes + bytes
+      end
+    end
+    for _, s in ipairs(order) do
+      run:row {
+        s.address, s.port, s.connections, s.started, s.established, s.refused, s.reset, s.timed_out, s.closed, s.open,
+        s.packets, s.bytes,
+      }
+    end
+    local rest = other()
+    if rest then
+      local a, b = streams.sides(rest)
+      local packets, bytes = streams.counts(a)
+      local more_packets, more_bytes = streams.counts(b)
+      run:row {
+        "other", nil, rest.count, nil, nil, nil, nil, nil, nil, nil, packets + more_packets, bytes + more_bytes,
+      }
+    end
+  end
+end)

@@ -1,0 +1,125 @@
+-- name: tcp,servers
+-- title: TCP servers
+-- description: Which TCP servers are slow, lossy or refuse, over all of their connections?
+--     What tcp,health says of each connection, by the address and port of the side that took the SYN (where none was
+--     seen, ports tell who the server is). Goodput is the mean of a connection: new payload over the connections' durations.
+-- parameter: max integer 100000 connections told apart; all further ones share the row `other`
+-- column: server_address address key
+-- column: server_port integer key
+-- column: connections integer sum
+-- column: packets integer sum packets
+-- column: bytes integer sum bytes
+-- column: retransmissions integer sum packets; of all kinds
+-- column: lost_segments integer sum packets; segments before which something is missing in the capture
+-- column: resets integer sum packets
+-- column: zero_windows integer sum packets; the sender of these could take no more
+-- column: mean_handshake duration handshake_total/handshakes seconds
+-- column: min_handshake duration min seconds; from the first SYN to the ACK that completed the handshake
+-- column: max_handshake duration max seconds
+-- column: mean_rtt duration rtt_total/rtts seconds
+-- column: min_rtt duration min seconds; the shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
+-- column: max_rtt duration max seconds
+-- column: goodput number new_payload_bytes/duration bytes per second; new payload over the duration
+-- column: duplicate_acks integer sum packets
+-- column: out_of_order integer sum packets
+-- column: fast_retransmissions integer sum packets; those that duplicate ACKs asked for
+-- column: spurious_retransmissions integer sum packets; those of what was acknowledged before
+-- column: duration duration sum seconds; of all connections together
+-- column: payload_bytes integer sum bytes hidden; of all segments
+-- column: new_payload_bytes integer sum bytes hidden; without what was sent again
+-- column: start time min hidden
+-- column: rtt_total duration sum seconds hidden
+-- column: rtts integer sum hidden; how many times were measured
+-- column: client_packets integer sum packets hidden; sent by clients; so all client_ columns
+-- column: client_bytes integer sum bytes hidden
+-- column: client_payload_bytes integer sum bytes hidden
+-- column: client_retransmissions integer sum packets hidden
+-- column: client_duplicate_acks integer sum packets hidden
+-- column: client_out_of_order integer sum packets hidden
+-- column: client_lost_segments integer sum packets hidden
+-- column: client_zero_windows integer sum packets hidden
+-- column: client_resets integer sum packets hidden
+-- column: client_min_rtt duration min seconds hidden; from where it was captured to clients and back
+-- column: client_mean_rtt duration client_rtt_total/client_rtts seconds hidden
+-- column: client_max_rtt duration max seconds hidden
+-- column: client_rtt_total duration sum seconds hidden
+-- column: client_rtts integer sum hidden
+-- column: server_packets integer sum packets hidden; sent by the server; so all server_ columns
+-- column: server_bytes integer sum bytes hidden
+-- column: server_payload_bytes integer sum bytes hidden
+-- column: server_retransmissions integer sum packets hidden
+-- column: server_duplicate_acks integer sum packets hidden
+-- column: server_out_of_order integer sum packets hidden
+-- column: server_lost_segments integer sum packets hidden
+-- column: server_zero_windows integer sum packets hidden
+-- column: server_resets integer sum packets hidden
+-- column: server_min_rtt duration min seconds hidden; from where it was captured to the server and back
+-- column: server_mean_rtt duration server_rtt_total/server_rtts seconds hidden
+-- column: server_max_rtt duration max seconds hidden
+-- column: server_rtt_total duration sum seconds hidden
+-- column: server_rtts integer sum hidden
+-- column: handshake_total duration sum seconds hidden
+-- column: handshakes integer sum hidden; how many were seen to be completed
+-- sort: bytes descending, packets descending
+-- layer: transport
+-- field: tcp.analysis.flags
+-- field: tcp.analysis.ack_rtt
+-- field: tcp.analysis.retransmission
+-- field: tcp.analysis.fast_retransmission
+-- field: tcp.analysis.spurious_retransmission
+-- field: tcp.analysis.duplicate_ack
+-- field: tcp.analysis.out_of_order
+-- field: tcp.analysis.lost_segment
+-- field: tcp.analysis.zero_window
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local streams = require "tcp_streams"
+
+local function new_server(address, port)
+  return {
+    address = address, port = port, connections = 0, client = streams.new_side(), server = streams.new_side(),
+    duration = 0, handshakes = 0, handshake_total = 0,
+  }
+end
+
+sharkstat.tap(__FILE__, function(run)
+  local all, other = streams.follow(run, run.parameters.max, true)
+
+  local function emit(s)
+    local row = { s.address, s.port, s.connections, n = 3 }
+    streams.measures(row, s.client, s.server, s.start, s.duration, { s.handshake_min, s.handshake_max, n = 2 })
+    row[row.n + 1], row[row.n + 2] = s.handshake_total, s.handshakes
+    run:row(row)
+  end
+
+  return function()
+    local servers, order = {}, {}
+    for _, c in ipairs(all) do
+      local client, server, _, _, address, port = streams.ends(c)
+      local key = address .. " " .. port
+      local s = servers[key]
+      if not s then
+        s = new_server(address, port)
+        servers[key], order[#order + 1] = s, s
+      end
+      s.connections = s.connections + 1
+      streams.add(s.client, client)
+      streams.add(s.server, server)
+      local start, handshake = streams.start(c), streams.handshake(c)
+      if not s.start or start < s.start then s.start = start end
+      s.duration = s.duration + streams.duration(c)
+      if handshake then
+        s.handshakes, s.handshake_total = s.handshakes + 1, s.handshake_total + handshake
+        if not s.handshake_min or handshake < s.handshake_min then s.handshake_min = handshake end
+        if not s.handshake_max or handshake > s.handshake_max then s.handshake_max = handshake end
+      end
+    end
+    for _, s in ipairs(order) do emit(s) end
+    local rest = other()
+    if rest then
+      local a, b = streams.sides(rest)
+      emit { address = "other", connections = rest.count, client = a, server = b, start = streams.start(rest) }
+    end
+  end
+end)

@@ -1,0 +1,266 @@
+-- What the tcp taps (tcp_health.lua, tcp_servers.lua, tcp_connections.lua) keep of every TCP connection.
+--
+-- Connections are told apart by tshark's stream number. The client is who sent the SYN; where no SYN was seen, the
+-- ports tell (services.lua), and where they do not, whoever sent the first packet is the client.
+
+local sharkstat = require "sharkstat"
+local services = require "services"
+
+local moment, elapsed = sharkstat.moment, sharkstat.elapsed
+
+local streams = {}
+
+-- Of a connection, by position: what is read and written for every packet.
+local PORT_A, PORT_B, A, B, START, STOP, STAGE = 1, 2, 3, 4, 5, 6, 7
+-- Of each of its two sides: what that side sent, and (the round-trip times) how long it took to acknowledge.
+local PACKETS, BYTES, PAYLOAD, NEW, TOP = 1, 2, 3, 4, 5
+local RTTS, RTT_TOTAL, RTT_MIN, RTT_MAX, ZERO_WINDOWS, RESETS = 6, 7, 8, 9, 10, 11
+local RETRANSMISSIONS, FAST, SPURIOUS, DUPLICATE_ACKS, OUT_OF_ORDER, LOST = 12, 13, 14, 15, 16, 17
+local LAST_MEASURE = 17
+
+-- The stages of the handshake.
+local NOTHING, ASKED, ANSWERED, ESTABLISHED = 0, 1, 2, 3
+
+local REMARKS = {
+  [RETRANSMISSIONS] = "tcp.analysis.retransmission",
+  [FAST] = "tcp.analysis.fast_retransmission",
+  [SPURIOUS] = "tcp.analysis.spurious_retransmission",
+  [DUPLICATE_ACKS] = "tcp.analysis.duplicate_ack",
+  [OUT_OF_ORDER] = "tcp.analysis.out_of_order",
+  [LOST] = "tcp.analysis.lost_segment",
+  [ZERO_WINDOWS] = "tcp.analysis.zero_window",
+}
+
+local function new_side()
+  local side = {}
+  for at = 1, LAST_MEASURE do side[at] = 0 end
+  side[TOP], side[RTT_MIN], side[RTT_MAX] = false, false, false
+  return side
+end
+
+-- Gaps in what was seen of one direction are kept up to this many; more are unusual, and then the oldest are given up.
+local MOST_GAPS = 100
+local HALF, WHOLE = 2 ^ 31, 2 ^ 32
+
+-- How many bytes of a segment were not seen before. Sequence numbers are carried on beyond 2^32.
+local function new_bytes(side, sequence, length)
+  local top = side[TOP]
+  if not top then
+    side[TOP] = sequence + length
+    return length
+  end
+  local ahead = (sequence - top) % WHOLE
+  if ahead >= HALF then ahead = ahead - WHOLE end
+  local from, to = top + ahead, top + ahead + length
+  local gaps = side.gaps
+  local fresh = 0
+  if to > top then
+    fresh = to - (from > top and from or top)
+    side[TOP] = to
+    if from > top then
+      gaps = gaps or {}
+      side.gaps = gaps
+      if #gaps == MOST_GAPS then table.remove(gaps, 1) end
+      gaps[#gaps + 1] = { top, from }
+      return fresh
+    end
+  end
+  if gaps and from < top then
+    for at = #gaps, 1, -1 do
+      local gap = gaps[at]
+      local low, high = from > gap[1] and from or gap[1], to < gap[2] and to or gap[2]
+      if low < high then
+        fresh = fresh + high - low
+        table.remove(gaps, at)
+        if high < gap[2] then table.insert(gaps, at, { high, gap[2] }) end
+        if gap[1] < low then table.insert(gaps, at, { gap[1], low }) end
+      end
+    end
+  end
+  return fresh
+end
+
+-- Flags other than a plain ACK or PSH-ACK. A connection's end is what came first: a reset, or a FIN from both sides.
+local function note_flags(c, side, time, flags)
+  local fin, syn = flags % 2 >= 1, flags % 4 >= 2
+  local reset, ack = flags % 8 >= 4, flags % 32 >= 16
+  if syn and not ack then
+    if c[STAGE] == NOTHING then c[STAGE], c.asked, c.client = ASKED, time, side end
+    c.syn = true
+  elseif syn then
+    c.client = c.client or (side == c[A] and c[B] or c[A])
+    if c[STAGE] <= ASKED and side ~= c.client then c[STAGE] = ANSWERED end
+  end
+  if reset then
+    side[RESETS] = side[RESETS] + 1
+    if not c.ended then
+      c.ended = c[STAGE] == ASKED and side ~= c.client and "refused" or "reset"
+    end
+  end
+  if fin then
+    side.fin = true
+    if not c.ended and c[A].fin and c[B].fin then c.ended = "closed" end
+  end
+end
+
+-- Listens to TCP for a run, and gives its connections in the order of their first packets, and a function that gives
+-- the one that all beyond the first `most` share, if there are more. With `analysis`, tshark's remarks on
+-- segments (tcp.analysis) and round-trip times are counted too.
+function streams.follow(run, most, analysis)
+  local known, connection_of, all, other = sharkstat.capped(most, function(stream, info, time)
+    local source_port, target_port = info.th_sport, info.th_dport
+    local c = { source_port, target_port, new_side(), new_side(), time, time, NOTHING }
+    c.stream = stream
+    if stream then
+      c.address_a, c.address_b = run:address(info.ip_src), run:address(info.ip_dst)
+    else
+      c.count, c.last_stream = 0, -1
+    end
+    return c
+  end)
+  local flagged, acknowledged, remarks, measures
+  if analysis then
+    flagged, acknowledged = sharkstat.field "tcp.analysis.flags", sharkstat.field "tcp.analysis.ack_rtt"
+    remarks, measures = {}, {}
+    for measure, name in pairs(REMARKS) do
+      remarks[#remarks + 1], measures[#measures + 1] = sharkstat.field(name), measure
+    end
+  end
+
+  -- Fields are those of a packet, not of a header. tshark knows no tunnel through TCP, so a packet has but one that
+  -- counts; the one that an ICMP error quotes is not announced.
+  local function note_remarks(side)
+    for at = 1, #remarks do
+      if remarks[at]() then
+        local measure = measures[at]
+        side[measure] = side[measure] + 1
+      end
+    end
+  end
+
+  local function note_rtt(side, found)
+    local value = found.value
+    local rtt = value.secs * 1000000000 + value.nsecs
+    side[RTTS], side[RTT_TOTAL] = side[RTTS] + 1, side[RTT_TOTAL] + rtt
+    if not side[RTT_MIN] or rtt < side[RTT_MIN] then side[RTT_MIN] = rtt end
+    if not side[RTT_MAX] or rtt > side[RTT_MAX] then side[RTT_MAX] = rtt end
+  end
+
+  run:listen("tcp", function(pinfo, _, info)
+    local stream = info.th_stream
+    local _, length, time = moment(pinfo)
+    local c = known[stream] or connection_of(stream, info, time)
+    local source_port = info.th_sport
+    local forward = source_port == c[PORT_A]
+    if forward and source_port == c[PORT_B] then forward = run:address(info.ip_src) == c.address_a end
+    local side = forward and c[A] or c[B]
+    side[PACKETS] = side[PACKETS] + 1
+    side[BYTES] = side[BYTES] + length
+    if time > c[STOP] then c[STOP] = time elseif time < c[START] then c[START] = time end
+    local flags, payload = info.th_flags, info.th_seglen
+    if payload > 0 then side[PAYLOAD] = side[PAYLOAD] + payload end
+    if not c.stream then
+      -- Many in one. tshark counts streams up, so a higher number is a connection that was not there before.
+      if stream > c.last_stream then c.count, c.last_stream = c.count + 1, stream end
+      if flags % 8 >= 4 then side[RESETS] = side[RESETS] + 1 end
+    else
+      if payload > 0 then side[NEW] = side[NEW] + new_bytes(side, info.th_seq, payload) end
+      if flags ~= 0x10 and flags ~= 0x18 then note_flags(c, side, time, flags) end
+      if c[STAGE] == ANSWERED and side == c.client and flags % 4 < 2 and flags % 32 >= 16 then
+        c[STAGE], c.established = ESTABLISHED, time
+      end
+    end
+    if analysis then
+      if flagged() then note_remarks(side) end
+      local rtt = acknowledged()
+      if rtt then note_rtt(side, rtt) end
+    end
+  end)
+  return all, other
+end
+
+-- Which side is the client: client, server, and the address and port of each.
+function streams.ends(c)
+  local client = c.client
+  if not client then
+    local b_serves = services.second_serves(c[PORT_A], c[PORT_B])
+    client = b_serves == false and c[B] or c[A]
+  end
+  if client == c[A] then
+    return client, c[B], c.address_a, c[PORT_A], c.address_b, c[PORT_B]
+  end
+  return client, c[A], c.address_b, c[PORT_B], c.address_a, c[PORT_A]
+end
+
+-- How long from the first SYN until the client acknowledged the answer; nil where that was not seen.
+function streams.handshake(c)
+  return c.asked and c.established and elapsed(c.asked, c.established) or nil
+end
+
+function streams.start(c) return c[START] end
+function streams.duration(c) return elapsed(c[START], c[STOP]) end
+
+-- How it went: refused, reset, timed_out (a SYN without any answer), closed (a FIN from both sides) or open.
+function streams.outcome(c)
+  if c.ended then return c.ended end
+  local _, server = streams.ends(c)
+  if c[STAGE] == ASKED and server[PACKETS] == 0 then return "timed_out" end
+  return "open"
+end
+
+function streams.asked(c) return c.syn or c[STAGE] >= ANSWERED end
+function streams.completed(c) return c[STAGE] == ESTABLISHED end
+
+-- Adds up sides, for a server's row. Minima and maxima are taken, not added.
+function streams.new_side() return new_side() end
+
+function streams.add(sum, side)
+  for at = 1, LAST_MEASURE do
+    if at == RTT_MIN then
+      if side[at] and not (sum[at] and sum[at] <= side[at]) then sum[at] = side[at] end
+    elseif at == RTT_MAX then
+      if side[at] and not (sum[at] and sum[at] >= side[at]) then sum[at] = side[at] end
+    elseif at ~= TOP then
+      sum[at] = sum[at] + side[at]
+    end
+  end
+end
+
+-- The columns that tcp,health and tcp,servers have in common, from packets on, in the order of their headers: sums of
+-- both sides, with the `handshakes` (a list, n) between them, and then what each side did. Without a duration nothing is
+-- known but the sums.
+function streams.measures(row, client, server, start, duration, handshakes)
+  local both = new_side()
+  streams.add(both, client)
+  streams.add(both, server)
+  local function put(value)
+    row.n = row.n + 1
+    row[row.n] = value
+  end
+  for _, at in ipairs { PACKETS, BYTES, RETRANSMISSIONS, LOST, RESETS, ZERO_WINDOWS } do put(both[at]) end
+  for at = 1, handshakes.n do put(handshakes[at]) end
+  put(both[RTT_MIN] or nil)
+  put(both[RTT_MAX] or nil)
+  for _, at in ipairs { DUPLICATE_ACKS, OUT_OF_ORDER, FAST, SPURIOUS } do put(both[at]) end
+  put(duration)
+  put(both[PAYLOAD])
+  put(duration and both[NEW])
+  put(start)
+  put(both[RTT_TOTAL])
+  put(both[RTTS])
+  for _, side in ipairs { client, server } do
+    for _, at in ipairs { PACKETS, BYTES, PAYLOAD, RETRANSMISSIONS, DUPLICATE_ACKS, OUT_OF_ORDER, LOST, ZERO_WINDOWS,
+                          RESETS } do
+      put(duration and side[at])
+    end
+    put(duration and side[RTT_MIN] or nil)
+    put(duration and side[RTT_MAX] or nil)
+    put(duration and side[RTT_TOTAL])
+    put(duration and side[RTTS])
+  end
+end
+
+function streams.counts(side) return side[PACKETS], side[BYTES] end
+function streams.sides(c) return c[A], c[B] end
+
+return streams

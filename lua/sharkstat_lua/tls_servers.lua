@@ -1,0 +1,183 @@
+-- name: tls,servers
+-- title: TLS servers
+-- description: Which TLS servers are spoken to, with what version, cipher suite and protocol, how long do handshakes
+--     take, and when do certificates expire?
+--     A row has the connections over TCP with the same server name, address, port and negotiated parameters; what is
+--     missing was not in the capture, or is encrypted. In TLS 1.3 the server's choice of ALPN and its certificate are:
+--     they are seen where tshark has the keys (--keylog). The handshake's time goes from the ClientHello to the packet
+--     with the server's Finished, which is the first one that it encrypts. Bytes are those of whole TCP conversations,
+--     as in `conv,tcp`. Once `max` rows are there, all further connections are in a row with the server name (other).
+-- parameter: max integer 100000 how many rows there may be
+-- column: server_name text key ; from the ClientHello, in lower case
+-- column: address address key ; of the server
+-- column: port integer key ; of the server
+-- column: version text key ; that the server chose
+-- column: cipher_suite text key ; that the server chose
+-- column: alpn text key ; the protocol that the server chose, where it can be seen
+-- column: alpn_offered set union ; the protocols that the clients offered
+-- column: connections integer sum ; with a ClientHello or ServerHello
+-- column: completed integer sum ; handshakes that were seen to end
+-- column: bytes integer sum bytes ; of the TCP conversations, both ways
+-- column: timed integer sum hidden ; handshakes that were seen from beginning to end
+-- column: time duration sum seconds hidden ; of all handshakes together
+-- column: min_handshake duration min seconds
+-- column: mean_handshake duration time/timed seconds
+-- column: max_handshake duration max seconds
+-- column: certificate_expires text min ; the earliest end of a certificate that the server showed, in UTC
+-- sort: connections descending, bytes descending, server_name, address, port, version, cipher_suite, alpn
+-- field: tcp.stream
+-- field: tls.handshake.type
+-- field: tls.handshake.version
+-- field: tls.handshake.extensions.supported_version
+-- field: tls.handshake.ciphersuite
+-- field: tls.handshake.extensions_server_name
+-- field: tls.handshake.extensions_alpn_str
+-- field: tls.record.content_type
+-- field: tls.record.opaque_type
+-- field: x509af.notAfter
+-- field: x509af.utcTime
+-- field: x509af.generalizedTime
+-- layer: messages
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local rows = require "rows"
+
+local relative_ns = sharkstat.relative_ns
+
+local CLIENT_HELLO, SERVER_HELLO, ENCRYPTED_EXTENSIONS, CERTIFICATE = 1, 2, 8, 11
+local CHANGE_CIPHER_SPEC, APPLICATION_DATA = 20, 23
+local TLS_1_3 = "TLS 1.3"
+
+sharkstat.tap(__FILE__, function(run)
+  local function field(name) return sharkstat.field(name) end
+  local streams, types = field "tcp.stream", field "tls.handshake.type"
+  local versions, chosen = field "tls.handshake.version", field "tls.handshake.extensions.supported_version"
+  local suites, names = field "tls.handshake.ciphersuite", field "tls.handshake.extensions_server_name"
+  local protocols = field "tls.handshake.extensions_alpn_str"
+  local contents, outer = field "tls.record.content_type", field "tls.record.opaque_type"
+  local not_after, utc_times, later_times =
+    field "x509af.notAfter", field "x509af.utcTime", field "x509af.generalizedTime"
+  local version_words, suite_words = rows.words(), rows.words()
+
+  local servers = rows.new(run.parameters.max, function(...)
+    local row = { connections = 0, completed = 0, bytes = 0, offered = {} }
+    row.name, row.address, row.port, row.version, row.suite, row.alpn = ...
+    if select("#", ...) == 0 then row.name = "(other)" end
+    return row
+  end)
+
+  -- By stream: bytes so far, the row once it is known, and the connections whose server has spoken but not finished.
+  local bytes, row_of, unfinished = {}, {}, {}
+
+  local function settle(c)
+    local row = servers:at(c.name, c.address, c.port, c.version, c.suite, c.alpn)
+    row_of[c.stream], unfinished[c.stream] = row, nil
+    row.connections = row.connections + 1
+    for _, protocol in ipairs(c.offered) do rows.add(row.offered, protocol) end
+    if c.expires and (not row.expires or c.expires < row.expires) then row.expires = c.expires end
+    if c.ended then
+      row.completed = row.completed + 1
+      if c.began then rows.time(row, c.ended - c.began) end
+    end
+  end
+  local handshakes = rows.waiting(run.parameters.max, settle)
+
+  -- The server's Finished is in the first packet that it encrypts: behind its ChangeCipherSpec, and from TLS 1.3 on
+  -- in records that look like application data.
+  local function finishes(c)
+    for _, record in ipairs { contents() } do
+      local content = record.value
+      if content == APPLICATION_DATA or (content == CHANGE_CIPHER_SPEC and c.version:sub(1, #TLS_1_3) ~= TLS_1_3) then
+        return true
+      end
+    end
+    return outer() ~= nil
+  end
+
+  local function look_for_end(c, pinfo)
+    if not finishes(c) then return end
+    c.ended = relative_ns(pinfo)
+    handshakes:take(c.stream)
+    settle(c)
+  end
+
+  -- When the first certificate in the packet ends.
+  local function expiry()
+    local last = not_after()
+    if not last then return end
+    local first, behind = last.offset, last.offset + last.len
+    for _, times in ipairs { utc_times, later_times } do
+      for _, time in ipairs { times() } do
+        if time.offset >= first and time.offset < behind then
+          local value = time.value
+          if type(value) ~= "string" then return os.date("!%Y-%m-%dT%H:%M:%SZ", value.secs) end
+          local day, hour = value:match("^(%d+%-%d+%-%d+) (%d+:%d+:%d+)")
+          return day and day .. "T" .. hour .. "Z"
+        end
+      end
+    end
+  end
+
+  run:listen("frame", function(pinfo)
+    local stream
+    for _, found in ipairs { streams() } do stream = found.value end  -- inside of a tunnel the last one counts
+    local c = handshakes:find(stream)
+    local settled = row_of[stream]
+    for _, found in ipairs { types() } do
+      local kind = found.value
+      if not settled and not c and (kind == CLIENT_HELLO or kind == SERVER_HELLO) then
+        c = { stream = stream, offered = {} }
+        if kind == CLIENT_HELLO then
+          c.address, c.port = run:address(pinfo.dst), pinfo.dst_port
+        else
+          c.address, c.port = run:address(pinfo.src), pinfo.src_port
+        end
+        handshakes:put(stream, c)
+      end
+      if kind == CLIENT_HELLO and c and not c.began then
+        c.began = relative_ns(pinfo)
+        local name = names()
+        c.name = name and name.value:lower()
+        for _, protocol in ipairs { protocols() } do c.offered[#c.offered + 1] = protocol.value end
+      elseif kind == SERVER_HELLO and c and not c.version then
+        local version, suite = chosen() or versions(), suites()
+        c.version, c.suite = version and version_words(version) or "", suite and suite_words(suite)
+        local protocol = protocols()
+        c.alpn = protocol and protocol.value
+        unfinished[stream] = c
+      elseif kind == ENCRYPTED_EXTENSIONS and c then
+        local protocol = protocols()
+        c.alpn = protocol and protocol.value
+      elseif kind == CERTIFICATE and pinfo.src_port == (c or settled or pinfo).port then
+        local holder, expires = c or settled, expiry()
+        if expires and (not holder.expires or expires < holder.expires) then holder.expires = expires end
+      end
+    end
+    c = unfinished[stream]
+    if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
+  end, "tcp && tls.handshake.type in {1, 2, 8, 11} && !icmp && !icmpv6")
+
+  local function count(stream, pinfo)
+    bytes[stream] = (bytes[stream] or 0) + pinfo.len
+    local c = unfinished[stream]
+    if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
+  end
+
+  run:listen("frame", function(pinfo)
+    local first, second = streams()
+    if not second then return count(first.value, pinfo) end
+    for _, found in ipairs { streams() } do count(found.value, pinfo) end  -- a tunnel
+  end, "tcp.stream && !icmp && !icmpv6")  -- an error quotes what was said before
+
+  return function()
+    handshakes:finish()
+    for stream, row in pairs(row_of) do row.bytes = row.bytes + (bytes[stream] or 0) end
+    for _, row in servers:each() do
+      run:row {
+        row.name, row.address, row.port, row.version, row.suite, row.alpn, row.offered, row.connections, row.completed,
+        row.bytes, row.timed or 0, row.time or 0, row.least, row.most, row.expires,
+      }
+    end
+  end
+end)

@@ -1,0 +1,13 @@
+"""dns,names: which names are asked for, with what success, and how long the answers take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sharkstat_lua
+from sharkstat import TapFile, hookimpl
+
+
+@hookimpl
+def register_statistics(register):  # type: ignore[no-untyped-def]
+    register(TapFile(Path(sharkstat_lua.__file__).with_name("dns_names.lua")))

@@ -1,0 +1,41 @@
+"""All taps of this kind in one run, over the large captures: no error, and no message is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.measure import CORPUS, corpus_captures
+
+import sharkstat
+
+TAPS = ("dns,names", "http,requests", "tls,servers", "quic,servers", "arp,hosts", "dhcp,leases")
+TREES = ("dns,tree", "http,tree")
+# DNS over QUIC, which tshark's own tree does not see.
+BESIDE_THE_TREE = {"doq.pcapng"}
+
+pytestmark = [
+    pytest.mark.corpus,
+    pytest.mark.skipif(not CORPUS.exists(), reason="the large captures are not there: ../shared/captures"),
+]
+
+
+# Several at a time, since to start tshark takes longer than to read most of them.
+BATCHES = [corpus_captures()[first : first + 20] for first in range(0, len(corpus_captures()), 20)]
+
+
+@pytest.mark.parametrize("captures", BATCHES, ids=lambda batch: f"{batch[0].name} to {batch[-1].name}")
+def test_every_message_is_in_a_row(captures: list[Path]) -> None:
+    captures = [capture for capture in captures if capture.name not in BESIDE_THE_TREE]
+    dns, http, tls, quic, *_, dns_tree, http_tree = sharkstat.run(captures, [*TAPS, *TREES])
+    messages = sum(dns.total(measure) for measure in ("queries", "retransmissions", "responses"))
+    known = sum(row["count"] for row in dns_tree if row["path"] == ("Total Packets",))  # type: ignore[misc]
+    assert messages == known
+    by_kind = {row["path"][-1]: row["count"] for row in http_tree}  # type: ignore[index]
+    assert http.total("requests") == by_kind.get("HTTP Request Packets", 0)
+    assert http.total("responses") == by_kind.get("HTTP Response Packets", 0)
+    for table in (tls, quic):
+        assert table.total("timed") <= table.total("completed") <= table.total("connections")
+        assert table.total("bytes") <= table.reading.bytes
+    for table in (dns, http, tls, quic):
+        assert all(row["time"] >= 0 for row in table) or not table.rows  # type: ignore[operator]
