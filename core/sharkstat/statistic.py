@@ -133,11 +133,12 @@ class Statistic(ABC):
     """A statistic that can be asked for with -z.
 
     `name` is what is asked for, `title` a heading, `description` a paragraph for `sharkstat show`,
-    `usage` its argument grammar, `parameters` those of its arguments that are NAME=VALUE. `tap` is the Lua file of a tap
-    that registers the same name, for the lua engine. `layer` is "transport" where neither the numbers nor the names that it gives
-    depend on anything above TCP and UDP, "http" where they depend on HTTP but not on what its bodies
-    hold, "messages" where they depend on any protocol but not on pages, scripts, images and the like in the bodies
-    of HTTP: tshark is then spared the work above.
+    `usage` its argument grammar, `parameters` those of its arguments that are NAME=VALUE. `tap` is
+    the Lua file of a tap that registers the same name, for the lua engine. `layer` is "transport"
+    where neither the numbers nor the names that it gives depend on anything above TCP and UDP,
+    "http" where they depend on HTTP but not on what its bodies hold, "messages" where they depend on
+    any protocol but not on pages, scripts, images and the like in the bodies of HTTP: tshark is then
+    spared the work above.
 
     `family` names the family of tshark's own statistics that it belongs to. For the tshark engine: `takes_filter`
     says whether tshark takes a display filter at the end of its arguments; `prints_at_once` whether it
