@@ -212,6 +212,7 @@ def generated_statistic(request: str) -> str:
     """A statistic: description, usage, engines and columns, with the columns of the request's arguments."""
     registry = Registry.default()
     found, arguments = registry.find(request)
+    arguments = arguments or found.example
     columns = found.columns(arguments)
     description = textwrap.fill(str(found.description), 116, break_on_hyphens=False)
     text = f"{description}\n\nUsage: `-z '{found.usage}'`. Engines: {', '.join(found.engines)}.\n"

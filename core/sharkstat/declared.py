@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sharkstat.column import Column, Merge, Row, Type, Value
 from sharkstat.errors import RequestError
-from sharkstat.parameter import Parameter, ParameterValue, duration, read_arguments, usage_of
+from sharkstat.parameter import Parameter, duration, read_arguments, usage_of
 from sharkstat.statistic import Layer, Listen, PacketCounter, Statistic, both_filters
 
 if TYPE_CHECKING:
@@ -437,7 +437,7 @@ class Declared(Statistic):
         except ValueError as problem:
             raise ValueError(f"{type(self).__name__}: {problem}") from None
 
-    def group(self, parameters: Mapping[str, ParameterValue]) -> Group:
+    def group(self, parameters: Mapping[str, Any]) -> Group:
         """What is counted, for these values of the parameters."""
         return Group(self.keys, self.measures, self.filter)
 
