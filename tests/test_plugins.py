@@ -348,7 +348,7 @@ def test_a_counter_that_fails_at_a_packet_ends_alone(tmp_path: Path) -> None:
         ("def columns(self, arguments)", "def columns(self)", "hosts,sent: it cannot be asked for: TypeError: "),
         ("return self.seen.items()", "return self.unseen", "hosts,sent failed: AttributeError: "),
         ("self.seen = {}", "self.start = 1 / 0", "hosts,sent: it cannot be asked for: ZeroDivisionError: "),
-        ("    def rows", "    def start(self):\n        {}[0]\n\n    def rows", "hosts,sent failed: KeyError: 0"),
+        ("    def rows", "    def begin(self):\n        {}[0]\n\n    def rows", "hosts,sent failed: KeyError: 0"),
     ],
 )
 def test_whatever_of_a_counter_fails_is_told_in_one_line(old: str, new: str, said: str, tmp_path: Path) -> None:
@@ -436,7 +436,11 @@ def test_a_taps_file_in_the_users_folder_runs_beside_the_rest_and_merges(tmp_pat
         ("-- usage: ", "-- title: ", "asked.lua: 'title' is in the header twice"),
         ("name text key", "name string key", "asked.lua: bad column 'name string key': write NAME TYPE RULE [UNIT]"),
         ("count integer sum", "count integer add", "asked.lua: bad column 'count integer add packets'"),
-        ("-- field:", "-- layer: link\n-- field:", "asked.lua: layer is application, http or transport, not 'link'"),
+        (
+            "-- field:",
+            "-- layer: link\n-- field:",
+            "asked.lua: layer is application, messages, http or transport, not 'link'",
+        ),
     ],
 )
 def test_a_bad_header_names_the_file_and_the_fix(old: str, new: str, said: str, tmp_path: Path) -> None:

@@ -456,7 +456,7 @@ class Declared(Statistic):
         group, rest = self.asked(arguments)
         return [text for text in (group.filter, rest) if text.strip()]
 
-    def fields(self, arguments: str) -> Sequence[str]:
+    def tap_fields(self, arguments: str) -> Sequence[str]:
         return self.asked(arguments)[0].fields
 
     def tap_call(self, arguments: str) -> tuple[str, str]:
@@ -567,7 +567,7 @@ class GroupCounter(PacketCounter):
     def _type(self, name: str) -> Type:
         return _GIVEN[name][0] if name in _GIVEN else column_type(self.types.get(name, ""))
 
-    def start(self) -> None:
+    def begin(self) -> None:
         for measure in self.group.measures:
             allowed = {"integer", "number", "duration", *(["time"] if measure.kind in ("min", "max") else [])}
             if measure.kind in ("sum", "min", "max", "mean") and self._type(measure.field) not in allowed:

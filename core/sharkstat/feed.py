@@ -88,11 +88,11 @@ class Feed:
                 self._counters.append((index, request.counter, range(first, end)))
                 first = end
 
-    def start(self) -> None:
+    def begin(self) -> None:
         """The types of the fields are known. RequestError where a counter cannot count them."""
         for index, counter, _ in self._counters:
             try:
-                counter.start()
+                counter.begin()
             except RequestError:
                 raise
             except Exception as problem:

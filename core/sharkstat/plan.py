@@ -173,7 +173,7 @@ class Plan:
         texts = [self.source.display_filter, self.source.read_filter]
         for request in self.requests:
             texts += request.statistic.filters(request.arguments)
-            texts += request.statistic.fields(request.arguments)
+            texts += request.statistic.tap_fields(request.arguments)
             if request.counter is not None:
                 texts += (text for listen in request.counter.listens for text in (listen.tap, listen.filter))
                 texts += request.counter.fields or ()

@@ -163,7 +163,7 @@ class _Pass:
                 continue
             self._record(line)
             if feed is not None and line.startswith(b"H\t"):
-                feed.start()
+                feed.begin()
             if self.records.too_far or (not self.records.ready and self.records.failures):
                 process.kill()
                 self.opened.interrupt()

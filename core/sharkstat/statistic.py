@@ -91,7 +91,7 @@ class PacketCounter(ABC):
     fields: Sequence[str] | None = ()
     types: Mapping[str, str] = MappingProxyType({})
 
-    def start(self) -> None:
+    def begin(self) -> None:
         """Called once, when `types` is set and before the first packet. RequestError ends the run."""
         return
 
@@ -176,7 +176,7 @@ class Statistic(ABC):
         """The display filters in the arguments. By default the arguments are one."""
         return (arguments,) if arguments.strip() else ()
 
-    def fields(self, arguments: str) -> Sequence[str]:
+    def tap_fields(self, arguments: str) -> Sequence[str]:
         """The fields that its tap reads, where `layer` alone does not say how far up the layers it looks."""
         return ()
 

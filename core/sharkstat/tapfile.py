@@ -68,7 +68,7 @@ class TapFile(Statistic):
     def filters(self, arguments: str) -> Sequence[str]:
         return super().filters(self._rest(arguments)) if self._takes == "filter" else ()
 
-    def fields(self, arguments: str) -> Sequence[str]:
+    def tap_fields(self, arguments: str) -> Sequence[str]:
         """Those that rest on tshark's notes of segments, which a plan spares it where nobody asks for them.
 
         The others do not count: `layer` is the author's word for how far up they look.
