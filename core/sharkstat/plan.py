@@ -279,6 +279,6 @@ def _request(text: str, statistic: Statistic, arguments: str, engine: str, sourc
         raise RequestError(f"{statistic.name} does not run on {engine}: take --engine {statistic.engines[0]}")
     counter = statistic.counter(arguments) if chosen == "packets" else None
     native = statistic.native(arguments, source.display_filter) if chosen == "tshark" else ""
-    for asked_later in (statistic.filters, statistic.fields, statistic.tap_call):
+    for asked_later in (statistic.filters, statistic.tap_fields, statistic.tap_call):
         asked_later(arguments)  # what fails fails here, with its name
     return Request(text, statistic, arguments, chosen, columns, counter, native)
