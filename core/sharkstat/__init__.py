@@ -33,9 +33,9 @@ from sharkstat.statistic import (
 from sharkstat.table import Table
 
 if TYPE_CHECKING:
-    from sharkstat.declared import (
+    from sharkstat.declared import Declared
+    from sharkstat.group import (
         Count,
-        Declared,
         Distinct,
         Every,
         Group,
@@ -103,23 +103,10 @@ __all__ = [
 
 # Loaded when first used: they pull in pyshark, or what only a run needs.
 _LAZY = {
+    "Declared": "sharkstat.declared",
     **dict.fromkeys(
-        (
-            "Count",
-            "Declared",
-            "Distinct",
-            "Every",
-            "Group",
-            "Key",
-            "Max",
-            "Mean",
-            "Measure",
-            "Min",
-            "Seen",
-            "Sum",
-            "Tree",
-        ),
-        "sharkstat.declared",
+        ("Count", "Distinct", "Every", "Group", "Key", "Max", "Mean", "Measure", "Min", "Seen", "Sum", "Tree"),
+        "sharkstat.group",
     ),
     "Packet": "sharkstat.packet",
     "Registry": "sharkstat.registry",

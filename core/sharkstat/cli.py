@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from sharkstat.cli_taps import taps_app
+from sharkstat.console import execute, load_registry, print_tables, say, terminated_by_reader
 from sharkstat.errors import (
-    EXIT_INCOMPLETE,
     EXIT_INTERRUPTED,
     OutputError,
     RequestError,
     SharkstatError,
-    SourceError,
-    StatisticError,
     TsharkError,
 )
 from sharkstat.options import NoPluginsOption, PluginOption, Running, make_running, make_source, with_options
 
 if TYPE_CHECKING:
-    from sharkstat.plan import Plan
-    from sharkstat.registry import Registry
-    from sharkstat.selection import Selection
     from sharkstat.source import Source
-    from sharkstat.table import Table
 
 app = typer.Typer(
     add_completion=True,
@@ -44,13 +35,6 @@ app = typer.Typer(
 
 # The base of all that is wrong with options and arguments; typer does not export it.
 WRONG_USE = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
-
-
-def say(text: str) -> None:
-    """A line on stderr; results alone go to stdout."""
-    from sharkstat.view import safe
-
-    print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -133,150 +117,6 @@ def group(
         if "," in text:
             raise RequestError(f"{text}: give an option once for each field")
     execute(source, running, [",".join(["group", *asked])])
-
-
-def execute(source: Source, running: Running, statistics: Sequence[str]) -> None:
-    """Run the statistics and show what they gave."""
-    from sharkstat import export
-    from sharkstat.plan import make_plan
-    from sharkstat.view import safe
-
-    registry = load_registry(running.plugins, running.no_plugins)
-    output_format, output, per_file = running.output_format, running.output, running.per_file
-    exporter = None if output_format == "table" else export.find(output_format, registry.exporters)
-    chosen = running.selection
-    export.check_output(output)
-    sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
-    plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
-    remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in plan.remarks(request))
-    for remark in remarks:
-        say(remark)  # before the run, since it tells why that takes long
-    tables, failures = counted(plans, chosen)
-    if exporter is None:
-        to_terminal = sys.stdout.isatty() and output in ("", "-")
-        exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
-    with terminated_by_reader():
-        export.write(tables, exporter, output, export.ENDINGS.get(output_format, "txt"))
-    for name, counts in {t.reading.sources: t.reading for t in tables}.items():
-        if source.live:
-            dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
-            say(f"{', '.join(name)}: {counts.captured or counts.packets:,} packets captured, {dropped} dropped")
-    for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in remarks):
-        say(safe(warning))
-    for failure in failures:
-        if running.debug and failure.traceback:
-            print(failure.traceback, file=sys.stderr)
-        if failure is not failures[-1]:
-            say(str(failure))
-    if failures:
-        raise failures[-1]
-    if interrupted(tables):
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if not all(t.complete for t in tables):
-        raise typer.Exit(EXIT_INCOMPLETE)
-
-
-def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list[SharkstatError]]:
-    """The tables of all sources; what failed, a statistic or one source of several, beside those that did not."""
-    from sharkstat.runner import run_plan
-    from sharkstat.tshark import find_tshark
-
-    tables: list[Table] = []
-    failures: list[SharkstatError] = []
-    for plan in plans:
-        for request in plan.requests:
-            if request.columns:  # or else tshark's text has them
-                chosen.check(request.statistic.name, request.columns)
-    with progress_bar() as progress:
-        for plan in plans:
-            try:
-                tables += run_plan(plan, find_tshark(), progress)
-            except (SourceError, StatisticError) as problem:
-                tables += getattr(problem, "tables", [])
-                failures.append(problem)
-            except KeyboardInterrupt:
-                say("interrupted before there were results")
-                raise typer.Exit(EXIT_INTERRUPTED) from None
-            if interrupted(tables):
-                break
-    shown = []
-    for table in tables:
-        try:  # tshark's text may have other columns than were promised: it is shown whole then, and the error told
-            chosen.check(table.name, table.columns)
-            shown.append(chosen.apply(table))
-        except RequestError as problem:
-            shown.append(table)
-            failures.append(problem)
-    return shown, failures
-
-
-def interrupted(tables: Sequence[Table]) -> bool:
-    return any(warning.startswith("interrupted") for table in tables for warning in table.warnings)
-
-
-def load_registry(files: Sequence[Path], only_built_in: bool = False) -> Registry:
-    from sharkstat.registry import Registry
-
-    if files and only_built_in:
-        raise RequestError("--plugin and --no-plugins contradict each other: leave out one")
-    for path in files:
-        if not path.is_file():
-            raise RequestError(f"--plugin {path}: no such file")
-    registry = Registry.default(files, only_built_in=only_built_in)
-    for warning in registry.warnings:
-        say(warning)
-    return registry
-
-
-def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]], Iterator[str]]:
-    """The exporter of the default format, for a terminal of that width."""
-    from sharkstat import view
-
-    def left_out(request: str) -> Callable[[list[str]], None]:
-        return lambda names: say(f"{request}: no room for {', '.join(names)} (--columns chooses; a pipe shows all)")
-
-    def export(tables: Sequence[Table]) -> Iterator[str]:
-        for number, table in enumerate(tables):
-            gap = "\n" if number else ""
-            if name_sources:
-                gap += f"{view.safe(', '.join(table.reading.sources))}: "
-            yield f"{gap}{view.text(table, width=width, on_left_out=left_out(table.request))}\n"
-
-    return export
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal, from the bytes read; nothing where stderr is not one."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-
-    def update(position: int, size: int) -> None:
-        if not bar.tasks:
-            bar.add_task("reading", total=size)
-            bar.start()
-        bar.update(bar.task_ids[0], completed=position)
-
-    try:
-        yield update
-    finally:
-        bar.stop()
-
-
-@contextlib.contextmanager
-def terminated_by_reader() -> Iterator[None]:
-    """`| head` ends the output without a word, with the status that a shell expects."""
-    try:
-        yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(128 + signal.SIGPIPE) from None
 
 
 @app.command(name="list")
@@ -366,86 +206,7 @@ def new(
     print(*(f"  {command}" for command in made.next_commands), sep="\n")
 
 
-taps_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(taps_app, name="taps", help="The taps in plain tshark and in Wireshark: list, install, uninstall.")
-UserOption = Annotated[bool, typer.Option("--user", help="For this user (the default).")]
-SystemOption = Annotated[bool, typer.Option("--system", help="For all users; that takes root.")]
-
-
-def place_of(user: bool, system: bool) -> Any:
-    if user and system:
-        raise RequestError("--user and --system contradict each other: leave out one")
-    return "system" if system else "user"
-
-
-@taps_app.command(name="list")
-def taps_list(
-    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
-    plugin: PluginOption = None,
-    no_plugins: NoPluginsOption = False,
-) -> None:
-    """List the taps: their names in plain tshark, their files, and where they are installed."""
-    from sharkstat.listing import taps_table
-    from sharkstat.taps import installations
-    from sharkstat.tshark import find_tshark
-
-    registry = load_registry(plugin or [], no_plugins)
-    print_tables([taps_table(registry, installations(find_tshark()))], output_format, registry)
-
-
-@taps_app.command(name="path")
-def taps_path() -> None:
-    """Print the folder of the Lua files, for LUA_PATH and -X lua_script."""
-    from sharkstat.taps import lua_folder
-
-    print(lua_folder())
-
-
-@taps_app.command(name="install")
-def taps_install(
-    files: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE", help="Taps of your own, beside the built-in ones.")
-    ] = None,
-    user: UserOption = False,
-    system: SystemOption = False,
-) -> None:
-    """Copy the taps into Wireshark's plugin folder: plain tshark and Wireshark have them then, without Python.
-
-    sharkstat taps install
-
-    tshark -q -z sharkstat,conv,tcp -r cap.pcapng
-    """
-    from sharkstat import taps
-    from sharkstat.tshark import find_tshark
-
-    place = place_of(user, system)
-    taps.check_own(files or [])
-    tshark = find_tshark()
-    tshark.check()
-    report = taps.Installation(taps.plugin_folder(tshark, place)).install(taps.shipped(), files or [])
-    print(taps.summary(report))
-    for line in taps.kept(report):
-        say(line)
-    statistics = load_registry(files or [], False).statistics.values()
-    present = {*report.written, *report.replaced, *report.there}
-    names = [taps.z_name(s) for s in statistics if s.tap is not None and s.tap.name in present]
-    missing, why = taps.names_in(tshark, names)
-    if missing:
-        say(f"tshark -z help does not list {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}: {why}")
-    if report.foreign:
-        raise OutputError(f"not installed: {', '.join(report.foreign)} (files of others are in their place)")
-
-
-@taps_app.command(name="uninstall")
-def taps_uninstall(user: UserOption = False, system: SystemOption = False) -> None:
-    """Remove what `taps install` wrote, and nothing else."""
-    from sharkstat import taps
-    from sharkstat.tshark import find_tshark
-
-    report = taps.Installation(taps.plugin_folder(find_tshark(), place_of(user, system))).uninstall()
-    print(taps.summary(report))
-    for line in taps.kept(report):
-        say(line)
 
 
 @app.command()
@@ -460,17 +221,6 @@ def doctor() -> None:
             print(f"{check.mark:<4}  {check.name}: {check.text}", flush=True)
     if ill:
         raise typer.Exit(3)
-
-
-def print_tables(tables: Sequence[Table], output_format: str, registry: Registry) -> None:
-    from sharkstat import export
-
-    if output_format == "table":
-        exporter: Any = readable(shutil.get_terminal_size().columns if sys.stdout.isatty() else None, False)
-    else:
-        exporter = export.find(output_format, registry.exporters)
-    with terminated_by_reader():
-        export.write(tables, exporter, "", "")
 
 
 def version(wanted: bool) -> None:

@@ -11,7 +11,6 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,8 @@ def time_text(nanoseconds: int) -> str:
     >>> time_text(1_700_000_000_000_116_222)
     '2023-11-14T22:13:20.000116222Z'
     """
-    whole, rest = divmod(nanoseconds, 10**9)
-    try:
-        moment = datetime.fromtimestamp(whole, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
-    except (OverflowError, ValueError, OSError):
-        return view.seconds(nanoseconds)
-    return f"{moment}.{rest:09d}Z"
+    moment = view.clock(nanoseconds, "%Y-%m-%dT%H:%M:%S")
+    return view.seconds(nanoseconds) if moment is None else f"{moment}.{nanoseconds % 10**9:09d}Z"
 
 
 def dumps(value: Any) -> str:

@@ -113,18 +113,16 @@ def humanised_duration(nanoseconds: int) -> str:
     return sign + " ".join(f"{number} {unit}" for number, unit in parts[:3])
 
 
-def clock(nanoseconds: int) -> str:
-    """A time of the clock, in UTC, with as many decimals as there are.
+def clock(nanoseconds: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str | None:
+    """The whole seconds of a time in UTC, by strftime's pattern; None beyond the years that a date can have.
 
     >>> clock(1_700_000_000_500_000_000)
-    '2023-11-14 22:13:20.5'
+    '2023-11-14 22:13:20'
     """
-    whole, rest = divmod(nanoseconds, 10**9)
     try:
-        moment = datetime.fromtimestamp(whole, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromtimestamp(nanoseconds // 10**9, timezone.utc).strftime(pattern)
     except (OverflowError, ValueError, OSError):
-        return seconds(nanoseconds)
-    return moment + (f".{rest:09d}".rstrip("0") if rest else "")
+        return None
 
 
 def cell(table: Table, column: Column, value: Value) -> str:
@@ -138,7 +136,8 @@ def cell(table: Table, column: Column, value: Value) -> str:
     if column.type == "address":
         return safe(table.names.get(str(value), str(value)))
     if column.type == "time" and column.role == "key" and isinstance(value, int):
-        return clock(value)
+        moment, fraction = clock(value), f".{value % 10**9:09d}".rstrip("0")
+        return seconds(value) if moment is None else moment + fraction.rstrip(".")
     if column.type == "time" and isinstance(value, int):
         start = table.reading.start
         return f"{(value - (start or 0)) / 1e9:.6f}" if start is not None else seconds(value)
