@@ -31,6 +31,12 @@ NEAREST = {
     # The one statistic of tshark's own that reads the same fields.
     "latency": "io,stat,0,AVG(dns.time)dns.time,AVG(http.time)http.time",
     "loss": "rtp,streams",
+    "dns,names": "dns,tree",
+    "http,requests": "http_req,tree",
+    "tls,servers": "conv,tcp,tls",
+    "quic,servers": "conv,udp,quic",
+    "arp,hosts": "conv,eth,arp",
+    "dhcp,leases": "dhcp,stat",
 }
 GOAL, GOAL_TOGETHER = 1.6, 4.0
 
