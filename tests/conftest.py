@@ -35,6 +35,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         capture = getattr(item, "callspec", None) and item.callspec.params.get("measured")  # type: ignore[attr-defined]
         if capture:
             item.add_marker(pytest.mark.xdist_group(str(capture)))
+        elif not item.get_closest_marker("xdist_group") and any(
+            definitions[-1].scope == "module"
+            for definitions in item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+        ):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture(scope="session", params=_captures())
