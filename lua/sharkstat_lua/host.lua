@@ -281,10 +281,7 @@ if ready and books then
     out:close()
   end
   for _, name in ipairs(fields) do
-    local kind = sharkstat.field(name).type
-    for word, value in pairs(ftypes) do
-      if value == kind then send("F", name, word) end
-    end
+    send("F", name, require("values").type_name(sharkstat.field(name).type))
   end
   send("H", get_version and get_version() or "")
 end

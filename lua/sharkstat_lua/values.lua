@@ -85,6 +85,20 @@ local OTHER = { column = "text", key = shown_text }
 -- The kind of a field of that type (tshark's number for it): column, key(found), number(found).
 function values.kind(type_number) return KINDS[type_number] or OTHER end
 
+-- tshark's words for the types. Its table `ftypes` has others beside them (lengths, results) with the same numbers.
+local WORDS = "NONE PROTOCOL BOOLEAN CHAR UINT8 UINT16 UINT24 UINT32 UINT40 UINT48 UINT56 UINT64 INT8 INT16 INT24 INT32 INT40 "
+  .. "INT48 INT56 INT64 IEEE_11073_SFLOAT IEEE_11073_FLOAT FLOAT DOUBLE ABSOLUTE_TIME RELATIVE_TIME STRING STRINGZ "
+  .. "UINT_STRING ETHER BYTES UINT_BYTES IPv4 IPv6 IPXNET FRAMENUM GUID OID EUI64 AX25 VINES REL_OID SYSTEM_ID STRINGZPAD "
+  .. "FCWWN STRINGZTRUNC"
+
+local type_names = {}
+for word in WORDS:gmatch("%S+") do
+  if ftypes[word] then type_names[ftypes[word]] = word end
+end
+
+-- tshark's word for a type: "UINT32", "RELATIVE_TIME".
+function values.type_name(type_number) return type_names[type_number] or "NONE" end
+
 -- The function that writes a field of that type for the feed: FieldInfo to text.
 function values.writer(type_number)
   local known = values.kind(type_number)
