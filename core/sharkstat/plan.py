@@ -60,6 +60,10 @@ _TRANSPORT_FIELDS = (
 _FIELDS = {
     "transport": re.compile(rf"(?:{_TRANSPORT_FIELDS})$"),
     "http": re.compile(rf"(?:{_TRANSPORT_FIELDS}|http(?:\.[\w.]+)?)$"),
+    # None of these is in a page, script or image that HTTP carries.
+    "messages": re.compile(
+        rf"(?:{_TRANSPORT_FIELDS}|(?:http|dns|mdns|llmnr|tls|quic|dhcp|icmp|icmpv6|ntp)(?:\.[\w.]+)?)$"
+    ),
 }
 _WORDS = re.compile(r"""\$\{|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.\-]*|[\d:][\w:.\-/]*""")
 # Names from DNS that tshark prints raw under -N, and that no honest host has: with blanks and control characters, which
@@ -74,8 +78,8 @@ _OPERATORS = frozenset(
 def level_of(display_filter: str) -> str:
     """How far up the layers tshark must look to answer a display filter.
 
-    >>> level_of("tcp.port == 80 && ip.src == 10.0.0.1"), level_of("http.host"), level_of("dns")
-    ('transport', 'http', 'application')
+    >>> level_of("tcp.port == 80 && ip.src == 10.0.0.1"), level_of("http.host"), level_of("dns"), level_of("xml")
+    ('transport', 'http', 'messages', 'application')
     """
     words = _WORDS.findall(display_filter)
     names = [word for word in words if word[0] not in "\"'0123456789:" and word not in _OPERATORS]
