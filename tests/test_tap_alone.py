@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.measure import DATA
 from tests.test_taps import plain_tshark
@@ -16,6 +18,41 @@ TAPS = {
     "arp,hosts": ("arp_hosts.lua", "arp.pcapng"),
     "dhcp,leases": ("dhcp_leases.lua", "dhcp.pcapng"),
 }
+OTHERS = {
+    "tcp,health": ("tcp_health.lua", "retransmissions.pcapng"),
+    "tcp,servers": ("tcp_servers.lua", "story-after.pcapng"),
+    "tcp,connections": ("tcp_connections.lua", "connections.pcapng"),
+    "apps": ("apps.lua", "story-after.pcapng"),
+    "talkers": ("talkers.lua", "story-after.pcapng"),
+    "latency": ("latency.lua", "waits.pcapng"),
+    "loss": ("loss.lua", "rtp.pcapng"),
+    "sharkstat,conv,tcp": ("conversations.lua", "story-after.pcapng"),
+    "sharkstat,endpoints,ip": ("endpoints.lua", "story-after.pcapng"),
+    "sharkstat,http,tree": ("http.lua", "story-after.pcapng"),
+    "sharkstat,io,stat,1": ("io_stat.lua", "story-after.pcapng"),
+}
+# A window asks for the result whenever it is drawn. This does so after every packet, and shows nothing of it.
+REDRAWN = """
+package.path = __DIR__ .. "?.lua;" .. package.path
+local sharkstat = require "sharkstat"
+local register = sharkstat.register
+local function nothing() end
+function sharkstat.register(statistic)
+  local start = statistic.start
+  function statistic.start(run)
+    local finish = start(run)
+    run.redrawn = true
+    local drawn = Listener.new("frame")
+    function drawn.packet()
+      run.row = nothing
+      finish()
+      run.row = nil
+    end
+    return finish
+  end
+  register(statistic)
+end
+"""
 
 
 @pytest.mark.parametrize("request_", [*TAPS, *(f"{name},max=2" for name in TAPS)])
@@ -26,6 +63,19 @@ def test_a_tap_by_itself_prints_as_many_rows(request_: str) -> None:
     assert len(rows) == len(table.rows) > 1
     assert head.split("\t")[0] == table.columns[0].name
     assert plain_tshark(tap, [request_], DATA / capture, prefix="").strip().startswith(table.title)
+
+
+@pytest.mark.parametrize("name", TAPS | OTHERS)
+def test_a_result_may_be_asked_for_at_any_time(name: str, tmp_path: Path) -> None:
+    """What a window draws while packets come changes nothing of what it draws in the end."""
+    tap, capture = (TAPS | OTHERS)[name]
+    (tmp_path / "redrawn.lua").write_text(REDRAWN)
+    takes_format = not name.startswith("sharkstat,io")
+    request_ = f"{name},format=rows" if takes_format else name
+    once = plain_tshark(tap, [request_], DATA / capture, prefix="").splitlines()
+    often = plain_tshark(tap, [request_], DATA / capture, prefix="", before=tmp_path / "redrawn.lua").splitlines()
+    assert len(once) > 2
+    assert sorted(often) == sorted(once)
 
 
 @pytest.mark.parametrize("request_", TAPS)

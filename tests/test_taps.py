@@ -24,12 +24,22 @@ TAPS = {
 }
 
 
-def plain_tshark(tap: str, requests: Sequence[str], capture: Path, prefix: str = "sharkstat,") -> str:
-    """What tshark prints with this tap and nothing else of sharkstat; never as root, which loads no Lua."""
+def plain_tshark(
+    tap: str, requests: Sequence[str], capture: Path, prefix: str = "sharkstat,", before: Path | None = None
+) -> str:
+    """What tshark prints with this tap and nothing else of sharkstat; never as root, which loads no Lua.
+
+    A script that is given as `before` is loaded first, from the folder of the taps.
+    """
     with Workspace(find_tshark()) as workspace:
         folder = workspace.readable(LUA, "taps")
         command = [workspace.tshark.path, "-q", "-n", "-r", str(workspace.readable(capture, capture.name))]
-        command += ["-X", f"lua_script:{folder / tap}"]
+        for script in [before, Path(tap)] if before else [Path(tap)]:
+            place = folder / script.name
+            if script.is_absolute():
+                place.write_bytes(script.read_bytes())
+                place.chmod(0o644)
+            command += ["-X", f"lua_script:{place}"]
         for request in requests:
             command += ["-z", f"{prefix}{request}"]
         user = workspace.user

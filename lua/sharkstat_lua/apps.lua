@@ -4,7 +4,7 @@
 --     Packets and bytes by the highest protocol that tshark found in them, and by the server's port. Every packet is counted
 --     once, so the rows add up to all that was read. What an ICMP error quotes, and the certificates inside of a TLS
 --     handshake, are not the packet's highest protocol.
--- parameter: max integer 100000 rows; everything beyond is in the row `other`
+-- parameter: max integer 100000 rows; everything beyond is in the row `(other)`
 -- column: protocol text key; the highest, as tshark calls it: `tls`, `http`, `data` where nothing was recognised
 -- column: transport text key; `tcp`, `udp`, ...; none where the packet has no ports
 -- column: server_port integer key; a port that is known as a service's, or the lower one; none where both are dynamic
@@ -15,6 +15,7 @@
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
+local rows = require "rows"
 local services = require "services"
 
 local moment = sharkstat.moment
@@ -48,9 +49,8 @@ local MOST_PATHS = 10000
 
 sharkstat.tap(__FILE__, function(run)
   local path_field = sharkstat.field "frame.protocols"
-  local _, row_of, rows, other = sharkstat.capped(run.parameters.max, function(key, protocol, transport, port)
-    if not key then return { "other", nil, nil, 0, 0 } end
-    return { protocol, transport, port ~= NO_PORT and port or nil, 0, 0 }
+  local apps = rows.new(run.parameters.max, function(_, protocol, transport, port)
+    return { protocol or "(other)", transport, port ~= NO_PORT and port or nil, 0, 0 }
   end)
 
   -- What was made of a path, and the rows of its ports. They are found again by their keys, so they may be forgotten.
@@ -70,14 +70,13 @@ sharkstat.tap(__FILE__, function(run)
     local row = path.rows[port]
     if not row then
       local key = ("%s %s %d"):format(path.protocol, path.transport or "", port)
-      row = row_of(key, path.protocol, path.transport, port)
-      if row ~= other() then path.rows[port] = row end
+      row = apps:of(key, path.protocol, path.transport, port)
+      if row ~= apps.other then path.rows[port] = row end
     end
     local _, length = moment(pinfo)
     row[4], row[5] = row[4] + 1, row[5] + length
   end)
   return function()
-    for _, row in ipairs(rows) do run:row(row) end
-    if other() then run:row(other()) end
+    for row in apps:each() do run:row(row) end
   end
 end)

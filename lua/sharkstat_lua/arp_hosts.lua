@@ -84,7 +84,7 @@ sharkstat.tap(__FILE__, function(run)
   end, "arp")
 
   return function()
-    for _, row in hosts:each() do
+    for row in hosts:each() do
       run:row {
         row.address, row.macs, row.requests, row.replies, row.gratuitous, row.probes, row.other, row.asked_for, row.first,
         row.last,

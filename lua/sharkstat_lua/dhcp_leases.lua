@@ -81,7 +81,7 @@ sharkstat.tap(__FILE__, function(run)
   end, "dhcp && !icmp")  -- an error quotes what was said before
 
   return function()
-    for _, row in leases:each() do
+    for row in leases:each() do
       local values = { row.mac, row.hostnames, row.addresses, row.servers, row.lease_time }
       for index, kind in ipairs { "discover", "offer", "request", "ack", "nak", "decline", "release", "inform", "other" } do
         values[5 + index] = row[kind]

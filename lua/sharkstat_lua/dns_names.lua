@@ -80,11 +80,12 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   -- By the packet of the query; where it holds several, by packet and transaction.
-  local waiting = rows.waiting(max, function(query)
-    local row = at_code(query.entry, "")
+  local function give_up(query, entry)
+    local row = at_code(entry or query.entry, "")
     row.queries, row.unanswered = row.queries + 1, row.unanswered + 1
     row.retransmissions = row.retransmissions + query.again
-  end)
+  end
+  local waiting = rows.waiting(max, give_up)
 
   local function query_message(key, pinfo, name, kind, repeats, id)
     if not repeats then
@@ -162,8 +163,9 @@ sharkstat.tap(__FILE__, function(run)
   end, "dns && !icmp && !icmpv6")  -- an error quotes what was said before
 
   return function()
-    waiting:finish()
-    for _, entry in asked:each() do
+    local result, of = asked:result(run)
+    for query in waiting:each() do give_up(query, of(query.entry)) end
+    for entry in result:each() do
       for code, row in pairs(entry.codes) do
         run:row {
           entry.name, entry.kind, code ~= "" and code or nil, row.queries, row.retransmissions, row.responses,

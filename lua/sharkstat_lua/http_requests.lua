@@ -71,8 +71,8 @@ sharkstat.tap(__FILE__, function(run)
     row.requests, row.request_bytes = row.requests + 1, row.request_bytes + request.bytes
   end
 
-  local function give_up(request)
-    local row = at_status(request.entry, 0)
+  local function give_up(request, entry)
+    local row = at_status(entry or request.entry, 0)
     add_request(request, row)
     row.unanswered = row.unanswered + 1
   end
@@ -172,8 +172,11 @@ sharkstat.tap(__FILE__, function(run)
   end)
 
   return function()
-    waiting:finish()
-    for _, entry in asked:each() do
+    local result, of = asked:result(run)
+    for queue in waiting:each() do
+      for number = queue.first, queue.last do give_up(queue[number], of(queue[number].entry)) end
+    end
+    for entry in result:each() do
       for status, row in pairs(entry.statuses) do
         run:row {
           entry.method, entry.host, entry.path, status ~= 0 and status or nil, row.requests, row.responses,

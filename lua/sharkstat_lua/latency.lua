@@ -3,7 +3,7 @@
 -- description: Which servers are slow to answer, and in which protocol?
 --     The time from request to response, wherever tshark gives one (dns.time, http.time, smb2.time, icmp.resptime, ...),
 --     by protocol and server. The server is the sender of the packet with the response; a packet may hold several.
--- parameter: max integer 100000 rows; all further servers share the row `other`
+-- parameter: max integer 100000 rows; all further servers share the row `(other)`
 -- column: protocol text key; as the field is called that has the time
 -- column: server_address address key
 -- column: server_port integer key; none where the protocol has no ports
@@ -16,6 +16,7 @@
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
+local rows = require "rows"
 
 local floor = math.floor
 
@@ -51,17 +52,15 @@ sharkstat.tap(__FILE__, function(run)
     end
   end
 
-  local known, server_of, servers, other = sharkstat.capped(run.parameters.max, function(key, protocol, address, port)
-    return {
-      protocol = key and protocol or "other", address = key and address, port = key and port,
-      responses = 0, total = 0,
-    }
+  local servers = rows.new(run.parameters.max, function(_, protocol, address, port)
+    return { protocol = protocol or "(other)", address = address, port = port, responses = 0, total = 0 }
   end)
+  local known = servers.known
 
   local function count(protocol, address, pinfo, value)
     local port = not WITHOUT_PORTS[protocol] and pinfo.src_port or nil
     local key = ("%s %s %s"):format(protocol, address, port or "")
-    local server = known[key] or server_of(key, protocol, address, port)
+    local server = known[key] or servers:of(key, protocol, address, port)
     local time = nanoseconds(value)
     server.responses, server.total = server.responses + 1, server.total + time
     if not server.min or time < server.min then server.min = time end
@@ -79,13 +78,11 @@ sharkstat.tap(__FILE__, function(run)
     end
   end, table.concat(there, " || "))
 
-  local function emit(server)
-    run:row {
-      server.protocol, server.address, server.port, server.responses, server.min, server.max, server.total,
-    }
-  end
   return function()
-    for _, server in ipairs(servers) do emit(server) end
-    if other() then emit(other()) end
+    for server in servers:each() do
+      run:row {
+        server.protocol, server.address, server.port, server.responses, server.min, server.max, server.total,
+      }
+    end
   end
 end)

@@ -4,7 +4,7 @@
 --     Every RTP stream (one SSRC from one end to another): packets lost, doubled and out of order by their sequence
 --     numbers, and the jitter of RFC 3550. A sequence number that is behind by more than 1000 begins a new sequence, and so do timestamps that jump by 10 s.
 --     tshark's own rtp,streams takes one number for losses and doubles: its Lost is lost minus duplicates here.
--- parameter: max integer 100000 streams told apart; all further ones share the row `other`
+-- parameter: max integer 100000 streams told apart; all further ones share the row `(other)`
 -- column: source_address address key
 -- column: source_port integer key
 -- column: destination_address address key
@@ -33,6 +33,7 @@
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
+local rows = require "rows"
 
 local moment, elapsed = sharkstat.moment, sharkstat.elapsed
 local floor = math.floor
@@ -101,15 +102,16 @@ sharkstat.tap(__FILE__, function(run)
   local ssrc_field, sequence_field = sharkstat.field "rtp.ssrc", sharkstat.field "rtp.seq"
   local timestamp_field, type_field = sharkstat.field "rtp.timestamp", sharkstat.field "rtp.p_type"
   local attribute_field = sharkstat.field "sdp.media_attr"
-  local known, stream_of, streams, other = sharkstat.capped(run.parameters.max, function(key, pinfo, ssrc, time)
+  local streams = rows.new(run.parameters.max, function(key, pinfo, ssrc, time)
+    if not key then return { source = "(other)", packets = 0, bytes = 0 } end
     return {
-      source = key and run:address(pinfo.src) or "other", source_port = key and pinfo.src_port,
-      destination = key and run:address(pinfo.dst), destination_port = key and pinfo.dst_port,
-      ssrc = key and ("0x%08x"):format(ssrc), one = key ~= nil,
+      source = run:address(pinfo.src), source_port = pinfo.src_port,
+      destination = run:address(pinfo.dst), destination_port = pinfo.dst_port, ssrc = ("0x%08x"):format(ssrc),
       packets = 0, bytes = 0, lost = 0, duplicates = 0, out_of_order = 0, expected = 0, missing = {},
       jitter = 0, jitter_total = 0, jitters = 0, max_delta = 0, seen = time, start = time, stop = time,
     }
   end)
+  local known = streams.known
   local clocks = setmetatable({}, { __index = CLOCKS })
 
   run:listen("sdp", function()
@@ -129,26 +131,23 @@ sharkstat.tap(__FILE__, function(run)
     local _, length, time = moment(pinfo)
     local key = ("%s %d %s %d %.0f"):format(
       tostring(pinfo.src), pinfo.src_port, tostring(pinfo.dst), pinfo.dst_port, ssrc)
-    local s = known[key] or stream_of(key, pinfo, ssrc, time)
+    local s = known[key] or streams:of(key, pinfo, ssrc, time)
     s.packets, s.bytes = s.packets + 1, s.bytes + length
-    if time > s.stop then s.stop = time elseif time < s.start then s.start = time end
-    if s.one then
+    if not s.start or time < s.start then s.start = time end
+    if not s.stop or time > s.stop then s.stop = time end
+    if s ~= streams.other then
       number_packet(s, sequence.value)
       time_packet(s, time, timestamp_field().value, clocks[type_field().value] or 0)
     end
   end)
 
   return function()
-    for _, s in ipairs(streams) do
+    for s in streams:each() do
       run:row {
         s.source, s.source_port, s.destination, s.destination_port, s.ssrc, s.packets, s.bytes, s.lost, s.duplicates,
         s.out_of_order, s.max_jitter, s.packets > 1 and s.max_delta or nil, s.start, s.stop, s.expected,
         s.jitter_total, s.jitters,
       }
-    end
-    local rest = other()
-    if rest then
-      run:row { "other", nil, nil, nil, nil, rest.packets, rest.bytes, nil, nil, nil, nil, nil, rest.start, rest.stop }
     end
   end
 end)

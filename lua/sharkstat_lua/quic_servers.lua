@@ -63,10 +63,9 @@ sharkstat.tap(__FILE__, function(run)
   -- By tshark's number: the row, once it is known.
   local row_of = {}
 
-  local function settle(c)
+  local function add_connection(among, c)
     local alpn = c.alpn or (#c.offered == 1 and c.offered[1] or nil)
-    local row = servers:at(c.name, c.address, c.port, c.version or c.client_version, alpn)
-    row_of[c.number] = row
+    local row = among:at(c.name, c.address, c.port, c.version or c.client_version, alpn)
     row.connections = row.connections + 1
     row.packets, row.bytes = row.packets + c.packets, row.bytes + c.bytes
     for _, protocol in ipairs(c.offered) do rows.add(row.offered, protocol) end
@@ -74,7 +73,10 @@ sharkstat.tap(__FILE__, function(run)
       row.completed = row.completed + 1
       if c.began then rows.time(row, c.ended - c.began) end
     end
+    return row
   end
+
+  local function settle(c) row_of[c.number] = add_connection(servers, c) end
   local handshakes = rows.waiting(run.parameters.max, settle)
 
   local function has(field, wanted)
@@ -133,8 +135,9 @@ sharkstat.tap(__FILE__, function(run)
   end, "quic && !icmp && !icmpv6")  -- an error quotes what was said before
 
   return function()
-    handshakes:finish()
-    for _, row in servers:each() do
+    local result = servers:result(run)
+    for c in handshakes:each() do add_connection(result, c) end
+    for row in result:each() do
       run:row {
         row.name, row.address, row.port, row.version, row.alpn, row.offered, row.connections, row.completed, row.packets,
         row.bytes, row.timed or 0, row.time or 0, row.least, row.most,

@@ -1,12 +1,12 @@
 -- What the taps that keep a row a key share: rows, at most so many; requests that wait for their response, at most so
 -- many; and times from one to the other.
 --
---     local names = require("rows").new(run.parameters.max, function(name, kind) return { queries = 0 } end)
---     local row = names:at(name, kind)      -- the row of these keys, made when they are new
---     for _, row in names:each() do ... end -- in the order in which they came; the last one is names.other, if any
+--     local hosts = rows.new(run.parameters.max, function(address) return { address or "(other)", 0 } end)
+--     local host = hosts:of(address)       -- the row of this key, made when it is new
+--     for host in hosts:each() do ... end  -- in the order in which they came, the one of all others last
 --
--- Once there are `max` rows, all further keys share one more, `other`, which is made without keys: so memory is bounded,
--- and what is counted is in some row.
+-- Once there are `max` rows, all further keys share one more, `other`, which is made without a key: so memory is
+-- bounded, and what is counted is in some row.
 
 local rows = {}
 local Rows = {}
@@ -15,12 +15,29 @@ Rows.__index = Rows
 local NONE = {}  -- stands for a key that is nil
 
 function rows.new(max, make)
-  return setmetatable({ max = max, make = make, all = {}, root = {} }, Rows)
+  return setmetatable({ max = max, make = make, all = {}, known = {}, other = nil }, Rows)
 end
 
+function Rows:room()
+  if #self.all < self.max then return true end
+  self.other = self.other or self.make()
+  return false
+end
+
+-- The row of one key; what else is given goes to `make`. It is faster to look into the table `known` first.
+function Rows:of(key, ...)
+  local row = self.known[key]
+  if row then return row end
+  if not self:room() then return self.other end
+  row = self.make(key, ...)
+  self.known[key], self.all[#self.all + 1] = row, row
+  return row
+end
+
+-- The row of several keys, each of which may be nil.
 function Rows:at(...)
   local depth = select("#", ...)
-  local level = self.root
+  local level = self.known
   for index = 1, depth do
     local key = select(index, ...)
     if key == nil then key = NONE end
@@ -32,13 +49,10 @@ function Rows:at(...)
 end
 
 function Rows:added(...)
-  if #self.all >= self.max then
-    if not self.other then self.other = self.make() end
-    return self.other
-  end
+  if not self:room() then return self.other end
   local row = self.make(...)
   self.all[#self.all + 1] = row
-  local depth, level = select("#", ...), self.root
+  local depth, level = select("#", ...), self.known
   for index = 1, depth do
     local key = select(index, ...)
     if key == nil then key = NONE end
@@ -53,12 +67,33 @@ function Rows:added(...)
 end
 
 function Rows:each()
-  if self.other and self.all[#self.all] ~= self.other then self.all[#self.all + 1] = self.other end
-  return ipairs(self.all)
+  local at = 0
+  return function()
+    at = at + 1
+    return self.all[at] or (at == #self.all + 1 and self.other) or nil
+  end
+end
+
+-- The rows that a result may change, and a function that gives what stands for a row among them. A window asks for the
+-- result again and again while packets come: there they are copies, so that what is still open can be added to them.
+function Rows:result(run)
+  if not run.redrawn then return self, function(row) return row end end
+  local copies = {}
+  local function copy(value)
+    if type(value) ~= "table" or value == NONE then return value end
+    local made = copies[value]
+    if made then return made end
+    made = {}
+    copies[value] = made
+    for key, inner in pairs(value) do made[key] = copy(inner) end
+    return setmetatable(made, getmetatable(value))
+  end
+  local result = copy(self)
+  return result, function(row) return copies[row] end
 end
 
 -- Requests that wait for their response, at most `max` of them: the oldest give way, and `give_up` is called with each
--- that does, or that is left when the last packet was seen.
+-- that does.
 local Waiting = {}
 Waiting.__index = Waiting
 
@@ -90,11 +125,13 @@ function Waiting:take(key)
   return request
 end
 
-function Waiting:finish()
-  for _, held in ipairs { self.old, self.young } do
-    for _, request in pairs(held) do self.give_up(request) end
-  end
-  self.old, self.young, self.count = {}, {}, 0
+-- All that wait; they go on waiting.
+function Waiting:each()
+  return coroutine.wrap(function()
+    for _, held in ipairs { self.old, self.young } do
+      for _, request in pairs(held) do coroutine.yield(request) end
+    end
+  end)
 end
 
 -- Adds a text to a set, which a column of the type set takes as it is. A sender may make up as many as it likes, so

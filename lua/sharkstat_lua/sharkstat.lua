@@ -511,28 +511,4 @@ function sharkstat.tap(file, start)
   sharkstat.register(statistic)
 end
 
----------------------------------------------------------------------------------------------------
--- Entries by key, with a bound
-
--- A table that gets an entry, made by make(key, ...), for each key that it has not yet: at most `most` of them.
--- All keys after those share one entry, made by make(nil, ...), so that memory is bounded and nothing goes
--- uncounted. Gives the table (look in it first: that is faster), the function entry_of(key, ...), the entries in the
--- order of their making, and the function other(), which gives the shared one, if there is one.
-function sharkstat.capped(most, make)
-  local known, order, count, shared_entry = {}, {}, 0, nil
-  local function entry_of(key, ...)
-    local entry = known[key]
-    if entry then return entry end
-    if count < most then
-      entry = make(key, ...)
-      count = count + 1
-      known[key], order[count] = entry, entry
-      return entry
-    end
-    shared_entry = shared_entry or make(nil, ...)
-    return shared_entry
-  end
-  return known, entry_of, order, function() return shared_entry end
-end
-
 return sharkstat

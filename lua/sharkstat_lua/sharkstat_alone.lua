@@ -418,6 +418,7 @@ local function start(statistic, arguments)
   local text, how = take_format(arguments)
   local run = sharkstat.new_run(statistic, text, function(_, values) rows[#rows + 1] = values end)
   run.asked, run.how, run.fields, run.slots, run.listens = text, how, {}, {}, 0
+  run.redrawn = gui_enabled()
   for name in pairs(statistic.early or {}) do run.fields[name] = true end
 
   -- In Wireshark packets are read again, and `start` makes what is counted anew.

@@ -5,7 +5,7 @@
 --     for its sender and once for its receiver, by the innermost network addresses (what has none counts for its link
 --     addresses). The services are the ports of servers with the most of the host's bytes.
 -- parameter: every duration - the length of the intervals, from the capture's first packet on; without it there is one
--- parameter: max integer 100000 rows; all further hosts share the row `other`
+-- parameter: max integer 100000 rows; all further hosts share the row `(other)`
 -- column: start time key; of the interval; none where there is but one
 -- column: address address key
 -- column: bytes integer sum bytes; in and out
@@ -22,6 +22,7 @@
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
+local rows = require "rows"
 local services = require "services"
 
 local moment = sharkstat.moment
@@ -77,18 +78,18 @@ sharkstat.tap(__FILE__, function(run)
     return bucket == 0 and "0" or ("%.0f000"):format(bucket * every)
   end
   local icmp, icmpv6 = sharkstat.field "icmp.type", sharkstat.field "icmpv6.type"
-  local known, host_of, hosts, other = sharkstat.capped(run.parameters.max, function(key, address, bucket)
-    return {
-      key and (address ~= "" and address or "none") or "other", key and bucket and start_of(bucket), 0, 0, 0, 0, {}, 0,
-    }
+  local hosts = rows.new(run.parameters.max, function(_, address, bucket)
+    address = address or "(other)"
+    return { address ~= "" and address or "none", bucket and start_of(bucket), 0, 0, 0, 0, {}, 0 }
   end)
+  local known = hosts.known
 
   local bucket
   local prefix = ""
   local function count(address, length, bytes, packets, service)
     local text = run:address(address)
     local key = prefix .. text
-    local host = known[key] or host_of(key, text, bucket)
+    local host = known[key] or hosts:of(key, text, bucket)
     host[bytes], host[packets] = host[bytes] + length, host[packets] + 1
     if service then add_service(host, service, length) end
   end
@@ -109,14 +110,13 @@ sharkstat.tap(__FILE__, function(run)
     count(pinfo.dst, length, BYTES_IN, PACKETS_IN, service)
   end)
 
-  local function emit(host, used)
-    run:row {
-      host[START] or nil, host[ADDRESS], host[BYTES_IN] + host[BYTES_OUT], host[BYTES_IN], host[BYTES_OUT],
-      host[PACKETS_IN] + host[PACKETS_OUT], host[PACKETS_IN], host[PACKETS_OUT], used,
-    }
-  end
   return function()
-    for _, host in ipairs(hosts) do emit(host, most_used(host)) end
-    if other() then emit(other()) end
+    for host in hosts:each() do
+      run:row {
+        host[START], host[ADDRESS], host[BYTES_IN] + host[BYTES_OUT], host[BYTES_IN], host[BYTES_OUT],
+        host[PACKETS_IN] + host[PACKETS_OUT], host[PACKETS_IN], host[PACKETS_OUT],
+        host ~= hosts.other and most_used(host) or nil,
+      }
+    end
   end
 end)

@@ -4,7 +4,7 @@
 --     Every connection ended in one way: refused (a reset instead of an answer to the SYN), reset (a reset before both sides
 --     had said FIN), timed out (a SYN, and no answer at all), closed (a FIN from both sides) or open when the capture
 --     ended. Those that began before the capture are connections, but not started.
--- parameter: max integer 100000 connections told apart; all further ones share the row `other`
+-- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
 -- column: server_address address key
 -- column: server_port integer key
 -- column: connections integer sum; refused, reset, timed out, closed and open together
@@ -25,10 +25,10 @@ local sharkstat = require "sharkstat"
 local streams = require "tcp_streams"
 
 sharkstat.tap(__FILE__, function(run)
-  local all, other = streams.follow(run, run.parameters.max)
+  local connections = streams.follow(run, run.parameters.max)
   return function()
     local servers, order = {}, {}
-    for _, c in ipairs(all) do
+    for _, c in ipairs(connections.all) do
       local client, server, _, _, address, port = streams.ends(c)
       local key = address .. " " .. port
       local s = servers[key]
@@ -55,13 +55,13 @@ sharkstat.tap(__FILE__, function(run)
         s.packets, s.bytes,
       }
     end
-    local rest = other()
+    local rest = connections.other
     if rest then
       local a, b = streams.sides(rest)
       local packets, bytes = streams.counts(a)
       local more_packets, more_bytes = streams.counts(b)
       run:row {
-        "other", nil, rest.count, nil, nil, nil, nil, nil, nil, nil, packets + more_packets, bytes + more_bytes,
+        "(other)", nil, rest.count, nil, nil, nil, nil, nil, nil, nil, packets + more_packets, bytes + more_bytes,
       }
     end
   end

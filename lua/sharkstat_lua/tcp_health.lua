@@ -4,7 +4,7 @@
 --     Every connection with the remarks that tshark makes on its segments (tcp.analysis), how long its handshake and its
 --     round trips took, and its goodput. The client is who sent the SYN; where none was seen, ports tell who the server is.
 --     What each side sent is in columns of its own for exports.
--- parameter: max integer 100000 connections told apart; all further ones share the row `other`
+-- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
 -- column: client_address address key
 -- column: client_port integer key
 -- column: server_address address key
@@ -76,17 +76,17 @@ local sharkstat = require "sharkstat"
 local streams = require "tcp_streams"
 
 sharkstat.tap(__FILE__, function(run)
-  local all, other = streams.follow(run, run.parameters.max, true)
+  local connections = streams.follow(run, run.parameters.max, true)
   return function()
-    for _, c in ipairs(all) do
+    for _, c in ipairs(connections.all) do
       local client, server, client_address, client_port, server_address, server_port = streams.ends(c)
       local row = { client_address, client_port, server_address, server_port, c.stream, n = 5 }
       streams.measures(row, client, server, streams.start(c), streams.duration(c), { streams.handshake(c), n = 1 })
       run:row(row)
     end
-    local rest = other()
+    local rest = connections.other
     if rest then
-      local row = { "other", nil, nil, nil, nil, n = 5 }
+      local row = { "(other)", nil, nil, nil, nil, n = 5 }
       local a, b = streams.sides(rest)
       streams.measures(row, a, b, streams.start(rest), nil, { n = 1 })
       run:row(row)

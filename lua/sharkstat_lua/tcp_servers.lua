@@ -3,7 +3,7 @@
 -- description: Which TCP servers are slow, lossy or refuse, over all of their connections?
 --     What tcp,health says of each connection, by the address and port of the side that took the SYN (where none was
 --     seen, ports tell who the server is). Goodput is the mean of a connection: new payload over the connections' durations.
--- parameter: max integer 100000 connections told apart; all further ones share the row `other`
+-- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
 -- column: server_address address key
 -- column: server_port integer key
 -- column: connections integer sum
@@ -84,7 +84,7 @@ local function new_server(address, port)
 end
 
 sharkstat.tap(__FILE__, function(run)
-  local all, other = streams.follow(run, run.parameters.max, true)
+  local connections = streams.follow(run, run.parameters.max, true)
 
   local function emit(s)
     local row = { s.address, s.port, s.connections, n = 3 }
@@ -95,7 +95,7 @@ sharkstat.tap(__FILE__, function(run)
 
   return function()
     local servers, order = {}, {}
-    for _, c in ipairs(all) do
+    for _, c in ipairs(connections.all) do
       local client, server, _, _, address, port = streams.ends(c)
       local key = address .. " " .. port
       local s = servers[key]
@@ -116,10 +116,10 @@ sharkstat.tap(__FILE__, function(run)
       end
     end
     for _, s in ipairs(order) do emit(s) end
-    local rest = other()
+    local rest = connections.other
     if rest then
       local a, b = streams.sides(rest)
-      emit { address = "other", connections = rest.count, client = a, server = b, start = streams.start(rest) }
+      emit { address = "(other)", connections = rest.count, client = a, server = b, start = streams.start(rest) }
     end
   end
 end)

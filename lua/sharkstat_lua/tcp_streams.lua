@@ -4,6 +4,7 @@
 -- ports tell (services.lua), and where they do not, whoever sent the first packet is the client.
 
 local sharkstat = require "sharkstat"
+local rows = require "rows"
 local services = require "services"
 
 local moment, elapsed = sharkstat.moment, sharkstat.elapsed
@@ -103,21 +104,19 @@ local function note_flags(c, side, time, flags)
   end
 end
 
--- Listens to TCP for a run, and gives its connections in the order of their first packets, and a function that gives
--- the one that all beyond the first `most` share, if there are more. With `analysis`, tshark's remarks on
--- segments (tcp.analysis) and round-trip times are counted too.
+-- Listens to TCP for a run, and gives its connections (rows.lua): at most `most` of them, the rest in one. With
+-- `analysis`, tshark's remarks on segments (tcp.analysis) and round-trip times are counted too.
 function streams.follow(run, most, analysis)
-  local known, connection_of, all, other = sharkstat.capped(most, function(stream, info, time)
-    local source_port, target_port = info.th_sport, info.th_dport
-    local c = { source_port, target_port, new_side(), new_side(), time, time, NOTHING }
-    c.stream = stream
-    if stream then
-      c.address_a, c.address_b = run:address(info.ip_src), run:address(info.ip_dst)
-    else
-      c.count, c.last_stream = 0, -1
+  local connections = rows.new(most, function(stream, info, time)
+    if not stream then
+      return { 0, 0, new_side(), new_side(), math.huge, -math.huge, NOTHING, count = 0, last_stream = -1 }
     end
+    local c = { info.th_sport, info.th_dport, new_side(), new_side(), time, time, NOTHING }
+    c.stream = stream
+    c.address_a, c.address_b = run:address(info.ip_src), run:address(info.ip_dst)
     return c
   end)
+  local known = connections.known
   local flagged, acknowledged, remarks, measures
   if analysis then
     flagged, acknowledged = sharkstat.field "tcp.analysis.flags", sharkstat.field "tcp.analysis.ack_rtt"
@@ -149,14 +148,15 @@ function streams.follow(run, most, analysis)
   run:listen("tcp", function(pinfo, _, info)
     local stream = info.th_stream
     local _, length, time = moment(pinfo)
-    local c = known[stream] or connection_of(stream, info, time)
+    local c = known[stream] or connections:of(stream, info, time)
     local source_port = info.th_sport
     local forward = source_port == c[PORT_A]
     if forward and source_port == c[PORT_B] then forward = run:address(info.ip_src) == c.address_a end
     local side = forward and c[A] or c[B]
     side[PACKETS] = side[PACKETS] + 1
     side[BYTES] = side[BYTES] + length
-    if time > c[STOP] then c[STOP] = time elseif time < c[START] then c[START] = time end
+    if time > c[STOP] then c[STOP] = time end
+    if time < c[START] then c[START] = time end
     local flags, payload = info.th_flags, info.th_seglen
     if payload > 0 then side[PAYLOAD] = side[PAYLOAD] + payload end
     if not c.stream then
@@ -176,7 +176,7 @@ function streams.follow(run, most, analysis)
       if rtt then note_rtt(side, rtt) end
     end
   end)
-  return all, other
+  return connections
 end
 
 -- Which side is the client: client, server, and the address and port of each.

@@ -70,9 +70,8 @@ sharkstat.tap(__FILE__, function(run)
   -- By stream: bytes so far, the row once it is known, and the connections whose server has spoken but not finished.
   local bytes, row_of, unfinished = {}, {}, {}
 
-  local function settle(c)
-    local row = servers:at(c.name, c.address, c.port, c.version, c.suite, c.alpn)
-    row_of[c.stream], unfinished[c.stream] = row, nil
+  local function add_connection(among, c)
+    local row = among:at(c.name, c.address, c.port, c.version, c.suite, c.alpn)
     row.connections = row.connections + 1
     for _, protocol in ipairs(c.offered) do rows.add(row.offered, protocol) end
     if c.expires and (not row.expires or c.expires < row.expires) then row.expires = c.expires end
@@ -80,6 +79,11 @@ sharkstat.tap(__FILE__, function(run)
       row.completed = row.completed + 1
       if c.began then rows.time(row, c.ended - c.began) end
     end
+    return row
+  end
+
+  local function settle(c)
+    row_of[c.stream], unfinished[c.stream] = add_connection(servers, c), nil
   end
   local handshakes = rows.waiting(run.parameters.max, settle)
 
@@ -171,9 +175,11 @@ sharkstat.tap(__FILE__, function(run)
   end, "tcp.stream && !icmp && !icmpv6")  -- an error quotes what was said before
 
   return function()
-    handshakes:finish()
-    for stream, row in pairs(row_of) do row.bytes = row.bytes + (bytes[stream] or 0) end
-    for _, row in servers:each() do
+    local result, of = servers:result(run)
+    local function add_bytes(row, stream) row.bytes = row.bytes + (bytes[stream] or 0) end
+    for stream, row in pairs(row_of) do add_bytes(of(row), stream) end
+    for c in handshakes:each() do add_bytes(add_connection(result, c), c.stream) end
+    for row in result:each() do
       run:row {
         row.name, row.address, row.port, row.version, row.suite, row.alpn, row.offered, row.connections, row.completed,
         row.bytes, row.timed or 0, row.time or 0, row.least, row.most, row.expires,
