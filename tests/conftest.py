@@ -22,6 +22,7 @@ def _captures() -> list[object]:
     return [*here, *(large or [pytest.param(CORPUS, id="corpus", marks=[pytest.mark.corpus, _NO_CORPUS])])]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that take minutes run only where -m names them (script/test-long).
 

@@ -13,6 +13,7 @@
 -- column: max_time duration max seconds
 -- column: total_time duration sum seconds hidden
 -- sort: total_time descending, protocol, server_address, server_port
+-- layer: messages
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"

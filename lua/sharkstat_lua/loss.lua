@@ -30,6 +30,7 @@
 -- field: rtp.timestamp
 -- field: rtp.p_type
 -- field: sdp.media_attr
+-- layer: messages
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
