@@ -294,3 +294,19 @@ def test_numbers_do_not_depend_on_what_is_dissected(name: str, capture: str) -> 
 def test_an_interval_of_nothing_is_refused() -> None:
     with pytest.raises(SharkstatError, match="every=0ns: give whole microseconds"):
         sharkstat.run(DATA / "dns.pcapng", "talkers,every=0s")
+
+
+ALL = [
+    *("tcp,health", "tcp,servers", "tcp,connections", "tcp,connections,max=2", "tcp,servers,tcp.port == 80", "apps"),
+    *("talkers", "talkers,every=1s", "latency", "loss", "dns,names", "http,requests", "tls,servers", "quic,servers"),
+    *("arp,hosts", "dhcp,leases", "icmp,errors"),
+]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("capture", ["story-after.pcapng", "tunnel.pcapng", "connections.pcapng"])
+def test_together_each_is_what_it_is_alone(capture: str, backwards: bool) -> None:
+    """Some of them share what they count."""
+    requests = ALL[::-1] if backwards else ALL
+    for found in sharkstat.run(DATA / capture, requests):
+        assert (found.columns, found.rows) == ((alone := table(capture, found.request)).columns, alone.rows)

@@ -17,8 +17,6 @@
 -- column: services text none; up to three, with their part of the host's bytes
 -- sort: start, bytes descending, packets descending, address
 -- layer: transport
--- field: icmp.type
--- field: icmpv6.type
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
@@ -77,7 +75,6 @@ sharkstat.tap(__FILE__, function(run)
   local function start_of(bucket)
     return bucket == 0 and "0" or ("%.0f000"):format(bucket * every)
   end
-  local icmp, icmpv6 = sharkstat.field "icmp.type", sharkstat.field "icmpv6.type"
   local hosts = rows.new(run.parameters.max, function(_, address, bucket)
     address = address or "(other)"
     return { address ~= "" and address or "none", bucket and start_of(bucket), 0, 0, 0, 0, {}, 0 }
@@ -94,21 +91,24 @@ sharkstat.tap(__FILE__, function(run)
     if service then add_service(host, service, length) end
   end
 
-  run:listen("frame", function(pinfo)
+  local function count_packet(pinfo, kind)
     local _, length, time = moment(pinfo)
     if every then
       local now = floor(floor(time / 1000 + 0.5) / every)
       if now ~= bucket then bucket, prefix = now, now .. " " end
     end
-    local kind, service = pinfo.port_type, nil
-    -- The ports of a packet that an ICMP error quotes are not its own.
-    if TRANSPORTS[kind] and not (icmp() or icmpv6()) then
+    local service
+    if TRANSPORTS[kind] then
       local port = services.port(pinfo.src_port, pinfo.dst_port)
       service = port and port * KINDS + kind
     end
     count(pinfo.src, length, BYTES_OUT, PACKETS_OUT, service)
     count(pinfo.dst, length, BYTES_IN, PACKETS_IN, service)
-  end)
+  end
+
+  -- The ports of a packet that an ICMP error quotes are not its own.
+  run:listen("frame", function(pinfo) count_packet(pinfo, pinfo.port_type) end, "!icmp && !icmpv6")
+  run:listen("frame", function(pinfo) count_packet(pinfo, nil) end, "icmp || icmpv6")
 
   return function()
     for host in hosts:each() do

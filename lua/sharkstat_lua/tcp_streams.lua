@@ -104,9 +104,26 @@ local function note_flags(c, side, time, flags)
   end
 end
 
+-- What runs of sharkstat follow, by what they ask for: most ask for the same, and then one does the work for all.
+local followed = {}
+
+-- The connections that another run follows already, if they are what this one wants.
+local function join(run, key, analysis)
+  local other = followed[key]
+  if not other or (analysis and not other.analysis) then return nil end
+  run:listen("tcp", function()
+    if other.busy then error("what it shares with " .. other.name .. " failed", 0) end
+  end)
+  return other.connections
+end
+
 -- Listens to TCP for a run, and gives its connections (rows.lua): at most `most` of them, the rest in one. With
--- `analysis`, tshark's remarks on segments (tcp.analysis) and round-trip times are counted too.
+-- `analysis`, tshark's remarks on segments (tcp.analysis) and round-trip times are counted too. They are for looking at.
 function streams.follow(run, most, analysis)
+  local key = ("%.0f %s"):format(most, run.filter or "")
+  local joined = sharkstat.hosted and join(run, key, analysis)
+  if joined then return joined end
+
   local connections = rows.new(most, function(stream, info, time)
     if not stream then
       return { 0, 0, new_side(), new_side(), math.huge, -math.huge, NOTHING, count = 0, last_stream = -1 }
@@ -117,6 +134,8 @@ function streams.follow(run, most, analysis)
     return c
   end)
   local known = connections.known
+  local following = { name = run.statistic.name, analysis = analysis, connections = connections, busy = false }
+  if sharkstat.hosted then followed[key] = following end
   local flagged, acknowledged, remarks, measures
   if analysis then
     flagged, acknowledged = sharkstat.field "tcp.analysis.flags", sharkstat.field "tcp.analysis.ack_rtt"
@@ -146,6 +165,7 @@ function streams.follow(run, most, analysis)
   end
 
   run:listen("tcp", function(pinfo, _, info)
+    following.busy = true
     local stream = info.th_stream
     local _, length, time = moment(pinfo)
     local c = known[stream] or connections:of(stream, info, time)
@@ -175,6 +195,7 @@ function streams.follow(run, most, analysis)
       local rtt = acknowledged()
       if rtt then note_rtt(side, rtt) end
     end
+    following.busy = false
   end)
   return connections
 end

@@ -43,7 +43,7 @@ if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 
-local relative_ns = sharkstat.relative_ns
+local moment, relative_ns = sharkstat.moment, sharkstat.relative_ns
 
 local CLIENT_HELLO, SERVER_HELLO, ENCRYPTED_EXTENSIONS, CERTIFICATE = 1, 2, 8, 11
 local CHANGE_CIPHER_SPEC, APPLICATION_DATA = 20, 23
@@ -106,6 +106,13 @@ sharkstat.tap(__FILE__, function(run)
     settle(c)
   end
 
+  -- Inside of a tunnel the last one counts.
+  local function stream_of()
+    local stream
+    for _, found in ipairs { streams() } do stream = found.value end
+    return stream
+  end
+
   -- When the first certificate in the packet ends.
   local function expiry()
     local last = not_after()
@@ -124,8 +131,7 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   run:listen("frame", function(pinfo)
-    local stream
-    for _, found in ipairs { streams() } do stream = found.value end  -- inside of a tunnel the last one counts
+    local stream = stream_of()
     local c = handshakes:find(stream)
     local settled = row_of[stream]
     for _, found in ipairs { types() } do
@@ -160,19 +166,19 @@ sharkstat.tap(__FILE__, function(run)
     end
     c = unfinished[stream]
     if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
-  end, "tcp && tls.handshake.type in {1, 2, 8, 11} && !icmp && !icmpv6")
-
-  local function count(stream, pinfo)
-    bytes[stream] = (bytes[stream] or 0) + pinfo.len
-    local c = unfinished[stream]
-    if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
-  end
+  end, "tcp && tls.handshake.type in {1, 2, 8, 11} && !icmp && !icmpv6")  -- an error quotes what was said before
 
   run:listen("frame", function(pinfo)
-    local first, second = streams()
-    if not second then return count(first.value, pinfo) end
-    for _, found in ipairs { streams() } do count(found.value, pinfo) end  -- a tunnel
-  end, "tcp.stream && !icmp && !icmpv6")  -- an error quotes what was said before
+    if next(unfinished) == nil then return end
+    local c = unfinished[stream_of()]
+    if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
+  end, "tcp && tls && !(tls.handshake.type in {1, 2, 8, 11}) && !icmp && !icmpv6")
+
+  run:listen("tcp", function(pinfo, _, info)
+    local stream = info.th_stream
+    local _, length = moment(pinfo)
+    bytes[stream] = (bytes[stream] or 0) + length
+  end)
 
   return function()
     local result, of = servers:result(run)
