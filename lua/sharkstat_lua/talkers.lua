@@ -46,9 +46,10 @@ end
 
 -- Such as "https 82%, dns 10%, tcp/9999 3%".
 local function most_used(host)
-  local order = {}
-  for service in pairs(host[BY_SERVICE]) do order[#order + 1] = service end
-  local by_service = host[BY_SERVICE]
+  local by_service, order = host[BY_SERVICE], {}
+  for service, bytes in pairs(by_service) do
+    if bytes > 0 then order[#order + 1] = service end
+  end
   table.sort(order, function(a, b)
     if by_service[a] ~= by_service[b] then return by_service[a] > by_service[b] end
     return a < b
@@ -83,32 +84,47 @@ sharkstat.tap(__FILE__, function(run)
 
   local bucket
   local prefix = ""
-  local function count(address, length, bytes, packets, service)
+  local function look_at(time)
+    if not every then return end
+    local now = floor(floor(time / 1000 + 0.5) / every)
+    if now ~= bucket then bucket, prefix = now, now .. " " end
+  end
+
+  local function host_of(address)
     local text = run:address(address)
     local key = prefix .. text
-    local host = known[key] or hosts:of(key, text, bucket)
-    host[bytes], host[packets] = host[bytes] + length, host[packets] + 1
-    if service then add_service(host, service, length) end
+    return known[key] or hosts:of(key, text, bucket)
   end
 
-  local function count_packet(pinfo, kind)
+  local function service_of(pinfo)
+    local kind = pinfo.port_type
+    if not TRANSPORTS[kind] then return nil end
+    local port = services.port(pinfo.src_port, pinfo.dst_port)
+    return port and port * KINDS + kind
+  end
+
+  run:listen("frame", function(pinfo)
     local _, length, time = moment(pinfo)
-    if every then
-      local now = floor(floor(time / 1000 + 0.5) / every)
-      if now ~= bucket then bucket, prefix = now, now .. " " end
+    look_at(time)
+    local service, sender, receiver = service_of(pinfo), host_of(pinfo.src), host_of(pinfo.dst)
+    sender[BYTES_OUT], sender[PACKETS_OUT] = sender[BYTES_OUT] + length, sender[PACKETS_OUT] + 1
+    receiver[BYTES_IN], receiver[PACKETS_IN] = receiver[BYTES_IN] + length, receiver[PACKETS_IN] + 1
+    if service then
+      add_service(sender, service, length)
+      add_service(receiver, service, length)
     end
-    local service
-    if TRANSPORTS[kind] then
-      local port = services.port(pinfo.src_port, pinfo.dst_port)
-      service = port and port * KINDS + kind
-    end
-    count(pinfo.src, length, BYTES_OUT, PACKETS_OUT, service)
-    count(pinfo.dst, length, BYTES_IN, PACKETS_IN, service)
-  end
+  end)
 
-  -- The ports of a packet that an ICMP error quotes are not its own.
-  run:listen("frame", function(pinfo) count_packet(pinfo, pinfo.port_type) end, "!icmp && !icmpv6")
-  run:listen("frame", function(pinfo) count_packet(pinfo, nil) end, "icmp || icmpv6")
+  -- The ports of a packet that an ICMP error quotes are not its own: they are taken back, whichever of the two listeners
+  -- tshark calls first. A filter of tshark's costs less than to read a field of every packet.
+  run:listen("frame", function(pinfo)
+    local service = service_of(pinfo)
+    if not service then return end
+    local _, length, time = moment(pinfo)
+    look_at(time)
+    add_service(host_of(pinfo.src), service, -length)
+    add_service(host_of(pinfo.dst), service, -length)
+  end, "icmp || icmpv6")
 
   return function()
     for host in hosts:each() do
