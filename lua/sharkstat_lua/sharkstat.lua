@@ -368,7 +368,7 @@ end
 -- that name counts is "sharkstat," and the name, since tshark takes -z names by their beginning.
 function sharkstat.register(statistic)
   for _, key in ipairs { "name", "title", "columns", "start" } do
-    if statistic[key] == nil then
+    if not (key == "columns" and statistic.file) and statistic[key] == nil then  -- a header has columns
       error(("statistic %s: missing required field: %s"):format(tostring(statistic.name), key), 2)
     end
   end
@@ -393,11 +393,11 @@ function sharkstat.register(statistic)
 end
 
 -- The header of a tap's file: the comment that it begins with, one "-- KEY: VALUE" a line; an indented line goes on
--- with the value before it (docs/taps.md, core/sharkstat/tapfile.py).
-local function header_texts(file)
+-- with the value before it (docs/taps.md, core/sharkstat/tapfile.py). With `enough`, reading ends with that key.
+local function header_texts(file, enough)
   local texts, last = {}, nil
   for line in io.lines(file) do
-    if line:sub(1, 2) ~= "--" then break end
+    if line:sub(1, 2) ~= "--" or (enough and texts[enough]) then break end
     local key, value = line:match("^%-%-%s?(%l+):%s*(.-)%s*$")
     if key then
       last = texts[key] or {}
@@ -429,14 +429,11 @@ local function read_parameter(text)
   return { name = name, kind = kind, description = description, default = default }
 end
 
--- A statistic, but for its start: `columns` are those of a row, `shown` all in their order, derived ones too.
+-- What a header says beside name and title: `columns` are those of a row, `shown` all in their order, derived ones too.
 local function read_header(file)
   local texts = header_texts(file)
   local function one(key) return texts[key] and texts[key][1] end
-  local header = {
-    name = one("name"), title = one("title"), arguments = one("arguments") or "filter", sort = one("sort"),
-    columns = {}, shown = {}, parameters = {},
-  }
+  local header = { arguments = one("arguments") or "filter", sort = one("sort"), columns = {}, shown = {}, parameters = {} }
   for _, text in ipairs(texts.column or {}) do
     local column = read_column(text)
     header.shown[#header.shown + 1] = column
@@ -496,12 +493,26 @@ local function read_arguments(name, arguments, parameters)
 end
 sharkstat.read_arguments = read_arguments
 
+-- A statistic of a file with a header. The rest of it is read when it is asked for: most that are loaded never are.
+local FROM_HEADER = { arguments = true, sort = true, columns = true, shown = true, parameters = true }
+local function described(file)
+  local texts = header_texts(file, "title")
+  return setmetatable({ name = texts.name and texts.name[1], title = texts.title and texts.title[1] }, {
+    __index = function(statistic, key)
+      if not FROM_HEADER[key] then return nil end
+      setmetatable(statistic, nil)
+      for name, value in pairs(read_header(file)) do statistic[name] = value end
+      return statistic[key]
+    end,
+  })
+end
+
 -- Registers the statistic that the header of the file describes: tap(__FILE__, start). Before `start` is called,
 -- run.parameters has the values of the parameters, run.arguments what follows them, and run.filter that, too, where
 -- the arguments are a filter.
 function sharkstat.tap(file, start)
   local source = debug.getinfo(start, "S").source
-  local statistic = read_header(file or source:sub(2))  -- in a plugin folder 4.4 has no __FILE__
+  local statistic = described(file or source:sub(2))  -- in a plugin folder 4.4 has no __FILE__
   statistic.file = source
   statistic.start = function(run)
     run.parameters, run.arguments = read_arguments(statistic.name, run.arguments, statistic.parameters)
