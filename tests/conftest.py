@@ -10,12 +10,12 @@ _NO_CORPUS = pytest.mark.skip(reason="the large captures are not there: ../share
 
 def _captures() -> list[object]:
     here = [pytest.param(path, id=path.relative_to(PROJECT).as_posix()) for path in data_captures()]
-    # Every fifteenth by default; script/test-long has the others.
+    # Every thirtieth by default; script/test-long has the others.
     large = [
         pytest.param(
             path,
             id=path.relative_to(CORPUS).as_posix(),
-            marks=[pytest.mark.corpus, pytest.mark.long] if number % 15 else [pytest.mark.corpus],
+            marks=[pytest.mark.corpus, pytest.mark.long] if number % 30 else [pytest.mark.corpus],
         )
         for number, path in enumerate(corpus_captures())
     ]

@@ -108,6 +108,7 @@ def near(shown: Any, time: float, unit: int) -> bool:
 # sharkd ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.corpus
 @needs_corpus
 def test_service_times_and_delays_are_those_of_sharkd_in_every_capture() -> None:

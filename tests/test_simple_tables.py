@@ -33,6 +33,7 @@ COUNTED = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.corpus
 @needs_corpus
 def test_every_table_is_that_of_sharkd_in_every_capture() -> None:

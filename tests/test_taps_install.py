@@ -175,7 +175,10 @@ HEADERS = [
     *(s for s in library.Registry.default(only_built_in=True).statistics.values() if isinstance(s, TapFile)),
     *(TapFile(EXAMPLES / f"{name}.lua") for name in ("dns_asked", "dns_slow")),
 ]
-CAPTURES = ["dns.pcapng", "http.pcapng", "tls.pcapng", "retransmissions.pcapng", "icmp-errors.pcapng", "tunnel.pcapng"]
+CAPTURES = [
+    *("dns.pcapng", "http.pcapng", "retransmissions.pcapng"),
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("tls.pcapng", "icmp-errors.pcapng", "tunnel.pcapng")),
+]
 
 
 @pytest.mark.parametrize("capture", CAPTURES)

@@ -303,8 +303,9 @@ ALL = [
 ]
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("capture", ["story-after.pcapng", "tunnel.pcapng", "connections.pcapng"])
+@pytest.mark.parametrize(
+    ("capture", "backwards"), [("story-after.pcapng", False), ("tunnel.pcapng", False), ("connections.pcapng", True)]
+)
 def test_together_each_is_what_it_is_alone(capture: str, backwards: bool) -> None:
     """Some of them share what they count."""
     requests = ALL[::-1] if backwards else ALL
