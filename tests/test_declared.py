@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests import oracle
-from tests.command import DATA, requests, sharkstat, tables
+from tests.command import DATA, frame, pcap, requests, sharkstat, tables
 from tests.measure import corpus_captures, data_captures
 
 import sharkstat as library
@@ -128,8 +128,35 @@ def test_both_engines_say_the_same_of_every_small_capture() -> None:
         agree(capture)
 
 
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+def test_times_before_the_first_packet_are_exact(engine: str) -> None:
+    capture = DATA / "unordered.pcap"
+    told = [oracle.nanoseconds(values[0]) for (values,) in oracle.fields(capture, ("udp.time_relative",)) if values]
+    assert any(-(10**9) < time < 0 for time in told)
+    table = counted(capture, "group,by=udp.time_relative,sum=udp.time_relative", engine=engine)
+    assert sorted(row["udp_time_relative"] for row in table) == sorted(set(told))  # type: ignore[type-var]
+    assert table.total("udp_time_relative_sum") == sum(told)
+
+
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+def test_an_empty_value_is_a_value(engine: str, tmp_path: Path) -> None:
+    """A request line without a target, beside packets that have none."""
+    capture = tmp_path / "empty-value.pcap"
+    asked = [b"GET  HTTP/1.1\r\nHost: a.example\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"]
+    capture.write_bytes(
+        pcap([*(frame(text, source_port=40000 + n) for n, text in enumerate(asked)), frame(b"", port=9)])
+    )
+    table = counted(capture, "group,by=http.request.uri", engine=engine)
+    assert {row["http_request_uri"]: row["packets"] for row in table} == {"": 1, "/": 1, None: 1}
+
+
+# Times before their stream's first packet, a time that no clock shows, and an empty value.
+STRANGE = ("geforcenow.pcapng", "fuzz-2021-06-07-c6c72a0a56.pcap", "http-manipulated.pcap")
+SOME = [*corpus_captures()[::12], *(path for path in corpus_captures() if path.name in STRANGE)]
+
+
 @pytest.mark.corpus
-@pytest.mark.parametrize("capture", corpus_captures()[::12], ids=lambda path: path.name)
+@pytest.mark.parametrize("capture", SOME, ids=lambda path: path.name)
 def test_both_engines_say_the_same_of_real_captures(capture: Path) -> None:
     agree(capture)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 LIST, ITEM = "\x1f", "\x1e"
-_UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\", "u": LIST, "v": ITEM}
+_UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\", "u": LIST, "v": ITEM, "e": ""}
 
 
 def escape(text: str) -> str:

@@ -11,6 +11,7 @@ local concat = table.concat
 local value_text, number_text = values.text, values.number_text
 
 local LIST, ITEM = "\31", "\30"
+local EMPTY = "\\e"  -- a value without a character; a word that is empty says that the packet has not the field
 
 local function list_text(text_of, ...)
   local all = { ... }
@@ -57,6 +58,7 @@ function feed.new(fields, count, emit)
         text = list_text(texts[index], extractor())
       elseif first then
         text = texts[index](first)
+        if text == "" then text = EMPTY end
       end
       words[first_field + index - 1] = text
     end

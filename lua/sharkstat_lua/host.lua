@@ -200,6 +200,7 @@ local function saved_time(pinfo)
   end
   -- The file holds the seconds modulo 2^32.
   local secs, nsecs = word(25), word(29)
+  if nsecs >= 2 ^ 31 then nsecs = nsecs - 2 ^ 32 end  -- what a damaged file says
   return secs + math.floor((pinfo.abs_ts - secs) / 2 ^ 32 + 0.5) * 2 ^ 32, nsecs
 end
 

@@ -100,7 +100,7 @@ function sharkstat.relative_ns(pinfo)
   if math.type then return total end
   if total >= EXACT_INTEGER or total <= -EXACT_INTEGER then
     local sign = ""
-    if secs < 0 or nsecs < 0 then sign, secs, nsecs = "-", -secs, -nsecs end
+    if secs < 0 or nsecs < 0 then sign, secs, nsecs = "-", 0 - secs, 0 - nsecs end
     exact_times[total] = sign .. string.format("%.0f%09.0f", secs, nsecs)
   end
   return total

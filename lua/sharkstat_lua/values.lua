@@ -31,10 +31,16 @@ function values.number_text(value)
   return text
 end
 
+-- The sign, seconds and nanoseconds of a time. What a damaged file says may have more than a second of nanoseconds, or
+-- less than none.
 local function parts_of(value)
   local secs, nsecs = value.secs, value.nsecs
-  if secs < 0 or nsecs < 0 then return "-", -secs, -nsecs end
-  return "", secs, nsecs
+  if secs >= 0 and nsecs >= 0 and nsecs < 1e9 then return "", secs, nsecs end
+  local carried = floor(nsecs / 1e9)
+  secs, nsecs = secs + carried, nsecs - carried * 1e9
+  if secs >= 0 then return "", secs, nsecs end
+  if nsecs > 0 then secs, nsecs = secs + 1, 1e9 - nsecs end
+  return "-", 0 - secs, nsecs  -- to negate 0 gives a -0 with a sign of its own
 end
 
 -- The digits of a time's nanoseconds.
