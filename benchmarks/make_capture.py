@@ -6,6 +6,7 @@ so that tshark follows, reassembles and dissects it as it does real traffic (rep
 capture would not: tshark would take every copy for a retransmission and skip the work).
 
     python benchmarks/make_capture.py big.pcap --packets 500000
+    python benchmarks/make_capture.py dns.pcap --kind dns        # nothing but DNS
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 MAC_HOST = bytes.fromhex("020000000001")
@@ -157,9 +158,22 @@ def ping(wire: Wire, rng: random.Random, client: bytes, server: bytes) -> Iterat
             yield wire.frame(*ends, 1, data, kind == 8)
 
 
-def conversation(wire: Wire, rng: random.Random) -> Iterator[bytes]:
+def rtp(wire: Wire, rng: random.Random, client: bytes, server: bytes) -> Iterator[bytes]:
+    """A voice, to a port that tshark takes for RTP with -d udp.port==5004,rtp."""
+    sequence, stamp, ssrc = rng.getrandbits(16), rng.getrandbits(32), rng.getrandbits(32)
+    port = rng.randint(32768, 60999)
+    for number in range(rng.randint(200, 800)):
+        head = struct.pack("!BBHII", 0x80, 0, (sequence + number) % 2**16, (stamp + 160 * number) % 2**32, ssrc)
+        yield udp(wire, client, port, server, 5004, head + rng.randbytes(160), True)
+
+
+# How often each kind of conversation comes; those with 0 only where they are asked for.
+KINDS = {"http": 30, "tls": 30, "dns": 25, "stream": 2, "ping": 4, "http6": 4, "rtp": 0}
+
+
+def conversation(wire: Wire, rng: random.Random, kinds: Mapping[str, int]) -> Iterator[bytes]:
     client, server = ipv4(0x0A000000 + rng.randint(1, 2000)), ipv4(0xC6336400 + rng.randint(1, 60))
-    kind = rng.choices(("http", "tls", "dns", "stream", "ping", "http6"), (30, 30, 25, 2, 4, 4))[0]
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
     if kind == "http6":
         prefix = bytes.fromhex("20010db8") + bytes(10)
         client, server = prefix + rng.randbytes(2), prefix + b"\0\x01"
@@ -168,15 +182,16 @@ def conversation(wire: Wire, rng: random.Random) -> Iterator[bytes]:
         return http(Tcp(wire, rng, client, port, server, 80), rng)
     if kind == "tls":
         return tls(Tcp(wire, rng, client, port, server, 443), rng)
-    make = {"dns": dns, "stream": stream, "ping": ping}[kind]
+    make = {"dns": dns, "stream": stream, "ping": ping, "rtp": rtp}[kind]
     return make(wire, rng, client, server)
 
 
-def write(path: Path, packets: int, seed: int = 1, at_once: int = 200) -> None:
+def write(path: Path, packets: int, seed: int = 1, at_once: int = 200, kinds: Mapping[str, int] | None = None) -> None:
     """Write `packets` frames, `at_once` conversations interleaved, 100 microseconds apart on average."""
+    kinds = kinds or KINDS
     rng = random.Random(seed)
     wire = Wire()
-    active = [conversation(wire, rng) for _ in range(at_once)]
+    active = [conversation(wire, rng, kinds) for _ in range(at_once)]
     now = 1_700_000_000_000_000_000
     with path.open("wb") as out:
         out.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1))
@@ -185,7 +200,7 @@ def write(path: Path, packets: int, seed: int = 1, at_once: int = 200) -> None:
             slot = rng.randrange(at_once)
             frame = next(active[slot], None)
             if frame is None:
-                active[slot] = conversation(wire, rng)
+                active[slot] = conversation(wire, rng, kinds)
                 continue
             now += rng.randint(1, 200_000)
             out.write(struct.pack("<IIII", now // 10**9, now % 10**9, len(frame), len(frame)) + frame)
@@ -197,5 +212,6 @@ if __name__ == "__main__":
     parser.add_argument("path", type=Path)
     parser.add_argument("--packets", type=int, default=500_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kind", choices=list(KINDS), help="nothing but these conversations")
     options = parser.parse_args()
-    write(options.path, options.packets, options.seed)
+    write(options.path, options.packets, options.seed, kinds={options.kind: 1} if options.kind else None)

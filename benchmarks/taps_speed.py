@@ -2,6 +2,7 @@
 
     python benchmarks/taps_speed.py                  # makes a capture of 150,000 packets in a temporary folder
     python benchmarks/taps_speed.py --capture big.pcap --rounds 5 --only apps
+    python benchmarks/taps_speed.py --kind dns --only dns,names     # on traffic of one kind
 
 Every round runs sharkstat and tshark in turn on one core; ratios are of the medians of the processor's time, wall
 time beside it. The goals: 1.6 times tshark for each tap, and for all in one run 4 times the median of one.
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--only", action="append", help="a request; repeat for more")
+    parser.add_argument("--kind", choices=list(make_capture.KINDS), help="a capture of nothing but these conversations")
     options = parser.parse_args()
     program = shutil.which("sharkstat", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert program, "install sharkstat first: script/bootstrap"
@@ -56,19 +58,20 @@ def main() -> None:
         capture = options.capture
         if capture is None:
             capture = Path(folder) / "made.pcap"
-            make_capture.write(capture, options.packets)
+            kinds = {options.kind: 1} if options.kind else None
+            make_capture.write(capture, options.packets, kinds=kinds)
             Path(folder).chmod(0o755)
         ours = {request: Measured() for request in wanted}
         theirs = {request: Measured() for request in wanted}
         together = Measured()
         every_tap = [request for request in wanted if "=" not in request]
-        run = [program, "run", str(capture), "--output", "/dev/null"]
+        decode = ["-d", "udp.port==5004,rtp"] if options.kind == "rtp" else []
+        run = [program, "run", str(capture), *decode, "--output", "/dev/null"]
+        tshark = ["tshark", "-q", "-n", "-r", str(capture), *decode]
         for _ in range(options.rounds):
             for request in wanted:
                 measure([*run, "-z", request], ours[request], options.core)
-                measure(
-                    ["tshark", "-q", "-n", "-r", str(capture), "-z", NEAREST[request]], theirs[request], options.core
-                )
+                measure([*tshark, "-z", NEAREST[request]], theirs[request], options.core)
             measure([*run, *(part for request in every_tap for part in ("-z", request))], together, options.core)
     middle = statistics.median
     rows = []

@@ -427,6 +427,30 @@ def test_a_taps_file_in_the_users_folder_runs_beside_the_rest_and_merges(tmp_pat
     assert {r["name"]: r["count"] for r in merged.rows} == {r["name"]: 2 * int(str(r["count"])) for r in one.rows}
 
 
+def test_every_value_of_a_taps_row_arrives_as_it_was(tmp_path: Path) -> None:
+    wholes = [0, 7, 7, 999, 1000, 1001, -1, -1000, 2**53 - 1, 1 - 2**53]
+    parts = [0.5, -0.25, 1e-9, 0.1, 999.5]
+    texts = ["5", "", "a\\b", "tab\tnew\nline\r", "nul\0del\x7fbell\x07", "grüße", "\\N", "\\e", "x" * 300]
+
+    def in_lua(text: str) -> str:
+        return '"' + "".join(f"\\{byte:03d}" for byte in text.encode()) + '"'
+
+    path = lua(
+        tmp_path,
+        "-- name: exact\n-- title: Exact\n-- arguments: none\n-- column: at integer key\n-- column: whole integer sum\n"
+        "-- column: part number sum\n-- column: text text key\n"
+        'local sharkstat = require "sharkstat"\n'
+        f"local wholes, parts = {{ {', '.join(map(str, wholes))} }}, {{ {', '.join(map(str, parts))} }}\n"
+        f"local texts = {{ {', '.join(map(in_lua, texts))} }}\n"
+        "sharkstat.tap(__FILE__, function(run)\n  run:listen('frame', function() end)\n  return function()\n"
+        "    for at = 1, 10 do run:row { at, wholes[at], parts[at], texts[at] } end\n  end\nend)\n",
+    )
+    (table,) = tables(DNS, "--plugin", path, "-z", "exact")
+    for column, values in (("whole", wholes), ("part", parts), ("text", texts)):
+        expected = [*values, *[None] * (10 - len(values))]
+        assert [row[column] for row in sorted(table["rows"], key=lambda row: row["at"])] == expected
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -33,7 +33,7 @@ if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 
-local relative_ns = sharkstat.relative_ns
+local moment = sharkstat.moment
 
 local CODES = {
   [0] = "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
@@ -41,8 +41,9 @@ local CODES = {
 }
 local RESPONSE = 0x8000
 
+-- A table that has all of its keys from the beginning need not grow: a capture may hold many names.
 local function new_code()
-  return { queries = 0, retransmissions = 0, responses = 0, unanswered = 0 }
+  return { queries = 0, retransmissions = 0, responses = 0, unanswered = 0, timed = 0, time = 0, least = nil, most = nil }
 end
 
 sharkstat.tap(__FILE__, function(run)
@@ -87,9 +88,9 @@ sharkstat.tap(__FILE__, function(run)
   end
   local waiting = rows.waiting(max, give_up)
 
-  local function query_message(key, pinfo, name, kind, repeats, id)
+  local function query_message(key, time, name, kind, repeats, id)
     if not repeats then
-      return waiting:put(key, { entry = entry_of(name, kind), time = relative_ns(pinfo), again = 0 })
+      return waiting:put(key, { entry = entry_of(name, kind), time = time, again = 0 })
     end
     local number = repeats.value
     local query = waiting:find(number) or waiting:find(number .. ":" .. id)
@@ -101,19 +102,20 @@ sharkstat.tap(__FILE__, function(run)
     end
   end
 
-  local function response_message(pinfo, bits, query, name, kind)
+  local function response_message(time, bits, query, name, kind)
     local code = CODES[bits % 16] or ("RCODE%.0f"):format(bits % 16)
     local row = at_code(query and query.entry or entry_of(name, kind), code)
     row.responses = row.responses + 1
     if query then
       row.queries, row.retransmissions = row.queries + 1, row.retransmissions + query.again
-      rows.time(row, relative_ns(pinfo) - query.time)
+      rows.time(row, time - query.time)
     end
   end
 
   -- Several messages in one packet (DNS over TCP): questions are dealt out by their counts; the rest, which tshark
   -- lays over the message itself, by where the message begins (behind the length, over TCP).
   local function several(pinfo)
+    local packet, _, time = moment(pinfo)
     local all_names, all_types, all_counts, all_ids = { names() }, { types() }, { counts() }, { ids() }
     local function by_start(field)
       local found = {}
@@ -135,11 +137,11 @@ sharkstat.tap(__FILE__, function(run)
       if count > 0 then name, kind = all_names[at], all_types[at] end
       at = at + count
       if field.value < RESPONSE then
-        query_message(pinfo.number .. ":" .. id.value, pinfo, name, kind, requests(id.offset), id.value)
+        query_message(packet .. ":" .. id.value, time, name, kind, requests(id.offset), id.value)
       else
         local query = to(id.offset)
         query = query and (waiting:take(query.value) or waiting:take(query.value .. ":" .. id.value))
-        response_message(pinfo, field.value, query, name, kind)
+        response_message(time, field.value, query, name, kind)
       end
     end
   end
@@ -148,18 +150,18 @@ sharkstat.tap(__FILE__, function(run)
     local first, second = flags()
     if second then return several(pinfo) end
     if not first then return end  -- cut short
-    local bits = first.value
+    local bits, packet, _, time = first.value, moment(pinfo)
     if bits < RESPONSE then
       local repeats = request_in()
-      return query_message(pinfo.number, pinfo, names(), types(), repeats, repeats and ids().value)
+      return query_message(packet, time, names(), types(), repeats, repeats and ids().value)
     end
     local number, query = response_to(), nil
     if number then
       number = number.value
       query = waiting:take(number) or waiting:take(number .. ":" .. ids().value)
     end
-    if query then return response_message(pinfo, bits, query) end
-    response_message(pinfo, bits, nil, names(), types())
+    if query then return response_message(time, bits, query) end
+    response_message(time, bits, nil, names(), types())
   end, "dns && !icmp && !icmpv6")  -- an error quotes what was said before
 
   return function()
@@ -169,7 +171,7 @@ sharkstat.tap(__FILE__, function(run)
       for code, row in pairs(entry.codes) do
         run:row {
           entry.name, entry.kind, code ~= "" and code or nil, row.queries, row.retransmissions, row.responses,
-          row.unanswered, row.timed or 0, row.time or 0, row.least, row.most,
+          row.unanswered, row.timed, row.time, row.least, row.most,
         }
       end
     end

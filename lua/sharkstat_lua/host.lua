@@ -23,14 +23,6 @@ package.path = __DIR__ .. "?.lua;" .. package.path
 package.loaded.sharkstat = nil  -- taps that are installed for all users have brought theirs
 local sharkstat = require "sharkstat"
 
--- Every packet leaves garbage (tshark's tap info, fields and addresses). Collected soon and in large steps, it stays in
--- the processor's caches; but with no pause at all (100) what is counted is visited again and again, which took 1.4 times
--- as long where there were many rows. Lua 5.4 counts its steps otherwise: there its own settings do.
-if _VERSION == "Lua 5.2" then
-  collectgarbage("setpause", 130)
-  collectgarbage("setstepmul", 400)
-end
-
 local job_path = ...
 local concat = table.concat
 

@@ -53,15 +53,13 @@ sharkstat.tap(__FILE__, function(run)
     end
   end
 
-  local servers = rows.new(run.parameters.max, function(_, protocol, address, port)
+  local servers = rows.new(run.parameters.max, function(protocol, address, port)
     return { protocol = protocol or "(other)", address = address, port = port, responses = 0, total = 0 }
   end)
-  local known = servers.known
 
   local function count(protocol, address, pinfo, value)
     local port = not WITHOUT_PORTS[protocol] and pinfo.src_port or nil
-    local key = ("%s %s %s"):format(protocol, address, port or "")
-    local server = known[key] or servers:of(key, protocol, address, port)
+    local server = servers:at(protocol, address, port)
     local time = nanoseconds(value)
     server.responses, server.total = server.responses + 1, server.total + time
     if not server.min or time < server.min then server.min = time end

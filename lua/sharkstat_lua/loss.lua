@@ -81,7 +81,7 @@ local JUMP = 10e9
 -- The estimate of RFC 3550, section 6.4.1: how much the way of a packet differed in length from that of the one before,
 -- in the order of arrival.
 local function time_packet(s, time, timestamp, clock)
-  local delta = elapsed(s.seen, time)
+  local delta = elapsed(s.seen or time, time)
   if delta > s.max_delta then s.max_delta = delta end
   s.seen = time
   if clock == 0 then return end
@@ -103,16 +103,14 @@ sharkstat.tap(__FILE__, function(run)
   local ssrc_field, sequence_field = sharkstat.field "rtp.ssrc", sharkstat.field "rtp.seq"
   local timestamp_field, type_field = sharkstat.field "rtp.timestamp", sharkstat.field "rtp.p_type"
   local attribute_field = sharkstat.field "sdp.media_attr"
-  local streams = rows.new(run.parameters.max, function(key, pinfo, ssrc, time)
-    if not key then return { source = "(other)", packets = 0, bytes = 0 } end
+  local streams = rows.new(run.parameters.max, function(ssrc, source_port, destination_port, source, destination)
+    if not ssrc then return { source = "(other)", packets = 0, bytes = 0 } end
     return {
-      source = run:address(pinfo.src), source_port = pinfo.src_port,
-      destination = run:address(pinfo.dst), destination_port = pinfo.dst_port, ssrc = ("0x%08x"):format(ssrc),
-      packets = 0, bytes = 0, lost = 0, duplicates = 0, out_of_order = 0, expected = 0, missing = {},
-      jitter = 0, jitter_total = 0, jitters = 0, max_delta = 0, seen = time, start = time, stop = time,
+      source = source, source_port = source_port, destination = destination, destination_port = destination_port,
+      ssrc = ("0x%08x"):format(ssrc), packets = 0, bytes = 0, lost = 0, duplicates = 0, out_of_order = 0, expected = 0,
+      missing = {}, jitter = 0, jitter_total = 0, jitters = 0, max_delta = 0,
     }
   end)
-  local known = streams.known
   local clocks = setmetatable({}, { __index = CLOCKS })
 
   run:listen("sdp", function()
@@ -128,11 +126,9 @@ sharkstat.tap(__FILE__, function(run)
   run:listen("rtp", function(pinfo)
     local ssrc, sequence = ssrc_field(), sequence_field()
     if not ssrc or not sequence then return end  -- only the version was there
-    ssrc = ssrc.value
     local _, length, time = moment(pinfo)
-    local key = ("%s %d %s %d %.0f"):format(
-      tostring(pinfo.src), pinfo.src_port, tostring(pinfo.dst), pinfo.dst_port, ssrc)
-    local s = known[key] or streams:of(key, pinfo, ssrc, time)
+    local s = streams:at(
+      ssrc.value, pinfo.src_port, pinfo.dst_port, run:address(pinfo.src), run:address(pinfo.dst))
     s.packets, s.bytes = s.packets + 1, s.bytes + length
     if not s.start or time < s.start then s.start = time end
     if not s.stop or time > s.stop then s.stop = time end

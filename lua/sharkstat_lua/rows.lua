@@ -34,18 +34,17 @@ function Rows:of(key, ...)
   return row
 end
 
+-- What a table of tables of tables ... holds for keys, one a level; nil where it is not there.
+local function below(level, depth, key, ...)
+  if depth == 0 then return level end
+  if key == nil then key = NONE end
+  level = level[key]
+  return level and below(level, depth - 1, ...)
+end
+
 -- The row of several keys, each of which may be nil.
 function Rows:at(...)
-  local depth = select("#", ...)
-  local level = self.known
-  for index = 1, depth do
-    local key = select(index, ...)
-    if key == nil then key = NONE end
-    local found = level[key]
-    if found == nil then return self:added(...) end
-    level = found
-  end
-  return level
+  return below(self.known, select("#", ...), ...) or self:added(...)
 end
 
 function Rows:added(...)
