@@ -186,9 +186,9 @@ def conversation(wire: Wire, rng: random.Random, kinds: Mapping[str, int]) -> It
     return make(wire, rng, client, server)
 
 
-def write(path: Path, packets: int, seed: int = 1, at_once: int = 200, kinds: Mapping[str, int] | None = None) -> None:
+def write(path: Path, packets: int, seed: int = 1, at_once: int = 200, kind: str | None = None) -> None:
     """Write `packets` frames, `at_once` conversations interleaved, 100 microseconds apart on average."""
-    kinds = kinds or KINDS
+    kinds = {kind: 1} if kind else KINDS
     rng = random.Random(seed)
     wire = Wire()
     active = [conversation(wire, rng, kinds) for _ in range(at_once)]
@@ -214,4 +214,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kind", choices=list(KINDS), help="nothing but these conversations")
     options = parser.parse_args()
-    write(options.path, options.packets, options.seed, kinds={options.kind: 1} if options.kind else None)
+    write(options.path, options.packets, options.seed, kind=options.kind)

@@ -44,12 +44,13 @@ GOAL, GOAL_TOGETHER = 1.6, 4.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--capture", type=Path)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--capture", type=Path)
+    source.add_argument("--kind", choices=list(make_capture.KINDS), help="a capture of nothing but these conversations")
     parser.add_argument("--packets", type=int, default=150_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--only", action="append", help="a request; repeat for more")
-    parser.add_argument("--kind", choices=list(make_capture.KINDS), help="a capture of nothing but these conversations")
     options = parser.parse_args()
     program = shutil.which("sharkstat", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert program, "install sharkstat first: script/bootstrap"
@@ -58,8 +59,7 @@ def main() -> None:
         capture = options.capture
         if capture is None:
             capture = Path(folder) / "made.pcap"
-            kinds = {options.kind: 1} if options.kind else None
-            make_capture.write(capture, options.packets, kinds=kinds)
+            make_capture.write(capture, options.packets, kind=options.kind)
             Path(folder).chmod(0o755)
         ours = {request: Measured() for request in wanted}
         theirs = {request: Measured() for request in wanted}

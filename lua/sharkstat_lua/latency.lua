@@ -54,16 +54,12 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   local servers = rows.new(run.parameters.max, function(protocol, address, port)
-    return { protocol = protocol or "(other)", address = address, port = port, responses = 0, total = 0 }
+    return { protocol = protocol or "(other)", address = address, port = port }
   end)
 
   local function count(protocol, address, pinfo, value)
     local port = not WITHOUT_PORTS[protocol] and pinfo.src_port or nil
-    local server = servers:at(protocol, address, port)
-    local time = nanoseconds(value)
-    server.responses, server.total = server.responses + 1, server.total + time
-    if not server.min or time < server.min then server.min = time end
-    if not server.max or time > server.max then server.max = time end
+    rows.time(servers:at(protocol, address, port), nanoseconds(value))
   end
 
   -- tshark itself picks the few packets that have any of them.
@@ -80,7 +76,7 @@ sharkstat.tap(__FILE__, function(run)
   return function()
     for server in servers:each() do
       run:row {
-        server.protocol, server.address, server.port, server.responses, server.min, server.max, server.total,
+        server.protocol, server.address, server.port, server.timed, server.least, server.most, server.time,
       }
     end
   end

@@ -160,15 +160,11 @@ function sharkstat.escape(value)
   if text then return text end
   local kind = type(value)
   if kind == "number" then
-    text = exact_times[value]
-    if text then return text end
-    if math.type and math.type(value) == "integer" then
-      text = tostring(value)
-    elseif value == floor(value) and value < EXACT_INTEGER and value > -EXACT_INTEGER then
-      text = format("%d", value)
-    else
+    local whole = value == floor(value) and value < EXACT_INTEGER and value > -EXACT_INTEGER
+    if not (whole or exact_times[value] or (math.type and math.type(value) == "integer")) then
       return format("%.17g", value)
     end
+    text = sharkstat.integer(value)
     if value >= 0 and value < 1000 then small[value] = text end
     return text
   end
