@@ -17,7 +17,7 @@ import pyshark
 from tabulate import tabulate
 
 import sharkstat
-from sharkstat.registry import Registry
+from sharkstat.statistics.registry import Registry
 
 SIX = ("ip.src", "ip.dst", "ip.ttl", "tcp.srcport", "tcp.dstport", "tcp.len")
 

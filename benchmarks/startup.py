@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sharkstat.registry import Registry
-from sharkstat.scaffold import KINDS, make
+from sharkstat.commands.scaffold import KINDS, make
+from sharkstat.statistics.registry import Registry
 
 PLUGINS = 20
 CAPTURE = Path(__file__).resolve().parent.parent / "tests" / "data" / "dns.pcapng"

@@ -24,7 +24,7 @@ from pathlib import Path
 import make_capture
 from tabulate import tabulate
 
-from sharkstat.taps import Installation, shipped
+from sharkstat.statistics.installed_taps import Installation, shipped
 
 GOAL = 1.05
 

@@ -48,8 +48,12 @@ from typing import Any
 import typer
 
 import sharkstat
-from sharkstat import cli, errors, export, pytest_plugin, statistic, testing
-from sharkstat.registry import Registry
+from sharkstat import errors, testing
+from sharkstat.commands import cli
+from sharkstat.statistics import statistic
+from sharkstat.statistics.registry import Registry
+from sharkstat.tables import export
+from sharkstat.testing import pytest_plugin
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = 120
@@ -432,7 +436,7 @@ def run_command(command: str, last_status: int = 0, terminal: bool = True) -> tu
 
 def lua_is_silent() -> bool:
     """tshark 4.4 and later, as root, loads no script that it is given."""
-    from sharkstat.tshark import find_tshark
+    from sharkstat.tshark.process import find_tshark
 
     return os.geteuid() == 0 and find_tshark().check().version >= "4.4"
 

@@ -12,9 +12,9 @@ from tests.oracle import KINDS, Known, Text
 
 import sharkstat
 from sharkstat import Registry, Source, Table
-from sharkstat.plan import Plan, make_plan
-from sharkstat.runner import run_plan
-from sharkstat.tshark import find_tshark
+from sharkstat.running.plan import Plan, make_plan
+from sharkstat.running.runner import run_plan
+from sharkstat.tshark.process import find_tshark
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "tests" / "data"

@@ -38,7 +38,7 @@ def test_list_names_every_statistic() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_show_describes_a_statistic(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from sharkstat.cli import app
+    from sharkstat.commands.cli import app
 
     app(["show", name], standalone_mode=False)
     text = capsys.readouterr().out

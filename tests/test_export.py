@@ -17,7 +17,7 @@ from tests.command import DATA, PROJECT, requests, sharkstat
 
 import sharkstat as library
 from sharkstat import Column, Table
-from sharkstat.export import Exporter, built_in, time_text
+from sharkstat.tables.export import Exporter, built_in, time_text
 
 STATISTICS = ["io,stat,0.01,tcp,AVG(tcp.len)", "conv,tcp", "endpoints,ip", "http_req,tree"]
 HOSTILE = {

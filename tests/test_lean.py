@@ -8,7 +8,7 @@ from tests.measure import ADDRESSES, CORPUS, DATA, TREES
 
 import sharkstat
 from sharkstat import Registry, Source
-from sharkstat.plan import LEAF_PORTS, LEAF_PORTS_BESIDE_HTTP, make_plan
+from sharkstat.running.plan import LEAF_PORTS, LEAF_PORTS_BESIDE_HTTP, make_plan
 
 # None of them carries IP, nor announces conversations on other ports as SIP, FTP, TFTP, SNMP and SOCKS do.
 HARMLESS = {

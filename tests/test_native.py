@@ -21,8 +21,8 @@ from tests.measure import CORPUS
 
 import sharkstat as library
 from sharkstat import Column, Registry, Statistic, Table, TextError, Value
-from sharkstat.native import LINES, Unparsed
-from sharkstat.tables import check_types
+from sharkstat.running.results import check_types
+from sharkstat.statistics.native import LINES, Unparsed
 
 HTTP = DATA / "http.pcapng"
 STORY = DATA / "story-after.pcapng"

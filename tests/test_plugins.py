@@ -318,7 +318,7 @@ def test_the_help_loads_no_plugin(tmp_path: Path) -> None:
         assert not witness.exists(), options
     look = "import sys; from sharkstat import cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"sharkstat.registry", "sharkstat_plugins", "importlib.metadata"} & set(loaded)
+    assert not {"sharkstat.statistics.registry", "sharkstat_plugins", "importlib.metadata"} & set(loaded)
     sharkstat("plugins", env=env)
     assert witness.exists()
 

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.command import DATA, PROJECT
 
-from sharkstat.column import Column
 from sharkstat.errors import RequestError
-from sharkstat.parameter import Parameter, duration, read_arguments
-from sharkstat.tapfile import TapFile
-from sharkstat.tshark import Workspace, find_tshark
+from sharkstat.statistics.parameter import Parameter, duration, read_arguments
+from sharkstat.statistics.tapfile import TapFile
+from sharkstat.tables.column import Column
+from sharkstat.tshark.process import Workspace, find_tshark
 
 EXAMPLE = PROJECT / "docs" / "examples" / "dns_slow.lua"
 LUA = PROJECT / "lua" / "sharkstat_lua"

@@ -11,9 +11,9 @@ import pytest
 from tests.measure import DATA, PROJECT
 
 import sharkstat
-from sharkstat.export import plain_value
-from sharkstat.tshark import Workspace, clean_environment, find_tshark
-from sharkstat.view import seconds
+from sharkstat.tables.export import plain_value
+from sharkstat.tables.view import seconds
+from sharkstat.tshark.process import Workspace, clean_environment, find_tshark
 
 LUA = PROJECT / "lua" / "sharkstat_lua"
 TAPS = {

@@ -20,7 +20,7 @@ from tests.measure import CORPUS, DATA, data_captures
 
 import sharkstat
 from sharkstat import Table
-from sharkstat_plugins.titles import FOLDER
+from sharkstat_plugins.shipped_tap import FOLDER
 
 TAPS = ["tcp,health", "tcp,servers", "tcp,connections", "apps", "talkers", "talkers,every=1d", "latency", "loss"]
 REMARKS = {

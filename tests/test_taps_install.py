@@ -19,12 +19,12 @@ from tests.command import DATA, PROJECT, TSHARK, sharkstat
 from tests.test_taps import cells, rows_of
 
 import sharkstat as library
-from sharkstat import taps
 from sharkstat.errors import OutputError, RequestError
-from sharkstat.export import plain_value
-from sharkstat.tapfile import TapFile
-from sharkstat.tshark import Tshark, unprivileged_user
-from sharkstat.view import seconds
+from sharkstat.statistics import installed_taps as taps
+from sharkstat.statistics.tapfile import TapFile
+from sharkstat.tables.export import plain_value
+from sharkstat.tables.view import seconds
+from sharkstat.tshark.process import Tshark, unprivileged_user
 
 EXAMPLES = PROJECT / "docs" / "examples"
 USER = unprivileged_user()

@@ -15,8 +15,8 @@ from tests.traffic.capturefiles import read_pcap
 
 import sharkstat
 from sharkstat import Column, Packet, PacketCounter, Registry, Row, Statistic, Table, Value, testing
-from sharkstat.cutting import Records
 from sharkstat.testing import Capture, Check, Mutants, Run
+from sharkstat.testing.cutting import Records
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_pytest_imports_nothing_of_sharkstats_that_is_slow(tmp_path: Path) -> No
         [sys.executable, "-m", "pytest", *options, str(test)], capture_output=True, text=True, check=True
     )
     loaded = {name for name in done.stdout.split() if name.startswith("sharkstat")}
-    assert "sharkstat.pytest_plugin" in loaded
+    assert "sharkstat.testing.pytest_plugin" in loaded
     assert not loaded & {
-        "sharkstat.testing",
-        "sharkstat.registry",
-        "sharkstat.runner",
-        "sharkstat.cli",
+        "sharkstat.testing.checks",
+        "sharkstat.statistics.registry",
+        "sharkstat.running.runner",
+        "sharkstat.commands.cli",
         "sharkstat_plugins",
     }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sharkstat.column import Column, Reading, Row, Type, Value
 from sharkstat.errors import (
     MergeError,
     OutputError,
@@ -18,8 +17,8 @@ from sharkstat.errors import (
     TextError,
     TsharkError,
 )
-from sharkstat.parameter import Parameter
-from sharkstat.statistic import (
+from sharkstat.statistics.parameter import Parameter
+from sharkstat.statistics.statistic import (
     Layer,
     Listen,
     PacketCounter,
@@ -30,11 +29,14 @@ from sharkstat.statistic import (
     sort_rows,
     text_of,
 )
-from sharkstat.table import Table
+from sharkstat.tables.column import Column, Reading, Row, Type, Value
+from sharkstat.tables.table import Table
 
 if TYPE_CHECKING:
-    from sharkstat.declared import Declared
-    from sharkstat.group import (
+    from sharkstat.running.runner import run
+    from sharkstat.running.source import Source
+    from sharkstat.statistics.declared import Declared
+    from sharkstat.statistics.group import (
         Count,
         Distinct,
         Every,
@@ -48,11 +50,9 @@ if TYPE_CHECKING:
         Sum,
         Tree,
     )
-    from sharkstat.packet import Packet
-    from sharkstat.registry import Registry
-    from sharkstat.runner import run
-    from sharkstat.source import Source
-    from sharkstat.tapfile import TapFile
+    from sharkstat.statistics.packet import Packet
+    from sharkstat.statistics.registry import Registry
+    from sharkstat.statistics.tapfile import TapFile
 
 __version__ = "0.1.0"
 
@@ -103,16 +103,16 @@ __all__ = [
 
 # Loaded when first used: they pull in pyshark, or what only a run needs.
 _LAZY = {
-    "Declared": "sharkstat.declared",
+    "Declared": "sharkstat.statistics.declared",
     **dict.fromkeys(
         ("Count", "Distinct", "Every", "Group", "Key", "Max", "Mean", "Measure", "Min", "Seen", "Sum", "Tree"),
-        "sharkstat.group",
+        "sharkstat.statistics.group",
     ),
-    "Packet": "sharkstat.packet",
-    "Registry": "sharkstat.registry",
-    "Source": "sharkstat.source",
-    "TapFile": "sharkstat.tapfile",
-    "run": "sharkstat.runner",
+    "Packet": "sharkstat.statistics.packet",
+    "Registry": "sharkstat.statistics.registry",
+    "Source": "sharkstat.running.source",
+    "TapFile": "sharkstat.statistics.tapfile",
+    "run": "sharkstat.running.runner",
 }
 
 

@@ -25,7 +25,7 @@ from sharkstat import (
     sort_rows,
     text_of,
 )
-from sharkstat_plugins.text import decimal
+from sharkstat_plugins.tshark_text import decimal
 
 if TYPE_CHECKING:
     from sharkstat import Packet

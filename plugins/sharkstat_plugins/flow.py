@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 from sharkstat import Column, Parsed, Statistic, TextError, Value, hookimpl, text_of
-from sharkstat_plugins.text import decimal
+from sharkstat_plugins.tshark_text import decimal
 
 MODES = ("standard", "network")
 TITLES = {"any": "All packets", "icmp": "ICMP", "icmpv6": "ICMPv6", "lbm_uim": "LBM UIM", "tcp": "TCP"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sharkstat_lua
-from sharkstat import Listen, PacketCounter, TapFile, Value, hookimpl
+from sharkstat import Listen, PacketCounter, Value, hookimpl
 from sharkstat_plugins.tree import Tree, TreeStatistic
 
 if TYPE_CHECKING:
@@ -171,4 +171,3 @@ def register_statistics(register):  # type: ignore[no-untyped-def]
             ServerTree,
         )
     )
-    register(TapFile(Path(sharkstat_lua.__file__).with_name("http_requests.lua")))

@@ -6,7 +6,7 @@ import re
 from ipaddress import ip_address
 
 from sharkstat import Column, Parsed, RequestError, Row, Statistic, Table, TextError, Value, hookimpl, text_of
-from sharkstat_plugins.text import distinct
+from sharkstat_plugins.tshark_text import distinct
 
 HOSTS_HEAD = "# TShark hosts output\n#\n# Host data gathered from "
 HOSTS_KINDS = ("ip", "ipv4", "ipv6")

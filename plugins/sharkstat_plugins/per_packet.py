@@ -18,7 +18,7 @@ from sharkstat import (
     hookimpl,
     text_of,
 )
-from sharkstat_plugins.text import decimal, distinct
+from sharkstat_plugins.tshark_text import decimal, distinct
 
 if TYPE_CHECKING:
     from sharkstat import Packet

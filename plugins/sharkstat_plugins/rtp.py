@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sharkstat import Column, Parsed, RequestError, Row, Statistic, Table, TextError, Value, hookimpl, text_of
-from sharkstat_plugins.text import decimal, distinct
+from sharkstat_plugins.tshark_text import decimal, distinct
 
 FRAME = ("=" * 25 + " RTP Streams " + "=" * 24, "=" * 62)
 HEADER = (

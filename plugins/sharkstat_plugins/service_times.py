@@ -21,7 +21,7 @@ from sharkstat import (
     hookimpl,
     text_of,
 )
-from sharkstat_plugins.text import decimal, distinct, keep_unknown
+from sharkstat_plugins.tshark_text import decimal, distinct, keep_unknown
 
 MICROSECOND, MILLISECOND, SECOND = 10**3, 10**6, 10**9
 

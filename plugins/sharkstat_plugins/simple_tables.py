@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sharkstat import Column, Parsed, Row, Statistic, Table, TextError, Value, hookimpl, text_of
-from sharkstat_plugins.text import decimal, distinct
+from sharkstat_plugins.tshark_text import decimal, distinct
 
 SECOND = 10**9
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from sharkstat import Column, Parsed, Statistic, Table, TextError, Value, sort_rows, text_of
-from sharkstat_plugins.text import decimal
+from sharkstat_plugins.tshark_text import decimal
 
 RESOLUTION_NS, WINDOW_BUCKETS, WINDOW_MS = 5_000_000, 20, 100
 

@@ -1,0 +1,288 @@
+"""The command line. It reads options, asks the library, and prints; nothing imports it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from sharkstat.commands.console import execute, load_registry, print_tables, say, terminated_by_reader
+from sharkstat.commands.options import NoPluginsOption, PluginOption, Running, make_running, make_source, with_options
+from sharkstat.commands.taps import taps_app
+from sharkstat.errors import (
+    EXIT_INTERRUPTED,
+    OutputError,
+    RequestError,
+    SharkstatError,
+    TsharkError,
+)
+
+if TYPE_CHECKING:
+    from sharkstat.running.source import Source
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="What is this traffic made of, and why did it change? Statistics of captures and live traffic, as tables.",
+)
+
+# The base of all that is wrong with options and arguments; typer does not export it.
+WRONG_USE = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
+
+
+@app.command()
+@with_options(source=make_source, running=make_running)
+def run(
+    *,
+    statistics: Annotated[
+        list[str] | None,
+        typer.Option("-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="A statistic; repeat for more."),
+    ] = None,
+    source: Source,
+    running: Running,
+) -> None:
+    """Count statistics over files, standard input or live interfaces, all in one pass.
+
+    sharkstat run cap.pcapng -z io,stat,10,tcp,udp -z conv,tcp -z http_req,tree
+
+    sharkstat run -i eth0 -f 'dst host 172.17.0.9' -a duration:60 -z conv,tcp
+
+    ssh host dumpcap -w - | sharkstat run - -z conv,ip --format json
+    """
+    execute(source, running, statistics or [])
+
+
+def _complete_field(incomplete: str) -> list[str]:
+    """The fields that begin so, as many levels as were typed and one more."""
+    from sharkstat.tshark.fields import completions
+    from sharkstat.tshark.process import find_tshark
+
+    try:
+        return completions(find_tshark(), incomplete)
+    except SharkstatError:
+        return []
+
+
+def field_option(flag: str, says: str) -> Any:
+    return typer.Option(flag, metavar="FIELD", help=says, autocompletion=_complete_field)
+
+
+@app.command()
+@with_options(source=make_source, running=make_running)
+def group(
+    *,
+    by: Annotated[
+        list[str] | None,
+        field_option("--by", "Rows by the value of this field (A/B: of the first there is; A:last, A:all); repeat."),
+    ] = None,
+    every: Annotated[str, typer.Option("--every", metavar="TIME", help="Rows by intervals of time, as 10s.")] = "",
+    tree: Annotated[
+        str, typer.Option("--tree", metavar="A,B,...", help="Rows by a path of fields (A:split. splits one).")
+    ] = "",
+    count: Annotated[bool, typer.Option("--count", help="Count packets, as where nothing else is asked.")] = False,
+    sums: Annotated[list[str] | None, field_option("--sum", "The sum of this field; repeat for more.")] = None,
+    least: Annotated[list[str] | None, field_option("--min", "The least value of this field.")] = None,
+    largest: Annotated[list[str] | None, field_option("--max", "The largest value of this field.")] = None,
+    means: Annotated[list[str] | None, field_option("--mean", "The mean of this field.")] = None,
+    distinct: Annotated[list[str] | None, field_option("--distinct", "How many values this field has.")] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="When the first and last packet came.")] = False,
+    source: Source,
+    running: Running,
+) -> None:
+    """Group packets by any fields, and count, sum, or compare others.
+
+    sharkstat group cap.pcapng --by ip.src --by tls.handshake.extensions_server_name --count --sum frame.len -Y tls
+
+    sharkstat group cap.pcapng --every 10s --by tcp.dstport/udp.dstport --sum frame.len --top 20
+
+    sharkstat group cap.pcapng --by dns.qry.name --mean dns.time --max dns.time --sort dns_time_max
+    """
+    asked = [f"every={every}"] if every else []
+    asked += [f"by={key}" for key in by or ()]
+    asked += ["tree=" + tree.replace(",", "+")] if tree else []
+    asked += ["count"] if count else []
+    for word, fields in {"sum": sums, "min": least, "max": largest, "mean": means, "distinct": distinct}.items():
+        asked += [f"{word}={name}" for name in fields or ()]
+    asked += ["seen"] if seen else []
+    if not (by or every or tree):
+        raise RequestError("what by? Give --by FIELD, --every TIME or --tree FIELD,FIELD")
+    for text in asked:
+        if "," in text:
+            raise RequestError(f"{text}: give an option once for each field")
+    execute(source, running, [",".join(["group", *asked])])
+
+
+@app.command(name="list")
+def list_statistics(
+    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
+    plugin: PluginOption = None,
+    no_plugins: NoPluginsOption = False,
+) -> None:
+    """List the statistics that can be asked for."""
+    from sharkstat.commands.listing import statistics_table
+    from sharkstat.tshark.process import find_tshark
+
+    registry = load_registry(plugin or [], no_plugins)
+    tshark = ""
+    try:
+        tshark = f"tshark {find_tshark().check().version}"
+    except TsharkError as problem:
+        say(f"without tshark's own statistics: {problem}")
+    print_tables([statistics_table(registry, tshark)], output_format, registry)
+
+
+@app.command()
+def plugins(
+    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
+    plugin: PluginOption = None,
+    no_plugins: NoPluginsOption = False,
+) -> None:
+    """Say for each plugin where it comes from, what it gives, and why it did not load."""
+    from sharkstat.commands.listing import plugins_table
+    from sharkstat.statistics.registry import plugin_folder
+
+    registry = load_registry(plugin or [], no_plugins)
+    print_tables([plugins_table(registry)], output_format, registry)
+    say(f"your plugin folder is {plugin_folder()}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A statistic, as conv,tcp.")],
+    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
+    plugin: PluginOption = None,
+    no_plugins: NoPluginsOption = False,
+) -> None:
+    """Describe one statistic: what it counts, its parameters, and its columns."""
+    from sharkstat.commands.listing import columns_table, parameters_table
+
+    registry = load_registry(plugin or [], no_plugins)
+    statistic, arguments = registry.find(name)
+    shown = [parameters_table(statistic)] if statistic.parameters else []
+    shown.append(columns_table(statistic, arguments, name))
+    if output_format == "table":
+        with terminated_by_reader():
+            print(f"{statistic.name}: {statistic.title}\n")
+            import textwrap
+
+            print(textwrap.fill(str(statistic.description), min(100, shutil.get_terminal_size().columns)))
+            print(f"\nUsage:    -z '{statistic.usage}'")
+            print(f"Engines:  {', '.join(statistic.engines)}\n", flush=True)
+    print_tables(shown, output_format, registry)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the package is called, as dns-slow.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="declared (fields to group by), packets (counted in Python) or tap (counted in Lua, inside tshark).",
+        ),
+    ] = "declared",
+    statistic: Annotated[
+        str,
+        typer.Option("--statistic", metavar="NAME", help="What is asked for with -z; by default of NAME, as dns,slow."),
+    ] = "",
+    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the package is made.")] = Path(),
+) -> None:
+    """Make a package with a statistic of your own: code, a small capture, tests that pass, and how to publish it.
+
+    sharkstat new dns-slow --kind packets
+    """
+    from sharkstat.commands import scaffold
+
+    made = scaffold.make(name, kind, folder, statistic, load_registry([]))
+    print(f"made {made.folder}, with the statistic {made.statistic}: {', '.join(made.files)}", "next:", sep="\n")
+    print(*(f"  {command}" for command in made.next_commands), sep="\n")
+
+
+app.add_typer(taps_app, name="taps", help="The taps in plain tshark and in Wireshark: list, install, uninstall.")
+
+
+@app.command()
+def doctor() -> None:
+    """Check that everything sharkstat needs is there and works."""
+    from sharkstat.commands.doctor import examine
+
+    ill = False
+    with terminated_by_reader():
+        for check in examine():
+            ill = ill or check.mark == "FAIL"
+            print(f"{check.mark:<4}  {check.name}: {check.text}", flush=True)
+    if ill:
+        raise typer.Exit(3)
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        from sharkstat import __version__
+
+        print(f"sharkstat {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """What is this traffic made of, and why did it change? Statistics of captures and live traffic, as tables."""
+
+
+def prepare_streams() -> None:
+    """Results are UTF-8, on a terminal of another encoding as good as it can; a closed stderr takes nothing."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    if sys.stdout is None:
+        raise OutputError("standard output is closed: send the results somewhere, or name a place with --output")
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    else:
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+
+
+def main() -> None:
+    """The program's entry: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
+    try:
+        prepare_streams()
+        sys.exit(app(standalone_mode=False) or 0)
+    except WRONG_USE as problem:
+        said = problem.format_message()
+        if "\n" in said:  # no command at all: the help
+            print(said, file=sys.stderr)
+        else:
+            say(f"{said.rstrip('.')} (`sharkstat {_command()}--help` has the options)")
+        sys.exit(RequestError.exit_status)
+    except SharkstatError as problem:
+        if "--debug" in sys.argv:
+            import traceback
+
+            traceback.print_exc()
+        say(str(problem))
+        sys.exit(problem.exit_status)
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _command() -> str:
+    """The command that was given, and a space."""
+    if sys.argv[1:2] == ["taps"]:
+        return "".join(f"{word} " for word in sys.argv[1:3] if not word.startswith("-"))
+    names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    return next((f"{word} " for word in sys.argv[1:2] if word in names), "")
+
+
+if __name__ == "__main__":
+    main()

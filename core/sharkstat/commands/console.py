@@ -1,0 +1,194 @@
+"""What commands print, and what they share: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sharkstat.errors import (
+    EXIT_INCOMPLETE,
+    EXIT_INTERRUPTED,
+    RequestError,
+    SharkstatError,
+    SourceError,
+    StatisticError,
+)
+
+if TYPE_CHECKING:
+    from sharkstat.commands.options import Running
+    from sharkstat.running.plan import Plan
+    from sharkstat.running.source import Source
+    from sharkstat.statistics.registry import Registry
+    from sharkstat.tables.selection import Selection
+    from sharkstat.tables.table import Table
+
+
+def say(text: str) -> None:
+    """A line on stderr; results alone go to stdout."""
+    from sharkstat.tables.view import safe
+
+    print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
+
+
+def execute(source: Source, running: Running, statistics: Sequence[str]) -> None:
+    """Run the statistics and show what they gave."""
+    from sharkstat.running.plan import make_plan
+    from sharkstat.tables import export
+    from sharkstat.tables.view import safe
+
+    registry = load_registry(running.plugins, running.no_plugins)
+    output_format, output, per_file = running.output_format, running.output, running.per_file
+    exporter = None if output_format == "table" else export.find(output_format, registry.exporters)
+    chosen = running.selection
+    export.check_output(output)
+    sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
+    plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
+    remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in plan.remarks(request))
+    for remark in remarks:
+        say(remark)  # before the run, since it tells why that takes long
+    tables, failures = counted(plans, chosen)
+    if exporter is None:
+        to_terminal = sys.stdout.isatty() and output in ("", "-")
+        exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
+    with terminated_by_reader():
+        export.write(tables, exporter, output, export.ENDINGS.get(output_format, "txt"))
+    for name, counts in {t.reading.sources: t.reading for t in tables}.items():
+        if source.live:
+            dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
+            say(f"{', '.join(name)}: {counts.captured or counts.packets:,} packets captured, {dropped} dropped")
+    for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in remarks):
+        say(safe(warning))
+    for failure in failures:
+        if running.debug and failure.traceback:
+            print(failure.traceback, file=sys.stderr)
+        if failure is not failures[-1]:
+            say(str(failure))
+    if failures:
+        raise failures[-1]
+    if interrupted(tables):
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not all(t.complete for t in tables):
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list[SharkstatError]]:
+    """The tables of all sources; what failed, a statistic or one source of several, beside those that did not."""
+    from sharkstat.running.runner import run_plan
+    from sharkstat.tshark.process import find_tshark
+
+    tables: list[Table] = []
+    failures: list[SharkstatError] = []
+    for plan in plans:
+        for request in plan.requests:
+            if request.columns:  # or else tshark's text has them
+                chosen.check(request.statistic.name, request.columns)
+    with progress_bar() as progress:
+        for plan in plans:
+            try:
+                tables += run_plan(plan, find_tshark(), progress)
+            except (SourceError, StatisticError) as problem:
+                tables += getattr(problem, "tables", [])
+                failures.append(problem)
+            except KeyboardInterrupt:
+                say("interrupted before there were results")
+                raise typer.Exit(EXIT_INTERRUPTED) from None
+            if interrupted(tables):
+                break
+    shown = []
+    for table in tables:
+        try:  # tshark's text may have other columns than were promised: it is shown whole then, and the error told
+            chosen.check(table.name, table.columns)
+            shown.append(chosen.apply(table))
+        except RequestError as problem:
+            shown.append(table)
+            failures.append(problem)
+    return shown, failures
+
+
+def interrupted(tables: Sequence[Table]) -> bool:
+    return any(warning.startswith("interrupted") for table in tables for warning in table.warnings)
+
+
+def load_registry(files: Sequence[Path], only_built_in: bool = False) -> Registry:
+    from sharkstat.statistics.registry import Registry
+
+    if files and only_built_in:
+        raise RequestError("--plugin and --no-plugins contradict each other: leave out one")
+    for path in files:
+        if not path.is_file():
+            raise RequestError(f"--plugin {path}: no such file")
+    registry = Registry.default(files, only_built_in=only_built_in)
+    for warning in registry.warnings:
+        say(warning)
+    return registry
+
+
+def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]], Iterator[str]]:
+    """The exporter of the default format, for a terminal of that width."""
+    from sharkstat.tables import view
+
+    def left_out(request: str) -> Callable[[list[str]], None]:
+        return lambda names: say(f"{request}: no room for {', '.join(names)} (--columns chooses; a pipe shows all)")
+
+    def export(tables: Sequence[Table]) -> Iterator[str]:
+        for number, table in enumerate(tables):
+            gap = "\n" if number else ""
+            if name_sources:
+                gap += f"{view.safe(', '.join(table.reading.sources))}: "
+            yield f"{gap}{view.text(table, width=width, on_left_out=left_out(table.request))}\n"
+
+    return export
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal, from the bytes read; nothing where stderr is not one."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def update(position: int, size: int) -> None:
+        if not bar.tasks:
+            bar.add_task("reading", total=size)
+            bar.start()
+        bar.update(bar.task_ids[0], completed=position)
+
+    try:
+        yield update
+    finally:
+        bar.stop()
+
+
+@contextlib.contextmanager
+def terminated_by_reader() -> Iterator[None]:
+    """`| head` ends the output without a word, with the status that a shell expects."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(128 + signal.SIGPIPE) from None
+
+
+def print_tables(tables: Sequence[Table], output_format: str, registry: Registry) -> None:
+    from sharkstat.tables import export
+
+    if output_format == "table":
+        exporter: Any = readable(shutil.get_terminal_size().columns if sys.stdout.isatty() else None, False)
+    else:
+        exporter = export.find(output_format, registry.exporters)
+    with terminated_by_reader():
+        export.write(tables, exporter, "", "")

@@ -1,0 +1,116 @@
+"""`sharkstat doctor`: is everything there that sharkstat needs, and does it work?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from sharkstat.errors import SharkstatError
+from sharkstat.tshark.process import Tshark, find_tool, find_tshark, unprivileged_user
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: mark is "ok", "warn" or "FAIL"."""
+
+    mark: str
+    name: str
+    text: str
+
+
+def examine() -> Iterator[Check]:
+    """Every check, in order, as it is made."""
+    yield Check("ok", "python", f"{platform.python_version()} on {platform.system()}")
+    libraries = ("pluggy", "pyshark", "tabulate", "typer")
+    yield Check("ok", "libraries", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries))
+    try:
+        tshark = find_tshark()
+        facts = tshark.check()
+    except SharkstatError as problem:
+        yield Check("FAIL", "tshark", str(problem))
+        return
+    yield Check("ok", "tshark", f"{facts.version} at {tshark.path}, with Lua {facts.lua}")
+    yield _user()
+    yield _taps(tshark)
+    yield Check("ok", "taps", f"{files('sharkstat_lua')} (each also runs in tshark by itself: docs/taps.md)")
+    for tool, use in (("dumpcap", "live capture"), ("mergecap", "several files at once")):
+        yield _tool(tool, use, tshark)
+    yield _capture(tshark)
+    yield from _plugins()
+
+
+def _user() -> Check:
+    user = unprivileged_user()
+    if user is not None:
+        return Check("ok", "user", f"root: tshark runs as uid {user.uid}, gid {user.gid} instead")
+    if 0 in (os.getgid(), os.getegid()):
+        return Check("warn", "user", "group root: tshark 4.4 and later run no Lua here; use another group")
+    return Check("ok", "user", f"uid {os.getuid()}, not root")
+
+
+def _taps(tshark: Tshark) -> Check:
+    """Count a capture of one packet with every built-in engine."""
+    from sharkstat.running.runner import run
+
+    frame = bytes(12) + struct.pack("!H", 0x88B5) + bytes(46)
+    capture = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    capture += struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "one.pcap"
+        path.write_bytes(capture)
+        for engine in ("lua", "packets"):
+            try:
+                (table,) = run(path, "io,stat,0", engine=engine)
+            except SharkstatError as problem:
+                return Check("FAIL", "engines", f"{engine}: {problem}")
+            if (table.total("frames"), table.total("bytes")) != (1, len(frame)):
+                return Check("FAIL", "engines", f"{engine} counts one packet as {table.rows}")
+    return Check("ok", "engines", "lua and packets count a packet right")
+
+
+def _tool(name: str, use: str, tshark: Tshark) -> Check:
+    try:
+        return Check("ok", name, f"{find_tool(name, tshark)}, for {use}")
+    except SharkstatError as problem:
+        return Check("warn", name, str(problem))
+
+
+def _capture(tshark: Tshark) -> Check:
+    """Which interfaces dumpcap can open: it lists those, too, that it may not."""
+
+    def dumpcap(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [find_tool("dumpcap", tshark), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    try:
+        listed = [line.split("\t")[0].partition(". ")[2] for line in dumpcap("-D", "-M").stdout.splitlines()]
+        # One that is up and opens tells of the permission; special ones may fail for reasons of their own.
+        opened = [name for name in listed[:4] if name and dumpcap("-i", name, "-L").returncode == 0]
+    except (SharkstatError, OSError, subprocess.TimeoutExpired) as problem:
+        return Check("warn", "capture", str(problem))
+    if not opened:
+        return Check(
+            "warn",
+            "capture",
+            "this user may capture on no interface: run as root, or join the group that may "
+            "(Debian: dpkg-reconfigure wireshark-common, adduser $USER wireshark)",
+        )
+    return Check("ok", "capture", f"this user may capture, on {', '.join(opened)} and others")
+
+
+def _plugins() -> Iterator[Check]:
+    from sharkstat.statistics.registry import Registry
+
+    registry = Registry.default()
+    for plugin in registry.plugins:
+        if plugin.problem:
+            yield Check("FAIL", f"plugin {plugin.name}", f"{plugin.problem} ({plugin.origin})")
+    yield Check("ok", "statistics", f"{len(registry.statistics)} from {len(registry.plugins)} plugins")

@@ -1,0 +1,97 @@
+"""What there is, as tables: the statistics, the plugins, the parameters and columns of one statistic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sharkstat.errors import RequestError
+from sharkstat.statistics import installed_taps as taps
+from sharkstat.statistics.installed_taps import Installation
+from sharkstat.statistics.registry import Registry
+from sharkstat.statistics.statistic import Statistic
+from sharkstat.tables.column import Column, Row
+from sharkstat.tables.table import Table
+
+
+def statistics_table(registry: Registry, tshark: str) -> Table:
+    """Every statistic; `tshark` says whose those of the installed tshark are, "" leaves them out."""
+    owners = {name: plugin.origin for plugin in registry.plugins for name in plugin.statistics}
+    known = registry.all() if tshark else registry.statistics
+    rows = [
+        (s.name, s.title, s.usage, s.family, ", ".join(s.engines), owners.get(s.name, tshark))
+        for _, s in sorted(known.items())
+    ]
+    table = _table("list", "Statistics", ("name", "title", "usage", "family", "engines", "from"), rows)
+    table.columns = tuple(
+        c if c.name != "usage" else Column("usage", "text", merge="first", shown=False) for c in table.columns
+    )
+    return table
+
+
+def plugins_table(registry: Registry) -> Table:
+    """Every plugin: where it comes from, what it gives, and why it did not load."""
+    rows = [
+        (p.name, p.origin, ", ".join(p.statistics), ", ".join(p.families), ", ".join(p.formats), p.problem)
+        for p in registry.plugins
+    ]
+    return _table("plugins", "Plugins", ("plugin", "from", "statistics", "families", "formats", "problem"), rows)
+
+
+def taps_table(registry: Registry, installations: Mapping[str, Installation]) -> Table:
+    """Every statistic that has a tap which is to run in plain tshark: its name there, its file, and where that is."""
+    shipped = {path.name for path in taps.shipped()}
+    rows = []
+    for _, statistic in sorted(registry.statistics.items()):
+        path = statistic.tap
+        if path is None or (path.parent == taps.lua_folder() and path.name not in shipped):
+            continue
+        places = [place for place, installation in installations.items() if installation.has(path.name)]
+        rows.append((taps.z_name(statistic), statistic.title, ", ".join(places) or "no", str(path)))
+    known = {Path(row[3]).name for row in rows}
+    for place, installation in installations.items():
+        for path in installation.own():
+            header = taps.header_of(path)
+            if path.name not in known and header:
+                rows.append((header["name"][0], header["title"][0], place, str(path)))
+    return _table("taps", "Taps", ("name", "title", "installed", "file"), rows)
+
+
+def columns_table(statistic: Statistic, arguments: str, request: str) -> Table:
+    """The columns that a statistic has for these arguments, or for its example where it needs others."""
+    try:
+        columns = statistic.columns(arguments)
+    except RequestError:
+        columns = statistic.columns(statistic.example)
+    rows = [
+        (
+            c.name,
+            c.type,
+            c.unit,
+            c.role,
+            c.merge,
+            "; ".join(filter(None, (c.description, "tshark rounds it" * c.approximate))),
+        )
+        for c in columns
+    ]
+    table = _table(
+        statistic.name, f"Columns of {statistic.name}", ("column", "type", "unit", "role", "merge", "description"), rows
+    )
+    table.request = request
+    return table
+
+
+def parameters_table(statistic: Statistic) -> Table:
+    """What may be given as NAME=VALUE in a request."""
+    rows = [
+        (p.name, p.type, "" if p.default is None else p.default, ", ".join(p.choices), p.description)
+        for p in statistic.parameters
+    ]
+    names = ("parameter", "type", "default", "choices", "description")
+    return _table(statistic.name, f"Parameters of {statistic.name}", names, rows)
+
+
+def _table(name: str, title: str, names: Sequence[str], values: Sequence[Sequence[str]]) -> Table:
+    columns = (Column(names[0], "text", role="key"), *(Column(name, "text", merge="first") for name in names[1:]))
+    rows: list[Row] = [dict(zip(names, row, strict=True)) for row in values]
+    return Table(name, title, name, columns, rows)

@@ -1,0 +1,183 @@
+"""The options that commands share, said once: what is read, and how results are shown.
+
+A group of options is a function whose parameters are options, and which makes of them what commands work with. A
+command takes the group as one of its parameters:
+
+    @app.command()
+    @with_options(source=make_source, running=make_running)
+    def run(source: Source, running: Running) -> None: ...
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sharkstat.errors import RequestError
+
+if TYPE_CHECKING:
+    from sharkstat.running.source import Source
+    from sharkstat.tables.selection import Selection
+
+PluginOption = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too: Python, or a tap's Lua."),
+]
+NoPluginsOption = Annotated[
+    bool, typer.Option("--no-plugins", help="Load the built-in statistics only (also: SHARKSTAT_NO_PLUGINS=1).")
+]
+
+
+def make_source(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE", help="Capture files, or - for standard input.")
+    ] = None,
+    display_filter: Annotated[
+        str, typer.Option("-Y", metavar="FILTER", help="Only packets that match this display filter.")
+    ] = "",
+    interfaces: Annotated[
+        list[str] | None, typer.Option("-i", metavar="INTERFACE", help="Capture live; repeat for more.")
+    ] = None,
+    capture_filter: Annotated[str, typer.Option("-f", metavar="FILTER", help="Capture filter, for -i.")] = "",
+    autostop: Annotated[
+        list[str] | None,
+        typer.Option("-a", metavar="CONDITION", help="Stop condition for -i, as duration:60."),
+    ] = None,
+    packets: Annotated[int | None, typer.Option("-c", metavar="COUNT", help="Stop after so many packets.")] = None,
+    snaplen: Annotated[int | None, typer.Option("-s", metavar="BYTES", help="Snapshot length, for -i.")] = None,
+    no_promiscuous: Annotated[bool, typer.Option("-p", help="Not in promiscuous mode, for -i.")] = False,
+    no_names: Annotated[bool, typer.Option("-n", help="No name resolution (the default).")] = False,
+    resolve: Annotated[str, typer.Option("-N", metavar="LETTERS", help="Resolve names: tshark's letters, as mn.")] = "",
+    decode_as: Annotated[
+        list[str] | None,
+        typer.Option("-d", metavar="LAYER==VALUE,PROTOCOL", help="Decode as; repeat for more."),
+    ] = None,
+    preferences: Annotated[
+        list[str] | None,
+        typer.Option("-o", metavar="NAME:VALUE", help="A preference of tshark's; repeat for more."),
+    ] = None,
+    two_pass: Annotated[bool, typer.Option("-2", help="Let tshark read the file twice.")] = False,
+    read_filter: Annotated[str, typer.Option("-R", metavar="FILTER", help="Read filter, with -2.")] = "",
+    profile: Annotated[str, typer.Option("-C", metavar="PROFILE", help="Your Wireshark profile of that name.")] = "",
+    heuristics: Annotated[
+        list[str] | None,
+        typer.Option("--enable-heuristic", metavar="NAME", help="Let this heuristic dissector try; repeat for more."),
+    ] = None,
+    keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="TLS key log, to decrypt with.")] = "",
+) -> Source:
+    """What is read."""
+    from sharkstat.running.source import Source
+
+    if no_names and resolve:
+        raise RequestError("-n and -N contradict each other: leave out one")
+    return Source(
+        files=tuple(files or ()),
+        interfaces=tuple(interfaces or ()),
+        capture_filter=capture_filter,
+        autostop=tuple(autostop or ()),
+        snaplen=snaplen,
+        promiscuous=not no_promiscuous,
+        packets=packets,
+        display_filter=display_filter,
+        read_filter=read_filter,
+        two_pass=two_pass,
+        resolve=resolve,
+        decode_as=tuple(decode_as or ()),
+        preferences=tuple(preferences or ()),
+        profile=profile,
+        keylog=keylog,
+        heuristics=tuple(heuristics or ()),
+    )
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a run goes, and how its results are shown."""
+
+    engine: str
+    per_file: bool
+    output_format: str
+    selection: Selection
+    output: str
+    plugins: Sequence[Path]
+    no_plugins: bool
+    debug: bool
+
+
+def make_running(
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="NAME",
+            help="lua (a tap inside tshark), packets (in Python) or tshark (its own); the first that there is.",
+        ),
+    ] = "",
+    per_file: Annotated[bool, typer.Option("--per-file", help="Each file by itself, not all as one capture.")] = False,
+    output_format: Annotated[
+        str,
+        typer.Option("--format", metavar="NAME", help="table, json, jsonl, csv, tsv, markdown, or one of tabulate's."),
+    ] = "table",
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="COLUMN", help="Largest first; COLUMN:asc for smallest first.")
+    ] = "",
+    top: Annotated[
+        int | None,
+        typer.Option("--top", metavar="N", help="Only the first N rows (of a tree: of each level)."),
+    ] = None,
+    columns: Annotated[
+        str, typer.Option("--columns", metavar="A,B,...", help="Only these columns, in this order.")
+    ] = "",
+    output: Annotated[
+        str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")
+    ] = "",
+    plugin: PluginOption = None,
+    no_plugins: NoPluginsOption = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> Running:
+    """How a run goes, and how its results are shown."""
+    from sharkstat.tables.selection import Selection
+
+    chosen = Selection(sort=sort, top=top, columns=columns)
+    return Running(engine, per_file, output_format, chosen, output, plugin or (), no_plugins, debug)
+
+
+def with_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator: each parameter of that name is replaced by the options that its group has."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        parameters: list[inspect.Parameter] = []
+        inside: dict[str, list[str]] = {}
+        own = _hints(command)
+        for name, parameter in inspect.signature(command).parameters.items():
+            if name not in groups:
+                parameters.append(parameter.replace(annotation=own[name]))
+                continue
+            hints = _hints(groups[name])
+            options = inspect.signature(groups[name]).parameters
+            parameters += [option.replace(annotation=hints[option.name]) for option in options.values()]
+            inside[name] = list(options)
+
+        def run(**given: Any) -> None:
+            made = {name: groups[name](**{key: given.pop(key) for key in keys}) for name, keys in inside.items()}
+            command(**given, **made)
+
+        ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+        run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in ordered}
+        return run
+
+    return decorate
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    # What only type checkers import stands for groups, never for an option.
+    unread = dict.fromkeys(("Source", "Running", "Selection"), object)
+    return typing.get_type_hints(function, localns=unread, include_extras=True)

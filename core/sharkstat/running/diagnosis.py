@@ -1,0 +1,196 @@
+"""How a run ended: what its programs said, and what that means, in one line that names the mend."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from sharkstat.errors import RequestError, SharkstatError, SourceError, StatisticError, TsharkError
+from sharkstat.running.plan import Plan
+from sharkstat.running.source import Opened, interfaces_hint
+from sharkstat.tshark.fields import nearest_fields
+from sharkstat.tshark.process import Tshark
+from sharkstat.tshark.records import Failure, Records
+
+NO_CAPTURE = "{} is not a capture file in a format that tshark knows: check the name"
+
+
+@dataclass
+class Ending:
+    """The end of a pass: tshark's exit status and words, and those of dumpcap or mergecap."""
+
+    plan: Plan
+    records: Records
+    opened: Opened
+    tshark: Tshark
+    status: int
+    stderr: list[str]
+    helper_errors: list[str]
+    interrupted: bool
+
+    def last_words(self) -> str:
+        words = [line for line in self._complaints() if line]
+        return words[-1] if words else "nothing"
+
+    def _complaints(self) -> list[str]:
+        """What tshark said on stderr, without what it always says, and with the source's own name."""
+        name = self.plan.source.names[0] if self.plan.source.names else "-"
+        lines = []
+        for line in self.stderr:
+            text = line.strip().removeprefix("tshark: ")
+            if not text or text.startswith(("Running as user", "Capturing on")):
+                continue
+            text = text.replace('The file "-"', f'The file "{name}"').replace("The standard input", name)
+            lines.append(text)
+        return lines
+
+    def raise_failures(self) -> None:
+        """Raise what kept the run from having results; statistics that failed by themselves are not meant."""
+        records, source, status, helper_errors = self.records, self.plan.source, self.status, self.helper_errors
+        if source.live and self.opened.helper_status not in (0, -signal.SIGINT) and not self._packets():
+            self._raise_capture_failure()
+        for name in (
+            n for line in helper_errors if "isn't a capture file" in line for n in source.files if f'"{n}"' in line
+        ):
+            raise SourceError(NO_CAPTURE.format(name))
+        if not records.ready:
+            for where, failure in records.failures.items():
+                raise self._start_error(where, failure)
+        if records.ended:
+            return
+        if self.interrupted:
+            raise KeyboardInterrupt
+        complaint = self._complaints()
+        if not records.ready and status >= 0:
+            self.tshark.check()
+        if status < 0:
+            name = signal.Signals(-status).name
+            if name == "SIGABRT" and self.plan.natives:
+                raise TsharkError(
+                    f"tshark aborted (SIGABRT): a fault of its own, in one of {', '.join(self.plan.natives)}; "
+                    "ask for them one by one"
+                )
+            raise TsharkError(
+                f"tshark was killed ({name}) before its end: no results; is memory short? Try fewer requests"
+            )
+        text = " ".join(complaint)
+        for path in (self.opened.path, "-"):
+            text = text.replace(f'"{path}"', f'"{source.names[0]}"')
+        if any(
+            s in text
+            for s in (
+                "isn't a capture file",
+                "not a capture file",
+                "file format",
+                "unknown file",
+                "isn't a valid",
+            )
+        ):
+            raise SourceError(NO_CAPTURE.format(source.names[0]))
+        if not records.ready and not complaint:
+            raise TsharkError(
+                "tshark ran no Lua script, without a word: tshark 4.4 and later do so in group 0; "
+                "run sharkstat as a user outside the group root"
+            )
+        if not records.ready and status == 0:
+            raise TsharkError(f"tshark did not load the taps: {text}")
+        if source.live and helper_errors:
+            raise SourceError(interfaces_hint(helper_errors))
+        if status == 0:
+            raise TsharkError(
+                "tshark stopped before its end, without a word: no results for "
+                + ", ".join(r.text for r in self.plan.requests)
+            )
+        reason = complaint[0] if complaint else f"tshark ended with status {status}"
+        if status in (1, 2, 3, 4):  # 4 is a bad filter, from tshark 4.2 on
+            raise RequestError(f"tshark refused: {reason}")
+        raise TsharkError(f"tshark failed with status {status}: {reason}")
+
+    def _start_error(self, where: str, failure: Failure) -> SharkstatError:
+        message = failure.message
+        if where.startswith("load "):
+            return StatisticError(
+                f"the tap {Path(where[5:]).name} does not load: {message}", traceback=failure.traceback
+            )
+        unknown = re.search(r"no such field: (\S+)$", message)
+        if unknown or where.startswith("field "):
+            name = unknown[1] if unknown else where[6:]
+            said = message if unknown else f"no such field: {name}"
+            return RequestError(f"{said}{nearest_fields(self.tshark, name)}")
+        what = "-Y" if where == "-" else f"-z {self.plan.requests[int(where)].text}"
+        if "is invalid" in message:
+            quoted = message[message.index('Filter "') :] if 'Filter "' in message else message
+            head, _, reason = quoted.partition(" is invalid - ")
+            said = f"{what}: bad display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
+            unknown = re.search(r'"?([\w.\-]+)"? is (?:neither a field nor|not a valid protocol)', reason)
+            return RequestError(said.rstrip(".") + nearest_fields(self.tshark, unknown[1]) if unknown else said)
+        if where != "-":
+            request = self.plan.requests[int(where)]
+            if message.startswith((request.statistic.name, request.statistic.tap_call(request.arguments)[0] + ":")):
+                return RequestError(message)
+        return StatisticError(f"{what}: {message}", traceback=failure.traceback)
+
+    def _raise_capture_failure(self) -> None:
+        reason = interfaces_hint(self.helper_errors)
+        text = " ".join(self.helper_errors)
+        interface = ", ".join(self.plan.source.interfaces)
+        if "Invalid capture filter" in text or "isn't a valid capture filter" in text:
+            detail = text[text.find("(") + 1 : text.rfind(")")] if "(" in text else reason
+            raise RequestError(f"-f: bad capture filter {self.plan.source.capture_filter!r}: {detail}")
+        if "permission" in text.lower() or "not permitted" in text.lower():
+            raise SourceError(
+                f"no permission to capture on {interface}: run as root, or join the group that may "
+                "(Debian: dpkg-reconfigure wireshark-common, then adduser $USER wireshark, and log in again)"
+            )
+        if (
+            "No such device" in text
+            or "doesn't exist" in text
+            or "no interface" in text.lower()
+            or "There is no" in text
+        ):
+            raise SourceError(f"no such interface: {interface} (`dumpcap -D` lists them)")
+        if reason.startswith(("The specified", "Invalid or unknown")):
+            raise RequestError(f"dumpcap refused: {reason}")
+        raise SourceError(f"cannot capture on {interface}: {reason}")
+
+    def judge(self) -> tuple[bool, list[str]]:
+        """Whether the source was read to its end, and what there is to say of it."""
+        status, helper_errors = self.status, self.helper_errors
+        warnings: list[str] = []
+        complete = True
+        for text in [*self._complaints(), *(line.removeprefix("mergecap: ") for line in helper_errors)]:
+            if "cut short" in text and not self.interrupted:
+                rest = "; of the other files what is later is not: --per-file counts it" if self.opened.helper else ""
+                warnings.append(f"{text.rstrip('.')}: what was read before the cut is counted{rest}")
+                complete = False
+            elif self.interrupted:
+                continue
+            elif "corrupt" in text or "damaged" in text or "malformed" in text:
+                warnings.append(text)
+                complete = False
+        if self.interrupted:
+            if not self.plan.source.live:
+                warnings.append("interrupted: only a part of the source was read")
+            return complete and self.plan.source.live, warnings
+        if status != 0 and complete:
+            warnings += self._complaints() or [f"tshark ended with status {status}"]
+            complete = False
+        if complete and (self.opened.helper_status > 0 or any(line.startswith("dumpcap: ") for line in helper_errors)):
+            warnings.append(interfaces_hint(helper_errors))
+            complete = False
+        return complete, warnings
+
+    def _packets(self) -> int:
+        return int(self.records.books[0]) if self.records.books else 0
+
+    def capture_counts(self) -> tuple[int | None, int | None]:
+        """Packets captured and dropped, from dumpcap's own last lines; None for files."""
+        captured = dropped = None
+        for line in self.helper_errors if self.plan.source.live else ():
+            if line.startswith("Packets captured:"):
+                captured = int(line.split(":")[1])
+            elif "Packets received/dropped on interface" in line:
+                dropped = (dropped or 0) + int(line.rsplit("': ", 1)[1].split("/")[1].split()[0])
+        return captured, dropped

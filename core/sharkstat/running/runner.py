@@ -1,0 +1,289 @@
+"""Runs a plan: one tshark process, its records read, its tables made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from sharkstat.errors import RequestError, StatisticError, TsharkError
+from sharkstat.running.diagnosis import Ending
+from sharkstat.running.plan import Plan, make_plan
+from sharkstat.running.results import make_tables
+from sharkstat.running.source import Opened, Source
+from sharkstat.statistics.native import Printed
+from sharkstat.statistics.registry import Registry
+from sharkstat.tables.table import Table
+from sharkstat.tshark.process import Tshark, Workspace, find_tshark
+from sharkstat.tshark.records import Failure, Records, unescape
+
+if TYPE_CHECKING:
+    from sharkstat.running.feed import Feed
+
+Progress = Callable[[int, int], None]
+
+
+def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> list[Table]:
+    """One pass over the source. Gives a table a request, in order."""
+    try:
+        # What cannot be read again reads its times exactly from the start (see host.lua).
+        exact = plan.source.live or not all(Path(name).is_file() for name in plan.source.files)
+        while True:
+            with Workspace(tshark) as workspace, Opened(plan.source, workspace) as opened:
+                tables = _Pass(plan, tshark, workspace, opened, progress, exact).run()
+            if tables is not None:
+                return tables
+            exact = True
+            plan = plan.again()
+    except OSError as problem:
+        # shutil's own error is a list of (from, to, reason).
+        reason = problem.args[0][0][2] if isinstance(problem, shutil.Error) else problem.strerror
+        raise TsharkError(
+            f"cannot work in {tempfile.gettempdir()}: {reason}: make room there, or set TMPDIR to another folder"
+        ) from problem
+
+
+class _Pass:
+    def __init__(
+        self,
+        plan: Plan,
+        tshark: Tshark,
+        workspace: Workspace,
+        opened: Opened,
+        progress: Progress | None,
+        exact: bool,
+    ) -> None:
+        self.plan = plan
+        self.tshark = tshark
+        self.workspace = workspace
+        self.opened = opened
+        self.progress = progress
+        self.exact = exact
+        self.records = Records()
+        self.nonce = secrets.token_hex(16)
+        self.printed = Printed(self.nonce)
+        self.stderr: list[str] = []
+        self.interrupted = False
+
+    def run(self) -> list[Table] | None:
+        """The tables; None if times came that only another, exact pass can tell."""
+        read_end, write_end = self.workspace.pipe()
+        with contextlib.ExitStack() as stack:
+            command = self._command(stack, write_end)
+            stdout = subprocess.PIPE if self.plan.whole_packets or self.plan.natives else subprocess.DEVNULL
+            try:
+                process = self.workspace.start(command, stdin=self.opened.stdin, stdout=stdout, pass_fds=[write_end])
+            finally:
+                os.close(write_end)
+                self.opened.given()
+            records = stack.enter_context(os.fdopen(read_end, "rb"))
+            stack.callback(_reap, process)
+            assert process.stderr is not None
+            errors = threading.Thread(target=self._read_errors, args=(process.stderr,), daemon=True)
+            errors.start()
+            if process.stdout is not None and not self.plan.whole_packets:
+                self.printed.read(process.stdout)
+            feed = None
+            if self.plan.listens:
+                from sharkstat.running.feed import Feed  # and pyshark: tshark starts while they are imported
+
+                pdml = process.stdout if self.plan.whole_packets else None
+                feed = Feed(self.plan, self.records, pdml, self.printed.add)
+            with self._watched(), self._interruptible(process):
+                self._read(records, process, feed)
+            status = process.wait()
+            errors.join(timeout=10)
+            self.printed.finish()
+            if feed is not None:
+                feed.finish()
+            helper_errors = self.opened.finish()
+        if self.records.too_far and not self.interrupted:
+            return None
+        ending = Ending(
+            self.plan, self.records, self.opened, self.tshark, status, self.stderr, helper_errors, self.interrupted
+        )
+        return make_tables(self.plan, self.records, ending, self.printed)
+
+    def _command(self, stack: contextlib.ExitStack, write_end: int) -> list[str]:
+        lua = stack.enter_context(as_file(files("sharkstat_lua")))
+        library = self.workspace.readable(lua, "lua")
+        taps: dict[Path, Path] = {}
+        for request in self.plan.requests:
+            path = request.statistic.tap
+            if request.engine == "lua" and path is not None and path not in taps:
+                try:
+                    path.open("rb").close()
+                except OSError as problem:
+                    raise StatisticError(f"{request.text}: its tap {path} cannot be read: {problem.strerror}") from None
+                taps[path] = (
+                    library / path.name if path.parent == lua else self.workspace.readable(path, f"taps/{path.name}")
+                )
+        job = self.workspace.write(
+            "job", self.plan.job(f"/dev/fd/{write_end}", self.first_path, taps, self.exact, self.nonce)
+        )
+        return [
+            self.tshark.path,
+            "-q",
+            *(["-T", "pdml"] if self.plan.whole_packets else []),
+            *self.plan.leaf_options(),
+            *self.opened.arguments(),
+            "-X",
+            f"lua_script:{library / 'host.lua'}",
+            "-X",
+            f"lua_script1:{job}",
+            *self.plan.native_options(),
+        ]
+
+    @property
+    def first_path(self) -> Path:
+        """Where the tap saves the first packet, for its time."""
+        return self.workspace.path / "first.pcap"
+
+    def _read_errors(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            self.stderr.append(line.decode("utf-8", "replace").rstrip("\n"))
+
+    # Reading -----------------------------------------------------------------------------------
+
+    def _read(self, stream: IO[bytes], process: subprocess.Popen[bytes], feed: Feed | None) -> None:
+        for line in stream:
+            if not line.endswith(b"\n"):  # tshark was killed in the middle of it
+                return
+            if feed is not None and line.startswith(b"P\t"):
+                feed.packet(line)
+                continue
+            self._record(line)
+            if feed is not None and line.startswith(b"H\t"):
+                feed.begin()
+            if self.records.too_far or (not self.records.ready and self.records.failures):
+                process.kill()
+                self.opened.interrupt()
+
+    @contextlib.contextmanager
+    def _interruptible(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Ctrl-C (or a kill) ends the source, and what was read is counted; a second one ends it all."""
+
+        def interrupt(number: int, frame: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            self.opened.interrupt()
+            if self.plan.source.two_pass:  # it reads the file by itself
+                process.kill()
+
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    before[number] = signal.signal(number, interrupt)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _record(self, line: bytes) -> None:
+        records = self.records
+        kind, *words = line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")
+        if kind == "R":
+            records.rows.setdefault(int(words[0]), []).append(words[1:])
+        elif kind == "H":
+            records.ready, records.version = True, words[0]
+        elif kind == "E":
+            where, message, packet, lua_traceback = map(unescape, words)
+            records.failures[where] = Failure(message, packet, lua_traceback)
+        elif kind == "C":
+            records.columns[int(words[0])] = words[1:]
+        elif kind == "D":
+            records.counted[int(words[0])] = int(words[1])
+        elif kind == "F":
+            records.types[words[0]] = words[1]
+        elif kind == "T":
+            relative, secs, nsecs = map(int, words)
+            records.base_ns = secs * 10**9 + nsecs - relative
+        elif kind == "X":
+            records.too_far = True
+        elif kind == "A":
+            records.names[unescape(words[0])] = unescape(words[1])
+        elif kind == "B":
+            records.books = words
+        elif kind == "U":
+            records.doubts.setdefault(int(words[0]), words[1])
+        elif kind == "Z":
+            records.ended = True
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Tell `progress` of the position in the files, from time to time."""
+        if self.progress is None or not self.opened.size:
+            yield
+            return
+        done = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(done,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _watch(self, done: threading.Event) -> None:
+        assert self.progress is not None
+        while not done.wait(0.1):
+            self.progress(self.opened.position, self.opened.size)
+        self.progress(self.opened.size, self.opened.size)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def run(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Source,
+    requests: str | Sequence[str],
+    *,
+    engine: str = "",
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[Table]:
+    """Read a capture once and give a table for each request.
+
+    `source` is a file, several files (read as one capture in time order), or a `Source`; `options` are
+    `Source`'s (display_filter="ip", packets=1000, ...). `requests` are statistics as after tshark's -z.
+    `engine` is "lua" (a tap inside tshark), "packets" (in Python) or "tshark" (its own statistic, as far as its
+    text tells), by default the first of them that the statistic has. `progress` is called with the bytes read
+    and the size of the files.
+
+    Raises a SharkstatError whose message says what is wrong and how to mend it; a StatisticError has
+    the tables of the statistics that did not fail. A table whose source was cut short is not `complete`.
+
+    >>> import sharkstat
+    >>> tables = sharkstat.run("tests/data/story-after.pcapng", ["conv,tcp", "io,stat,1"])
+    >>> [table.name for table in tables]
+    ['conv,tcp', 'io,stat']
+    """
+    if isinstance(source, Source):
+        wanted = source
+        if options:
+            raise RequestError("give options in the Source or beside a file name, not both")
+    else:
+        names = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+        wanted = Source(files=tuple(os.fspath(name) for name in names), **options)
+    texts = [requests] if isinstance(requests, str) else list(requests)
+    plan = make_plan(wanted, texts, engine, registry or Registry.default())
+    return run_plan(plan, find_tshark(), progress)

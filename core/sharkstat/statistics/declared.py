@@ -1,0 +1,118 @@
+"""Statistics that are only declared: a group, its parameters, and where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sharkstat.errors import RequestError
+from sharkstat.statistics.group import AnyKey, Count, Group, Measure
+from sharkstat.statistics.grouping import GroupCounter
+from sharkstat.statistics.parameter import Parameter, read_arguments, usage_of
+from sharkstat.statistics.statistic import Layer, PacketCounter, Statistic, both_filters
+from sharkstat.tables.column import Column, Row, Value
+
+if TYPE_CHECKING:
+    from sharkstat.tables.table import Table
+
+
+class Declared(Statistic):
+    """A statistic that is declared: its keys, its measures, a filter, and parameters of its own.
+
+    import sharkstat
+
+    class ServerNames(sharkstat.Declared):
+        name = "tls,names"
+        title = "TLS server names"
+        filter = "tls.handshake.extensions_server_name"
+        keys = (sharkstat.Key("tls.handshake.extensions_server_name", "server_name"),)
+        measures = (sharkstat.Count(), sharkstat.Sum("frame.len"))
+
+    Its arguments are its parameters (NAME=VALUE) and a display filter. Where parameters change what is counted,
+    `group` is overridden. Rows come by time first, then by the first measure, the largest first, unless `order` says
+    otherwise.
+    ValueError, when it is made, for a declaration that cannot be.
+    """
+
+    filter: str = ""
+    keys: Sequence[AnyKey | str] = ()
+    measures: Sequence[Measure] = (Count(),)
+    parameters: Sequence[Parameter] = ()
+    tap = Path(str(files("sharkstat_lua"))) / "group.lua"
+    layer: Layer = "transport"  # its fields say more
+
+    def __init__(self) -> None:
+        if not self.usage:
+            self.usage = usage_of(self.name, self.parameters)
+        try:
+            self.group({parameter.name: parameter.value() for parameter in self.parameters})
+        except ValueError as problem:
+            raise ValueError(f"{type(self).__name__}: {problem}") from None
+
+    def group(self, parameters: Mapping[str, Any]) -> Group:
+        """What is counted, for these values of the parameters."""
+        return Group(self.keys, self.measures, self.filter)
+
+    def asked(self, arguments: str) -> tuple[Group, str]:
+        """The group, and the user's own filter."""
+        values, rest = read_arguments(self.name, arguments, self.parameters)
+        try:
+            return self.group(values), rest
+        except ValueError as problem:
+            raise RequestError(f"{self.name}: {problem}") from None
+
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        return self.asked(arguments)[0].columns()
+
+    def filters(self, arguments: str) -> Sequence[str]:
+        group, rest = self.asked(arguments)
+        return [text for text in (group.filter, rest) if text.strip()]
+
+    def tap_fields(self, arguments: str) -> Sequence[str]:
+        return self.asked(arguments)[0].fields
+
+    def tap_call(self, arguments: str) -> tuple[str, str]:
+        group, rest = self.asked(arguments)
+        return "group", group.text(both_filters(group.filter, rest))
+
+    def counter(self, arguments: str) -> PacketCounter:
+        group, rest = self.asked(arguments)
+        return GroupCounter(group, both_filters(group.filter, rest))
+
+    def order(self, table: Table) -> None:
+        measures = [c.name for c in table.columns if c.role != "key" and c.shown and c.type not in ("set", "text")]
+        first = measures[0] if measures else ""
+        times = [c.name for c in table.keys if c.type == "time"]
+        trees = [c.name for c in table.keys if c.type == "path"]
+        counts = (
+            {row[trees[0]]: row[first] for row in table.rows} if len(table.keys) == len(trees) == 1 and first else {}
+        )
+
+        def key(row: Row) -> list[Any]:
+            by_time = [_ascending(row[name]) for name in times]
+            others = [_ascending(row[c.name]) for c in table.keys if c.type not in ("time", "path")]
+            path = [
+                (_descending(counts.get(level, row[first] if first else None)), level)
+                for name in trees
+                for level in _prefixes(row[name])
+            ]
+            if counts:
+                return [*by_time, *path]
+            return [*by_time, *([_descending(row[first])] if first else []), *others, *path]
+
+        table.rows.sort(key=key)
+
+
+def _prefixes(path: Value) -> Iterator[tuple[str, ...]]:
+    if isinstance(path, tuple):
+        yield from (path[: depth + 1] for depth in range(len(path)))
+
+
+def _ascending(value: Value) -> tuple[bool, Any]:
+    return (value is not None, value)
+
+
+def _descending(value: Value) -> tuple[bool, Any]:
+    return (False, 0) if value is None else (True, 0) if not isinstance(value, (int, float)) else (False, -value)

@@ -1,0 +1,204 @@
+"""A tap's Lua file as a plugin by itself: what its header says.
+
+The header is the comment that the file begins with, one `-- KEY: VALUE` a line; an indented line goes on with the
+value before it:
+
+    -- name: dns,slow
+    -- title: Slow DNS answers
+    -- description: Which names took long to resolve?
+    --     Answers that took longer than `over`, by name.
+    -- parameter: over duration 100ms  what is slow
+    -- column: name text key
+    -- column: answers integer sum
+    -- column: total_time duration sum seconds hidden
+    -- column: mean_time duration total_time/answers seconds; the time from query to answer
+    -- sort: answers descending, name
+    -- field: dns.qry.name
+
+`sharkstat.tap(__FILE__, start)` of the Lua library reads the same lines. lua/sharkstat_lua/sharkstat.lua, docs/taps.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from sharkstat.statistics.parameter import Parameter, ParameterType, read_arguments, usage_of
+from sharkstat.statistics.statistic import Layer, Statistic, hookimpl
+from sharkstat.tables.column import Column, Merge, Row, Type, Value
+from sharkstat.tables.table import Table
+
+_LINE = re.compile(r"--\s?([a-z]+):\s*(.*?)\s*$")
+_MORE = re.compile(r"--\s{2,}(\S.*?)\s*$")
+_RATIO = re.compile(r"(\w+)/(\w+)")
+ONCE = ("name", "title", "usage", "description", "arguments", "layer", "sort")
+MANY = ("column", "field", "parameter")
+NEEDED = ("name", "title", "column")
+RULES = (*(rule for rule in get_args(Merge) if rule), "key")
+
+
+class TapFile(Statistic):
+    """The statistic that a tap's file describes. ValueError, naming the file and the fix, for a bad header.
+
+    A plugin in Python may register one by itself, or a subclass that does more: `register(TapFile(path))`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.tap = path
+        header = read_header(path)
+        self.name = header["name"][0]
+        self.title = header["title"][0]
+        self.description = header.get("description", [self.title])[0]
+        self._takes = _one_of(path, header, "arguments", ("filter", "text", "none"))
+        self.layer = _one_of(path, header, "layer", tuple(reversed(get_args(Layer))))
+        self.parameters = tuple(_parameter(path, text) for text in header.get("parameter", ()))
+        self._columns = _columns(path, header["column"])
+        self._analysis = tuple(name for name in header.get("field", ()) if name.startswith("tcp.analysis"))
+        self._sort = _sort(path, header.get("sort", [""])[0], self._columns)
+        self.usage = header.get("usage", [usage_of(self.name, self.parameters, self._takes != "none")])[0]
+
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        rest = self._rest(arguments)
+        if rest and self._takes == "none":
+            raise self.refuse_arguments(rest)
+        return self._columns
+
+    def filters(self, arguments: str) -> Sequence[str]:
+        return super().filters(self._rest(arguments)) if self._takes == "filter" else ()
+
+    def tap_fields(self, arguments: str) -> Sequence[str]:
+        """Those that rest on tshark's notes of segments, which a plan spares it where nobody asks for them.
+
+        The others do not count: `layer` is the author's word for how far up they look.
+        """
+        return self._analysis
+
+    def _rest(self, arguments: str) -> str:
+        return read_arguments(self.name, arguments, self.parameters)[1]
+
+    def order(self, table: Table) -> None:
+        for name, descending in reversed(self._sort):
+            table.rows.sort(key=lambda row, name=name: _comparable(row, name), reverse=descending)  # type: ignore[misc]
+
+
+def _comparable(row: Row, name: str) -> tuple[bool, Value]:
+    value = row[name]
+    return (value is not None, value)
+
+
+def read_header(path: Path) -> dict[str, list[str]]:
+    """The values of each key. ValueError for a key that is unknown, missing or there twice."""
+    found: dict[str, list[str]] = {}
+    last: list[str] | None = None
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("--"):
+            break
+        match, more = _LINE.match(line), _MORE.match(line)
+        if not match and more and last:
+            last[-1] += f" {more[1]}"
+        if not match:
+            continue
+        key, value = match.groups()
+        if key not in ONCE + MANY:
+            raise ValueError(f"{path.name}: unknown key {key!r} in the header: take {', '.join(ONCE + MANY)}")
+        if key in ONCE and key in found:
+            raise ValueError(f"{path.name}: {key!r} is in the header twice")
+        last = found.setdefault(key, [])
+        last.append(value)
+    for key in NEEDED:
+        if not any(found.get(key, ())):
+            raise ValueError(
+                f"{path.name} is missing required field: '{key}' (a line `-- {key}: ...` at its beginning)"
+            )
+    return found
+
+
+def _one_of(path: Path, header: dict[str, list[str]], key: str, allowed: tuple[str, ...]) -> Any:
+    value = header.get(key, [allowed[0]])[0]
+    if value not in allowed:
+        raise ValueError(f"{path.name}: {key} is {', '.join(allowed[:-1])} or {allowed[-1]}, not {value!r}")
+    return value
+
+
+def _parameter(path: Path, text: str) -> Parameter:
+    name, kind, default, description = [*text.split(maxsplit=3), "", "", "", ""][:4]
+    choices = tuple(kind.split("|")) if "|" in kind else ()
+    if name == "format":
+        raise ValueError(
+            f"{path.name}: a parameter cannot be called format: in plain tshark format=rows is every tap's"
+        )
+    try:
+        return Parameter(
+            name,
+            "text" if choices else kind,  # type: ignore[arg-type]
+            None if default in ("", "-") else default,
+            description,
+            choices,
+        )
+    except ValueError as problem:
+        raise ValueError(
+            f"{path.name}: bad parameter {text!r}: {problem}; write NAME TYPE DEFAULT DESCRIPTION, as in "
+            f"`over duration 100ms what is slow` (types: {', '.join(get_args(ParameterType))}, or choices as a|b; "
+            "`-` is no default)"
+        ) from None
+
+
+def _columns(path: Path, texts: Sequence[str]) -> tuple[Column, ...]:
+    columns = tuple(_column(path, text) for text in texts)
+    measures = {column.name for column in columns if column.role == "measure"}
+    for column in columns:
+        for name in column.ratio or ():
+            if name not in measures:
+                raise ValueError(f"{path.name}: column {column.name}: {name} is no measure of this tap")
+    return columns
+
+
+def _column(path: Path, text: str) -> Column:
+    said, _, description = (part.strip() for part in text.partition(";"))
+    name, kind, rule, *unit = [*said.split(), "", ""]
+    shown = "hidden" not in unit
+    unit_text = " ".join(word for word in unit if word not in ("hidden", ""))
+    ratio = _RATIO.fullmatch(rule)
+    if kind not in get_args(Type) or not (rule in RULES or ratio):
+        raise ValueError(
+            f"{path.name}: bad column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [; DESCRIPTION], as in "
+            f"`packets integer sum packets` (types: {', '.join(get_args(Type))}; rules: {', '.join(RULES)}, or "
+            "MEASURE/MEASURE)"
+        )
+    role: Any = "derived" if ratio else "key" if rule == "key" else "measure"
+    merge: Any = rule if role == "measure" else ""
+    quotient: Any = ratio.groups() if ratio else None
+    return Column(
+        name,
+        kind,  # type: ignore[arg-type]
+        unit_text,
+        role=role,
+        merge=merge,
+        description=description,
+        shown=shown,
+        ratio=quotient,
+    )
+
+
+def _sort(path: Path, text: str, columns: Sequence[Column]) -> tuple[tuple[str, bool], ...]:
+    known = {column.name for column in columns}
+    order = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, direction = part.partition(" ")
+        if name not in known or direction not in ("", "ascending", "descending"):
+            raise ValueError(f"{path.name}: bad sort {part!r}: write COLUMN or COLUMN descending")
+        order.append((name, direction == "descending"))
+    return tuple(order)
+
+
+class TapPlugin:
+    """The plugin that such a file is."""
+
+    def __init__(self, path: Path) -> None:
+        self._statistic = TapFile(path)
+
+    @hookimpl
+    def register_statistics(self, register: Callable[[Statistic], None]) -> None:
+        register(self._statistic)

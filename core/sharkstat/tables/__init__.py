@@ -1,0 +1,1 @@
+"""The one contract, a table, and what is done with it."""

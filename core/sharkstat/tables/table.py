@@ -1,0 +1,182 @@
+"""The one contract: what every statistic gives, whatever it ran on.
+
+A `Table` has typed columns and rows, and says how it was obtained. Values are exact and plain Python:
+
+| type | Python value |
+| --- | --- |
+| text, address | str |
+| integer | int |
+| number | int or float |
+| boolean | bool |
+| time | int, nanoseconds since 1970-01-01 UTC |
+| duration | int, nanoseconds |
+| path | tuple of str, from the root down |
+| set | tuple of different str, in order |
+
+Any value may be None: there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from sharkstat.errors import MergeError
+from sharkstat.tables import view
+from sharkstat.tables.column import Column, Merge, Reading, Row, Value
+
+
+class Rules(Protocol):
+    """What a table needs of its statistic when it is merged (sharkstat.Statistic has it)."""
+
+    def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]: ...
+    def derive(self, table: Table) -> None: ...
+    def order(self, table: Table) -> None: ...
+
+
+_COMBINE: Mapping[str, Callable[[Any, Any], Value]] = {
+    "sum": lambda a, b: a + b,
+    "min": min,
+    "max": max,
+    "first": lambda a, b: a,
+    "last": lambda a, b: b,
+    "union": lambda a, b: tuple(sorted({*a, *b})),
+    "none": lambda a, b: None,
+}
+
+
+def combine(rule: Merge, a: Value, b: Value) -> Value:
+    """Combine two values of a measure; None is no value, so it gives way to any other."""
+    if rule == "none":
+        return None
+    if a is None or b is None:
+        return b if a is None else a
+    return _COMBINE[rule](a, b)
+
+
+@dataclass
+class Table:
+    """The result of one request.
+
+    `rows` holds a dict a row, with a value for every column. `complete` is False where the source
+    ended early (a file that is cut short, a run that was interrupted). `names` has names for
+    addresses, where resolution was asked for; `omitted` counts the rows that `--top` left out.
+    """
+
+    name: str
+    title: str
+    request: str
+    columns: tuple[Column, ...]
+    rows: list[Row]
+    engine: str = ""
+    tshark: str = ""
+    complete: bool = True
+    reading: Reading = field(default_factory=Reading)
+    warnings: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    omitted: int = 0
+    statistic: Rules | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __getitem__(self, column: str) -> list[Value]:
+        """The values of one column, in the order of the rows."""
+        self.column(column)
+        return [row[column] for row in self.rows]
+
+    def column(self, name: str) -> Column:
+        """The column of that name; KeyError where there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.name} has no column {name!r}; it has {', '.join(c.name for c in self.columns)}")
+
+    @property
+    def keys(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.role == "key")
+
+    def total(self, column: str) -> int | float:
+        """The sum of a numeric column; values that are None count as nothing."""
+        return sum(value for value in self[column] if isinstance(value, (int, float)))
+
+    def with_rows(self, rows: list[Row]) -> Table:
+        return replace(self, rows=rows)
+
+    def _repr_html_(self) -> str:
+        return view.html(self)
+
+    def __str__(self) -> str:
+        return view.text(self)
+
+    @staticmethod
+    def merge(tables: Sequence[Table]) -> Table:
+        """Make one table of several of the same statistic: of several files, hosts or days.
+
+        Raises MergeError where the merged numbers would not be those of the whole.
+        """
+        if not tables:
+            raise MergeError("nothing to merge: give at least one table")
+        head = tables[0]
+        for table in tables:
+            if (table.request, table.columns) != (head.request, head.columns):
+                raise MergeError(f"cannot merge {head.request} with {table.request}: merge equal requests only")
+            if table.reading.display_filter != head.reading.display_filter:
+                raise MergeError(f"cannot merge {head.request}: the tables were made with different display filters")
+            if table.omitted:
+                raise MergeError(f"cannot merge {table.request}: rows were left out of it; merge before --top")
+        if len(tables) == 1:
+            return head
+        statistic = head.statistic
+        if statistic is None:
+            raise MergeError(f"cannot merge {head.name}: its statistic is not known here; run it again to merge")
+        aligned = statistic.align(tables)
+        rows = merge_rows(head.columns, [row for part in aligned for row in part])
+        starts = [t.reading.start for t in tables if t.reading.start is not None]
+        firsts = [t.reading.first for t in tables if t.reading.first is not None]
+        lasts = [t.reading.last for t in tables if t.reading.last is not None]
+        captured = [t.reading.captured for t in tables if t.reading.captured is not None]
+        dropped = [t.reading.dropped for t in tables if t.reading.dropped is not None]
+        merged = replace(
+            head,
+            rows=rows,
+            engine="+".join(sorted({t.engine for t in tables})),
+            tshark="+".join(sorted({t.tshark for t in tables})),
+            complete=all(t.complete for t in tables),
+            reading=replace(
+                head.reading,
+                sources=tuple(s for t in tables for s in t.reading.sources),
+                packets=sum(t.reading.packets for t in tables),
+                bytes=sum(t.reading.bytes for t in tables),
+                start=min(starts, default=None),
+                first=min(firsts, default=None),
+                last=max(lasts, default=None),
+                captured=sum(captured) if captured else None,
+                dropped=sum(dropped) if dropped else None,
+            ),
+            warnings=[w for t in tables for w in t.warnings],
+            names={k: v for t in tables for k, v in t.names.items()},
+        )
+        statistic.derive(merged)
+        statistic.order(merged)
+        return merged
+
+
+def merge_rows(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
+    """Combine rows of equal key by the columns' merge rules, in the order of their first appearance."""
+    keys = [c.name for c in columns if c.role == "key"]
+    measures = [c for c in columns if c.role == "measure"]
+    merged: dict[tuple[Value, ...], Row] = {}
+    for row in rows:
+        key = tuple(row[name] for name in keys)
+        known = merged.get(key)
+        if known is None:
+            merged[key] = dict(row)
+            continue
+        for column in measures:
+            known[column.name] = combine(column.merge, known[column.name], row[column.name])
+    return list(merged.values())

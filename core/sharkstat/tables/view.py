@@ -1,0 +1,349 @@
+"""Tables for people: humanised, aligned, trees drawn, safe for a terminal. Through tabulate."""
+
+from __future__ import annotations
+
+import html as html_escapes
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Protocol
+
+from sharkstat.tables.column import Column, Reading, Row, Value
+
+
+class Table(Protocol):
+    """What there must be of a table to show it (sharkstat.Table has it)."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def request(self) -> str: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def columns(self) -> Sequence[Column]: ...
+    @property
+    def rows(self) -> Sequence[Row]: ...
+    @property
+    def reading(self) -> Reading: ...
+    @property
+    def names(self) -> Mapping[str, str]: ...
+    @property
+    def omitted(self) -> int: ...
+
+
+# Whatever moves a cursor, colours, reorders or breaks a line; packets can hold all of it.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+)
+_NUMERIC = frozenset(("integer", "number", "time", "duration"))
+# Formats in which a character in a cell would begin a new cell or be taken for markup.
+_CELL_MARKS = {
+    "pipe": "|<>",
+    "github": "|<>",
+    **dict.fromkeys(("asciidoc", "jira", "mediawiki", "moinmoin", "orgtbl", "textile", "youtrack"), "|"),
+}
+_MINIMUM_WIDTH = 14
+
+
+def safe(text: str) -> str:
+    r"""The text with everything that a terminal would act upon written out.
+
+    >>> safe("a\x1b[31mb\n")
+    'a\\x1b[31mb\\x0a'
+    """
+
+    def written(match: re.Match[str]) -> str:
+        code = ord(match.group())
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+    return _UNSAFE.sub(written, text)
+
+
+def humanised_bytes(count: int) -> str:
+    """
+    >>> humanised_bytes(999), humanised_bytes(12_345), humanised_bytes(1_500_000_000)
+    ('999 B', '12.3 kB', '1.50 GB')
+    """
+    size: float = abs(count)
+    if size < 1000:
+        return f"{count} B"
+    for unit in ("kB", "MB", "GB", "TB", "PB", "EB"):
+        size /= 1000
+        # Three digits; 999.95 kB must not read 1000 kB.
+        text = f"{size:.2f}" if size < 9.995 else f"{size:.1f}" if size < 99.95 else f"{size:.0f}"
+        if float(text) < 1000 or unit == "EB":
+            return f"{'-' if count < 0 else ''}{text} {unit}"
+    return str(count)
+
+
+def seconds(nanoseconds: int) -> str:
+    """Seconds in full: as many decimals as there are, none cut.
+
+    >>> seconds(10_000_000_000), seconds(1_500_000)
+    ('10', '0.0015')
+    """
+    sign, value = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
+    whole, rest = divmod(value, 10**9)
+    return f"{sign}{whole}" + (f".{rest:09d}".rstrip("0") if rest else "")
+
+
+def humanised_duration(nanoseconds: int) -> str:
+    """
+    >>> humanised_duration(1_234_000), humanised_duration(14_987_678_349), humanised_duration(93_784 * 10**9)
+    ('1.23 ms', '14.99 s', '1 d 2 h 3 min')
+    """
+    value = abs(nanoseconds)
+    sign = "-" if nanoseconds < 0 else ""
+    if value == 0:
+        return "0 s"
+    if value < 1000:
+        return f"{sign}{value} ns"
+    if value < 10**6:
+        return f"{sign}{value / 1e3:.3g} µs"
+    if value < 999_500_000:
+        return f"{sign}{value / 1e6:.3g} ms"
+    if value < 100 * 10**9:
+        return f"{sign}{value / 1e9:.2f} s"
+    whole = round(value / 1e9)
+    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    while parts[0][0] == 0:
+        parts.pop(0)
+    return sign + " ".join(f"{number} {unit}" for number, unit in parts[:3])
+
+
+def clock(nanoseconds: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str | None:
+    """The whole seconds of a time in UTC, by strftime's pattern; None beyond the years that a date can have.
+
+    >>> clock(1_700_000_000_500_000_000)
+    '2023-11-14 22:13:20'
+    """
+    try:
+        return datetime.fromtimestamp(nanoseconds // 10**9, timezone.utc).strftime(pattern)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def cell(table: Table, column: Column, value: Value) -> str:
+    """One value as a person reads it."""
+    if value is None:
+        return "-"
+    if column.type == "path" and isinstance(value, tuple):
+        return safe(" / ".join(value))
+    if column.type == "set" and isinstance(value, tuple):
+        return safe(", ".join(value))
+    if column.type == "address":
+        return safe(table.names.get(str(value), str(value)))
+    if column.type == "time" and column.role == "key" and isinstance(value, int):
+        moment, fraction = clock(value), f".{value % 10**9:09d}".rstrip("0")
+        return seconds(value) if moment is None else moment + fraction.rstrip(".")
+    if column.type == "time" and isinstance(value, int):
+        start = table.reading.start
+        return f"{(value - (start or 0)) / 1e9:.6f}" if start is not None else seconds(value)
+    if column.type == "duration" and isinstance(value, int):
+        return seconds(value) if column.role == "key" or column.name == "stop" else humanised_duration(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if column.unit == "bytes" and isinstance(value, int):
+        return humanised_bytes(value)
+    if column.unit == "percent" and isinstance(value, (int, float)):
+        return f"{value:.1f} %"
+    if isinstance(value, int):
+        return f"{value:,}" if column.unit and column.role != "key" else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}" if column.unit == "per millisecond" else f"{value:,.6g}"
+    return safe(str(value))
+
+
+@dataclass
+class Grid:
+    """Headings and cells, ready to be laid out."""
+
+    columns: list[Column]
+    headings: list[str]
+    rows: list[list[str]]
+
+
+def grid(table: Table, draw_trees: bool = True) -> Grid:
+    columns = [column for column in table.columns if column.shown]
+    rows = [[cell(table, column, row[column.name]) for column in columns] for row in table.rows]
+    for at, column in enumerate(columns):
+        if draw_trees and column.type == "path" and at == 0:
+            for row, label in zip(rows, _tree(table.rows, column.name), strict=True):
+                row[0] = label
+    return Grid(columns, [heading(column) for column in columns], rows)
+
+
+def heading(column: Column) -> str:
+    """The column's heading, with the unit where the cells do not show it; ≈ where tshark had rounded the values."""
+    text = "\n".join(safe(line) for line in column.heading.split("\n"))
+    plain = (column.type == "time" and column.role != "key") or (
+        column.type == "duration" and (column.role == "key" or column.name == "stop")
+    )
+    text = f"{text} (s)" if plain else text
+    return f"{text} ≈" if column.approximate else text
+
+
+def _tree(rows: Sequence[Row], name: str) -> list[str]:
+    """Each path as its last level behind the branches that lead there, the rows being depth first."""
+    paths = [path if isinstance(path := row[name], tuple) else ("-",) for row in rows]  # packets of no node
+    last_of: dict[tuple[str, ...], tuple[str, ...]] = {path[:-1]: path for path in paths}
+    labels = []
+    for path in paths:
+        branches = ""
+        for depth in range(2, len(path)):
+            branches += "   " if last_of.get(path[: depth - 1]) == path[:depth] else "│  "
+        if len(path) > 1:
+            branches += "└─ " if last_of.get(path[:-1]) == path else "├─ "
+        labels.append(branches + safe(path[-1]))
+    return labels
+
+
+def display_width(text: str) -> int:
+    """How many cells of a terminal the text takes.
+
+    >>> display_width("abc"), display_width("日本")
+    (3, 4)
+    """
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcwidth
+
+    return sum(max(wcwidth(character), 0) for character in text)
+
+
+def _beginning(text: str, width: int) -> str:
+    """As much of the beginning as fits."""
+    if text.isascii():
+        return text[:width]
+    end = 0
+    while end < len(text) and (width := width - display_width(text[end])) >= 0:
+        end += 1
+    return text[:end]
+
+
+def shortened(text: str, width: int) -> str:
+    """The text in at most that many cells, its middle left out.
+
+    >>> shortened("/backup?list-type=2&prefix=157", 16)
+    '/backup?…fix=157'
+    """
+    if display_width(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return _beginning(text, width - 1 - tail) + "…" + _beginning(text[::-1], tail)[::-1]
+
+
+def fit(laid: Grid, width: int) -> list[str]:
+    """Make the grid fit: the widest texts are shortened, then columns leave from the right.
+
+    Gives the names of the columns that left.
+    """
+
+    def widths() -> list[int]:
+        # tabulate gives a heading two cells more than it needs.
+        return [
+            max(
+                *(display_width(line) + 2 for line in heading.split("\n")),
+                *(display_width(row[at]) for row in laid.rows),
+            )
+            for at, heading in enumerate(laid.headings)
+        ]
+
+    left: list[str] = []
+    while laid.columns:
+        sizes = widths()
+        excess = sum(sizes) + 2 * (len(sizes) - 1) - width
+        if excess <= 0:
+            break
+        elastic = [at for at, c in enumerate(laid.columns) if c.type not in _NUMERIC and sizes[at] > _MINIMUM_WIDTH]
+        if elastic:
+            widest = max(elastic, key=lambda at: sizes[at])
+            floor = max([sizes[at] for at in elastic if at != widest] + [_MINIMUM_WIDTH])
+            target = max(sizes[widest] - excess, min(floor, sizes[widest] - 1), _MINIMUM_WIDTH)
+            for row in laid.rows:
+                row[widest] = shortened(row[widest], target)
+            laid.headings[widest] = shortened(laid.headings[widest], target - 2)
+            continue
+        if len(laid.columns) == 1:
+            break
+        left.insert(0, laid.columns.pop().name)
+        laid.headings.pop()
+        for row in laid.rows:
+            row.pop()
+    return left
+
+
+def lay_out(laid: Grid, style: str) -> str:
+    """The grid in one of tabulate's formats."""
+    import tabulate
+
+    marks = _CELL_MARKS.get(style, "")
+    rows = laid.rows
+    headings = laid.headings
+    if style not in (
+        "simple",
+        "plain",
+        "grid",
+        "fancy_grid",
+        "rounded_grid",
+        "heavy_grid",
+        "outline",
+        "psql",
+    ):
+        headings = [heading.replace("\n", " ") for heading in headings]
+    if marks:
+        rows = [[_marked(text, marks) for text in row] for row in rows]
+        headings = [_marked(text, marks) for text in headings]
+    return tabulate.tabulate(
+        rows,
+        headers=headings,
+        tablefmt=style,
+        disable_numparse=True,
+        colalign=["right" if column.type in _NUMERIC else "left" for column in laid.columns] if rows else None,
+        preserve_whitespace=True,
+    )
+
+
+def _marked(text: str, marks: str) -> str:
+    if "<" in marks:
+        text = html_escapes.escape(text, quote=False)
+    return text.replace("|", "&#124;" if "<" in marks else "\\x7c") if "|" in marks else text
+
+
+def caption(table: Table) -> str:
+    """The line above a table: what it is and what was asked for."""
+    parts = [f"{table.title} ({safe(table.request)})"]
+    if not table.complete:
+        parts.append("INCOMPLETE")
+    return " - ".join(parts)
+
+
+def text(
+    table: Table,
+    style: str = "simple",
+    width: int | None = None,
+    on_left_out: Callable[[list[str]], None] | None = None,
+) -> str:
+    """The table for reading. `width` is the terminal's; without it nothing is shortened."""
+    if not table.rows:
+        return f"{caption(table)}\nno matching packets"
+    laid = grid(table)
+    if width is not None:
+        left = fit(laid, width)
+        if left and on_left_out is not None:
+            on_left_out(left)
+    return f"{caption(table)}\n{lay_out(laid, style)}{omitted(table)}"
+
+
+def omitted(table: Table) -> str:
+    return f"\n… and {table.omitted:,} more row{'s' if table.omitted > 1 else ''}" if table.omitted else ""
+
+
+def html(table: Table) -> str:
+    """The table for a notebook."""
+    head = f"<p>{html_escapes.escape(caption(table))}</p>"
+    if not table.rows:
+        return f"{head}<p>no matching packets</p>"
+    return head + lay_out(grid(table), "html") + html_escapes.escape(omitted(table))

@@ -1,0 +1,1 @@
+"""The tshark process, and the lines between it and Python."""

@@ -1,0 +1,11 @@
+"""apps: what the traffic is, by application protocol."""
+
+from __future__ import annotations
+
+from sharkstat import hookimpl
+from sharkstat_plugins.shipped_tap import ShippedTap
+
+
+@hookimpl
+def register_statistics(register):  # type: ignore[no-untyped-def]
+    register(ShippedTap("apps.lua"))

@@ -1,0 +1,11 @@
+"""dhcp,leases: which client got which address from which server."""
+
+from __future__ import annotations
+
+from sharkstat import hookimpl
+from sharkstat_plugins.shipped_tap import ShippedTap
+
+
+@hookimpl
+def register_statistics(register):  # type: ignore[no-untyped-def]
+    register(ShippedTap("dhcp_leases.lua"))

@@ -1,0 +1,57 @@
+"""tcp,health: how each TCP connection fares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from sharkstat import Row, Table, Value, hookimpl
+from sharkstat_plugins.shipped_tap import ShippedTap
+
+HEADINGS = {
+    "client_address": "Client",
+    "client_port": "Port",
+    "server_address": "Server",
+    "server_port": "Port",
+    "retransmissions": "Re-\ntrans",
+    "fast_retransmissions": "Fast",
+    "spurious_retransmissions": "Spurious",
+    "duplicate_acks": "Dup\nACKs",
+    "out_of_order": "Out of\norder",
+    "lost_segments": "Lost\nbefore",
+    "zero_windows": "Zero\nwin",
+    "handshake_time": "Handshake",
+    "min_rtt": "RTT\nmin",
+    "mean_rtt": "RTT\nmean",
+    "max_rtt": "RTT\nmax",
+    "goodput": "Goodput\nbytes/s",
+    "connections": "Connec-\ntions",
+}
+
+
+class TcpHealth(ShippedTap):
+    """A connection has one row, and two captures cannot tell whether theirs are the same one."""
+
+    def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
+        owner: dict[tuple[Value, ...], int] = {}
+        aligned = []
+        for number, table in enumerate(tables):
+            times = Counter(map(_ends, table.rows))
+            for row in table.rows:
+                if owner.setdefault(_ends(row), number) != number and row["server_address"] is not None:
+                    raise self.refuse_merge(
+                        "{}:{} to {}:{} is in two of the captures, as one connection or as a reused port; read the "
+                        "captures together instead".format(*_ends(row))
+                    )
+            # tshark numbers streams within a capture: the number stays only where it tells rows apart.
+            aligned.append([row if times[_ends(row)] > 1 else {**row, "stream": None} for row in table.rows])
+        return aligned
+
+
+def _ends(row: Row) -> tuple[Value, ...]:
+    return (row["client_address"], row["client_port"], row["server_address"], row["server_port"])
+
+
+@hookimpl
+def register_statistics(register):  # type: ignore[no-untyped-def]
+    register(TcpHealth("tcp_health.lua", HEADINGS))
