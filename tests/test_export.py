@@ -31,6 +31,8 @@ HOSTILE = {
     "c1": "a\u009b31mb".encode(),
     "lines": "a\u2028b\u2029c\u0085d".encode(),
     "not utf-8": b"a\xff\xfe\xc3b",
+    "like no utf-8": rb"a\xff\xfe\xc3b",
+    "like a backslash": rb"a\x5cxff\XFF",
     "latex": b"\\input{/etc/passwd}$x$%_#",
     "formula": b"=1+1",
     "backslash": b"a\\tb\\",
@@ -120,6 +122,16 @@ def _number(column: dict[str, str], value: Any) -> Any:
     if column["type"] == "duration" and value is not None:
         return str(value)
     return float(value) if column["type"] == "number" and isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+def test_every_byte_of_a_packet_survives_json(hostile: Path, engine: str) -> None:
+    """tshark ends a host at a NUL, and finds none where a carriage return is in it."""
+    document = json.loads(printed(hostile, "json", "--engine", engine))
+    paths = [row["path"] for row in document["tables"][-1]["rows"]]
+    hosts = [library.bytes_of(path[1]) for path in paths if len(path) == 2]
+    whole = [host.partition(b"\0")[0] for host in HOSTILE.values() if b"\r" not in host]
+    assert sorted(hosts) == sorted(whole)
 
 
 def test_jsonl_has_a_line_a_row() -> None:

@@ -27,10 +27,10 @@ from sharkstat.statistics.statistic import (
     both_filters,
     hookimpl,
     sort_rows,
-    text_of,
 )
 from sharkstat.tables.column import Column, Reading, Row, Type, Value
 from sharkstat.tables.table import Table
+from sharkstat.tshark.records import bytes_of, text_of
 
 if TYPE_CHECKING:
     from sharkstat.running.runner import run
@@ -95,6 +95,7 @@ __all__ = [
     "Type",
     "Value",
     "both_filters",
+    "bytes_of",
     "hookimpl",
     "run",
     "sort_rows",

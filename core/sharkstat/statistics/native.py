@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from typing import IO
 
 from sharkstat.errors import TsharkError
-from sharkstat.statistics.statistic import Parsed, Statistic, text_of
+from sharkstat.statistics.statistic import Parsed, Statistic
 from sharkstat.tables.column import Column
 from sharkstat.tshark.process import Tshark, answer
+from sharkstat.tshark.records import text_of
 
 MARK = "sharkstat,mark"  # the name for -z under which host.lua registers the marks
 

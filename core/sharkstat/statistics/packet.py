@@ -14,7 +14,7 @@ from pyshark.packet.layers.base import BaseLayer
 from pyshark.packet.layers.json_layer import JsonLayer
 from pyshark.packet.packet import Packet as PysharkPacket
 
-from sharkstat.tshark.records import LIST, escape, unescape
+from sharkstat.tshark.records import LIST, bytes_of, escape, unescape
 
 
 class UndeclaredField(AttributeError):
@@ -143,7 +143,10 @@ class Packet(PysharkPacket):  # type: ignore[misc]
         '192.0.2.1'
         """
         values = [[value] if isinstance(value, str) else value for value in fields.values()]
-        words = [LIST.join(escape(text) for text in several) for several in values]
+        words = [
+            LIST.join(escape(bytes_of(text).decode("utf-8", "surrogateescape")) for text in several)
+            for several in values
+        ]
         return cls(number, length, time_ns, hits, words, Shape(list(fields)))
 
     @property

@@ -120,15 +120,6 @@ class Parsed:
     warnings: tuple[str, ...] = ()
 
 
-def text_of(text: bytes) -> str:
-    r"""What tshark printed, as text; bytes that are no UTF-8 become \xNN.
-
-    >>> text_of(b"caf\xc3\xa9 \xff")
-    'café \\xff'
-    """
-    return text.decode("utf-8", "backslashreplace")
-
-
 class Statistic(ABC):
     """A statistic that can be asked for with -z.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 LIST, ITEM = "\x1f", "\x1e"
@@ -13,13 +14,43 @@ def escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
+# A backslash that would read as the beginning of a spelt byte.
+_LIKE_A_BYTE = re.compile(r"\\(?=x[0-9a-f]{2})")
+_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
+
+
 def unescape(text: str) -> str:
-    """Undo sharkstat.escape of the Lua library; bytes that are no UTF-8 (surrogates here) become \\xNN."""
-    if "\\" in text:
-        text = _unescaped(text)
+    """Undo sharkstat.escape of the Lua library; bytes that are no UTF-8 (surrogates here) are spelt as in `text_of`."""
+    return _spelt(_unescaped(text) if "\\" in text else text)
+
+
+def _spelt(text: str) -> str:
+    if "\\x" in text:
+        text = _LIKE_A_BYTE.sub(r"\\x5c", text)
     if not text.isascii():
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return text
+
+
+def text_of(raw: bytes) -> str:
+    r"""What packets or tshark say, as text; `bytes_of` is the way back, so nothing is lost.
+
+    A byte that is no UTF-8 is written `\xNN`. A backslash that would read as the beginning of one (before x and two
+    hexadecimal digits in lower case) is written `\x5c`; every other backslash stays as it is.
+
+    >>> text_of(b"caf\xc3\xa9 \xff"), text_of(rb"C:\tmp"), text_of(rb"\xff")
+    ('café \\xff', 'C:\\tmp', '\\x5cxff')
+    """
+    return _spelt(raw.decode("utf-8", "surrogateescape"))
+
+
+def bytes_of(text: str) -> bytes:
+    r"""The bytes that a text of a table stands for: what `text_of` was given.
+
+    >>> bytes_of(r"café \xff"), bytes_of(r"\x5cxff")
+    (b'caf\xc3\xa9 \xff', b'\\xff')
+    """
+    return _BYTE.sub(lambda match: bytes([int(match[1], 16)]), text.encode("utf-8", "surrogateescape"))
 
 
 def _unescaped(text: str) -> str:
