@@ -8,11 +8,14 @@
 --     headers and bodies, as they were sent; not those of packets. The time goes from the end of the request to the end
 --     of the response. Hosts are in lower case, since their case means nothing. Once `max` methods, hosts and paths have
 --     rows, all further ones are in a row with the path (other).
--- parameter: query yes|no no whether the query is part of the path: what follows the question mark
+-- parameter: path full|template full `template` replaces numbers, dates, hashes and the like: /user/17 becomes
+--     /user/{n}
+-- parameter: query yes|no - whether the path includes the query, after the question mark: by default not; by default
+--     a template includes the names of its parameters
 -- parameter: max integer 100000 how many methods, hosts and paths have rows of their own
 -- column: method text key
 -- column: host text key ; the Host header, in lower case
--- column: path text key ; what is asked for; with query=yes all of it
+-- column: path text key ; what is asked for; with query=yes all of it, with path=template its template
 -- column: status integer key ; nothing where nobody answered
 -- column: requests integer sum
 -- column: responses integer sum
@@ -34,6 +37,7 @@
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
+local path_template = require "path_template"
 
 local relative_ns = sharkstat.relative_ns
 
@@ -43,6 +47,28 @@ local UNKNOWN = {}
 -- No client sends more requests ahead: the responses were not captured.
 local DEEPEST = 1000
 
+-- How many texts of paths are remembered with what stands for them.
+local REMEMBERED = 10000
+
+-- A function that gives what the table has for the target of a request.
+local function path_of(parameters)
+  local with_query = parameters.query
+  if parameters.path ~= "template" then
+    if with_query == "yes" then return function(target) return target end end
+    return function(target) return target:match("^[^?]*") end
+  end
+  local known, count = {}, 0
+  return function(target)
+    local found = known[target]
+    if not found then
+      if count == REMEMBERED then known, count = {}, 0 end
+      found = path_template(target, with_query == "no")
+      known[target], count = found, count + 1
+    end
+    return found
+  end
+end
+
 local function new_status()
   return { requests = 0, responses = 0, unanswered = 0, request_bytes = 0, response_bytes = 0 }
 end
@@ -50,7 +76,7 @@ end
 sharkstat.tap(__FILE__, function(run)
   local messages, request_in = sharkstat.field "http", sharkstat.field "http.request_in"
   local tcp_stream, udp_stream = sharkstat.field "tcp.stream", sharkstat.field "udp.stream"
-  local with_query, max = run.parameters.query == "yes", run.parameters.max
+  local max, shown = run.parameters.max, path_of(run.parameters)
 
   local asked = rows.new(max, function(method, host, path)
     if method == UNKNOWN then return { statuses = {} } end
@@ -153,11 +179,10 @@ sharkstat.tap(__FILE__, function(run)
       queue.first = queue.first + 1
       if queue.first > queue.last then waiting:take(key) end
     elseif method then
-      local host, path = info.http_host, info.request_uri or ""
-      if not with_query then path = path:match("^[^?]*") end
+      local host = info.http_host
       local request = {
-        entry = asked:at(method, host and host:lower(), path), time = relative_ns(pinfo), bytes = bytes,
-        frame = pinfo.number,
+        entry = asked:at(method, host and host:lower(), shown(info.request_uri or "")), time = relative_ns(pinfo),
+        bytes = bytes, frame = pinfo.number,
       }
       local key = connection()
       local queue = waiting:find(key)

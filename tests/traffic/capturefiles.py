@@ -150,3 +150,17 @@ def udp_frame(source: tuple[str, int], target: tuple[str, int], payload: bytes, 
     ethernet = bytes.fromhex("020000000102") + bytes.fromhex("020000000101") + b"\x08\x00"
     # The shortest frame on Ethernet is 60 bytes, without its check sequence.
     return (ethernet + header + udp).ljust(60, b"\0")
+
+
+def tcp_frame(
+    source: tuple[str, int], target: tuple[str, int], payload: bytes, sequence: int = 1, acknowledged: int = 1
+) -> bytes:
+    """An Ethernet frame with one TCP segment (PSH, ACK) over IPv4, checksums and all."""
+    addresses = ipaddress.IPv4Address(source[0]).packed + ipaddress.IPv4Address(target[0]).packed
+    length = 20 + len(payload)
+    pseudo = addresses + struct.pack("!BBH", 0, 6, length)
+    bare = struct.pack("!HHIIBBHHH", source[1], target[1], sequence, acknowledged, 0x50, 0x18, 65535, 0, 0) + payload
+    tcp = bare[:16] + struct.pack("!H", checksum(pseudo + bare)) + bare[18:]
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 1, 0x4000, 64, 6, 0) + addresses
+    header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
+    return bytes.fromhex("020000000102020000000101") + b"\x08\x00" + header + tcp
