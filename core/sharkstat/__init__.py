@@ -33,6 +33,7 @@ from sharkstat.tables.table import Table
 from sharkstat.tshark.records import bytes_of, text_of
 
 if TYPE_CHECKING:
+    from sharkstat.running.loading import read
     from sharkstat.running.runner import run
     from sharkstat.running.source import Source
     from sharkstat.statistics.declared import Declared
@@ -97,6 +98,7 @@ __all__ = [
     "both_filters",
     "bytes_of",
     "hookimpl",
+    "read",
     "run",
     "sort_rows",
     "text_of",
@@ -113,6 +115,7 @@ _LAZY = {
     "Registry": "sharkstat.statistics.registry",
     "Source": "sharkstat.running.source",
     "TapFile": "sharkstat.statistics.tapfile",
+    "read": "sharkstat.running.loading",
     "run": "sharkstat.running.runner",
 }
 

@@ -6,9 +6,9 @@
 --     tshark's own rtp,streams takes one number for losses and doubles: its Lost is lost minus duplicates here.
 -- parameter: max integer 100000 streams told apart; all further ones share the row `(other)`
 -- column: source_address address key
--- column: source_port integer key
+-- column: source_port integer key dynamic
 -- column: destination_address address key
--- column: destination_port integer key
+-- column: destination_port integer key dynamic
 -- column: ssrc text key; the synchronization source identifier
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes

@@ -423,7 +423,11 @@ local function read_column(text)
   if not name then error("bad column: " .. text, 0) end
   local words, hidden = {}, false
   for word in rest:gmatch("%S+") do
-    if word == "hidden" then hidden = true else words[#words + 1] = word end
+    if word == "hidden" then
+      hidden = true
+    elseif word ~= "local" and word ~= "dynamic" then  -- what these say is for comparing captures
+      words[#words + 1] = word
+    end
   end
   local above, below = rule:match("^([%w_]+)/([%w_]+)$")
   return { name, kind, rule = rule, unit = concat(words, " "), hidden = hidden, above = above, below = below }

@@ -6,10 +6,10 @@
 --     What each side sent is in columns of its own for exports.
 -- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
 -- column: client_address address key
--- column: client_port integer key
+-- column: client_port integer key local
 -- column: server_address address key
 -- column: server_port integer key
--- column: stream integer key hidden; tshark's number for it
+-- column: stream integer key hidden local; tshark's number for it
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
 -- column: retransmissions integer sum packets; of all kinds

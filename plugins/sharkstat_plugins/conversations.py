@@ -197,7 +197,9 @@ class TapConversations(ConversationTable):
     tap = Path(sharkstat_lua.__file__).with_name("conversations.lua")
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
-        stream = Column("stream", "integer", role="key", description="tshark's number for it", shown=False)
+        stream = Column(
+            "stream", "integer", role="key", description="tshark's number for it", shown=False, local="always"
+        )
         # tshark numbers no SCTP conversations; it does those of DCCP, whose ports its text has not.
         ports = self.ports or self.kind == "dccp"
         return (*columns_of(ports), *([stream] if ports and self.kind != "sctp" else []))
@@ -217,8 +219,8 @@ class Conversations(TapConversations):
 def columns_of(ports: bool) -> tuple[Column, ...]:
     keys = [Column("address_a", "address", role="key"), Column("address_b", "address", role="key")]
     if ports:
-        keys.insert(1, Column("port_a", "integer", role="key"))
-        keys.append(Column("port_b", "integer", role="key"))
+        keys.insert(1, Column("port_a", "integer", role="key", local="dynamic"))
+        keys.append(Column("port_b", "integer", role="key", local="dynamic"))
     return (
         *keys,
         Column("packets", "integer", "packets", role="derived"),

@@ -65,7 +65,7 @@ class EndpointTable(Statistic):
 
     @staticmethod
     def columns_of(ports: bool) -> tuple[Column, ...]:
-        port = (Column("port", "integer", role="key"),) if ports else ()
+        port = (Column("port", "integer", role="key", local="dynamic"),) if ports else ()
         return (
             Column("address", "address", role="key"),
             *port,

@@ -42,7 +42,13 @@ class Flow(Statistic):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return (
-            Column("number", "integer", role="key", description="of the message, in the order of the drawing"),
+            Column(
+                "number",
+                "integer",
+                role="key",
+                local="always",
+                description="of the message, in the order of the drawing",
+            ),
             Column("time", "time", merge="none"),
             Column("conversation", "integer", merge="none", description="where there are several"),
             Column("source", "address", merge="none"),

@@ -44,7 +44,7 @@ class Follow(Statistic):
     def columns(self, arguments: str) -> tuple[Column, ...]:
         self._asked(arguments)
         return (
-            Column("number", "integer", role="key", description="of the message in the stream"),
+            Column("number", "integer", role="key", local="always", description="of the message in the stream"),
             Column("packet", "integer", merge="none", description="the packet that completed it"),
             Column("node", "integer", merge="none", description="0 or 1: which end sent it"),
             Column("source", "address", merge="none"),

@@ -135,7 +135,7 @@ class IoStat(Statistic):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         interval, parts = parse(arguments)
-        columns = [Column("start", "duration", "seconds", role="key", title="Start")]
+        columns = [Column("start", "duration", "seconds", role="key", title="Start", local="always")]
         taken = {"start", "stop"}
 
         def unique(name: str) -> str:
@@ -196,7 +196,7 @@ class IoStat(Statistic):
     def parse(self, text: bytes, arguments: str) -> Parsed:
         """The rows of ui/cli/tap-iostat.c that are not all 0; times of fields are in seconds there."""
         interval, parts = parse(arguments)
-        columns = [Column("start", "duration", "seconds", role="key", title="Start")]
+        columns = [Column("start", "duration", "seconds", role="key", title="Start", local="always")]
         columns += [Column("stop", "duration", "seconds", role="derived", title="Stop")] if interval else []
         kinds: list[Callable[[str], int | float]] = []
         for part in parts:

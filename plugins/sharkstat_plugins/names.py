@@ -105,7 +105,7 @@ class Credentials(Statistic):
         if arguments.strip():
             raise RequestError(f"tshark's credentials takes no arguments: leave out {arguments!r}")
         return (
-            Column("number", "integer", role="key", description="of the row", shown=False),
+            Column("number", "integer", role="key", local="always", description="of the row", shown=False),
             Column("packet", "integer", merge="none"),
             Column("protocol", "text", merge="none"),
             Column("username", "text", merge="none"),

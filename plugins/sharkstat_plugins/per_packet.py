@@ -168,7 +168,7 @@ class SampledValues(Statistic):
                 raise TextError(f"no sample in {line!r:.80}")
             rows.append([number, decimal(found[1], 10**9), int(found[2]), *map(int, found[3].split())])
         columns = (
-            Column("number", "integer", role="key", description="of the message"),
+            Column("number", "integer", role="key", local="always", description="of the message"),
             Column("time", "time", merge="none", approximate=True),
             Column("sample", "integer", merge="none", description="the sender's counter (smpCnt)"),
         )

@@ -36,10 +36,10 @@ class RtpStreams(Statistic):
             raise RequestError(f"tshark's rtp,streams takes no arguments: leave out {arguments!r}")
         return (
             Column("source", "address", role="key"),
-            Column("source_port", "integer", role="key"),
+            Column("source_port", "integer", role="key", local="dynamic"),
             Column("destination", "address", role="key"),
-            Column("destination_port", "integer", role="key"),
-            Column("ssrc", "text", role="key", title="SSRC"),
+            Column("destination_port", "integer", role="key", local="dynamic"),
+            Column("ssrc", "text", role="key", title="SSRC", local="always"),
             Column("payload", "text", merge="none"),
             Column("start", "time", merge="min", approximate=True),
             Column("end", "time", merge="max", approximate=True),

@@ -44,9 +44,9 @@ class Sctp(Statistic):
             raise RequestError("sctp,stat takes no arguments, not even a filter: ask for sctp,stat alone")
         return (
             Column("source", "address", role="key"),
-            Column("source_port", "integer", role="key"),
+            Column("source_port", "integer", role="key", local="dynamic"),
             Column("destination", "address", role="key"),
-            Column("destination_port", "integer", role="key"),
+            Column("destination_port", "integer", role="key", local="dynamic"),
             Column("packets", "integer", "packets", description="all SCTP packets"),
             *(Column(f"{kind}_chunks", "integer", "chunks") for kind in CHUNKS),
         )

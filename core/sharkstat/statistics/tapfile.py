@@ -27,7 +27,7 @@ from typing import Any, get_args
 
 from sharkstat.statistics.parameter import Parameter, ParameterType, read_arguments, usage_of
 from sharkstat.statistics.statistic import Layer, Statistic, hookimpl
-from sharkstat.tables.column import Column, Merge, Row, Type, Value
+from sharkstat.tables.column import Column, Local, Merge, Row, Type, Value
 from sharkstat.tables.table import Table
 
 _LINE = re.compile(r"--\s?([a-z]+):\s*(.*?)\s*$")
@@ -159,11 +159,12 @@ def _column(path: Path, text: str) -> Column:
     said, _, description = (part.strip() for part in text.partition(";"))
     name, kind, rule, *unit = [*said.split(), "", ""]
     shown = "hidden" not in unit
-    unit_text = " ".join(word for word in unit if word not in ("hidden", ""))
+    local: Local = "always" if "local" in unit else "dynamic" if "dynamic" in unit else ""
+    unit_text = " ".join(word for word in unit if word not in ("hidden", "local", "dynamic", ""))
     ratio = _RATIO.fullmatch(rule)
     if kind not in get_args(Type) or not (rule in RULES or ratio):
         raise ValueError(
-            f"{path.name}: bad column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [; DESCRIPTION], as in "
+            f"{path.name}: bad column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [; DESCRIPTION], as in "
             f"`packets integer sum packets` (types: {', '.join(get_args(Type))}; rules: {', '.join(RULES)}, or "
             "MEASURE/MEASURE)"
         )
@@ -179,6 +180,7 @@ def _column(path: Path, text: str) -> Column:
         description=description,
         shown=shown,
         ratio=quotient,
+        local=local,
     )
 
 

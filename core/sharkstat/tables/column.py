@@ -10,6 +10,7 @@ Row: TypeAlias = dict[str, Value]
 Type = Literal["text", "integer", "number", "boolean", "time", "duration", "address", "path", "set"]
 Role = Literal["key", "measure", "derived"]
 Merge = Literal["", "sum", "min", "max", "first", "last", "union", "none"]
+Local = Literal["", "always", "dynamic"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Column:
     Two kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
     times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), and one with
     `size_of` is the number of a set's values.
+
+    `local` is for comparing two captures. "always" says that the values mean something in one capture only, such as
+    tshark's stream number or the time of a start; "dynamic" says so of ports from 32768 up, which clients get anew
+    for each connection. `sharkstat diff` sums over local keys, by the merge rules, before it joins two tables.
 
     >>> Column("packets", "integer", unit="packets").heading
     'Packets'
@@ -43,6 +48,7 @@ class Column:
     approximate: bool = False
     ratio: tuple[str, str] | None = None
     size_of: str = ""
+    local: Local = ""
 
     def __post_init__(self) -> None:
         if self.role == "measure" and not self.merge:

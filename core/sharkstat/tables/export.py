@@ -104,6 +104,11 @@ def described(table: Table) -> dict[str, Any]:
                 "merge": c.merge,
                 "approximate": c.approximate,
                 "title": c.heading.replace("\n", " "),
+                "description": c.description,
+                "shown": c.shown,
+                "ratio": None if c.ratio is None else list(c.ratio),
+                "size_of": c.size_of,
+                "local": c.local,
             }
             for c in table.columns
         ],

@@ -114,6 +114,29 @@ class Table:
         return view.text(self)
 
     @staticmethod
+    def from_json(document: Mapping[str, Any]) -> Table:
+        """One table of a parsed JSON document, as in `json.load(file)["tables"][0]`.
+
+        Everything that JSON holds comes back, with its Python types. To keep every digit of durations, parse with
+        `parse_float=decimal.Decimal`, as `sharkstat.read` does. ValueError where it is no table.
+
+        >>> import json, sharkstat
+        >>> table = sharkstat.run("tests/data/dns.pcapng", "conv,udp")[0]
+        >>> again = Table.from_json(json.loads("".join(table.to_json()))["tables"][0])
+        >>> again.rows == table.rows
+        True
+        """
+        from sharkstat.tables.saved import table_of
+
+        return table_of(document)
+
+    def to_json(self) -> Iterator[str]:
+        """The document that `--format json` writes, with this table, in pieces."""
+        from sharkstat.tables.export import to_json
+
+        return to_json([self])
+
+    @staticmethod
     def merge(tables: Sequence[Table]) -> Table:
         """Make one table of several of the same statistic: of several files, hosts or days.
 
@@ -123,7 +146,7 @@ class Table:
             raise MergeError("nothing to merge: give at least one table")
         head = tables[0]
         for table in tables:
-            if (table.request, table.columns) != (head.request, head.columns):
+            if (table.request, _meaning(table)) != (head.request, _meaning(head)):
                 raise MergeError(f"cannot merge {head.request} with {table.request}: merge equal requests only")
             if table.reading.display_filter != head.reading.display_filter:
                 raise MergeError(f"cannot merge {head.request}: the tables were made with different display filters")
@@ -164,6 +187,11 @@ class Table:
         statistic.derive(merged)
         statistic.order(merged)
         return merged
+
+
+def _meaning(table: Table) -> list[tuple[str, ...]]:
+    """What must be equal of the columns of tables that are merged: headings may differ."""
+    return [(c.name, c.type, c.unit, c.role, c.merge) for c in table.columns]
 
 
 def merge_rows(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
