@@ -24,6 +24,7 @@
 -- field: arp.dst.proto_ipv4
 -- field: arp.isgratuitous
 -- layer: transport
+-- order: any
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"

@@ -10,7 +10,9 @@
 --   P number length time hits... fields...   a packet for Python
 --   A digits name                     an address with the name that tshark gave it
 --   U run packet                      what tshark prints for a run may mislead, because of this packet
---   B packets bytes first last        what was read
+--   B packets bytes first last unordered lateness cut
+--                                     what was read; how many packets came after a later one, by how much at most, and
+--                                     how many were captured only in part
 --   T relative secs nsecs             the first packet's time since the capture's first, and since 1970
 --   Z                                 the end: without it, the results are not whole
 --
@@ -162,8 +164,9 @@ for _, words in ipairs(jobs) do
   end
 end
 
--- The books: every packet that the statistics may see, and their first and last time.
+-- The books: every packet that the statistics may see, their first and last time, and what is wrong with them.
 local packets, bytes, first, last = 0, 0, nil, nil
+local unordered, lateness, cut = 0, 0, 0
 local relative_ns, moment = sharkstat.relative_ns, sharkstat.moment
 
 local too_far_told = false
@@ -222,13 +225,17 @@ end
 local function keep_books(pinfo)
   local _, length, time = moment(pinfo)
   bytes = bytes + length
+  if pinfo.caplen < length then cut = cut + 1 end
   if packets == 0 then
     sharkstat.epoch(pinfo)
     first, last = time, time
   elseif time > last then
     last = time
-  elseif time < first then
-    first = time
+  elseif time < last then
+    unordered = unordered + 1
+    local late = sharkstat.elapsed(time, last)
+    if late > lateness then lateness = late end
+    if time < first then first = time end
   end
   packets = packets + 1
 end
@@ -272,7 +279,7 @@ if ready and books then
       end
     end
     for digits, name in pairs(sharkstat.names()) do send("A", digits, name) end
-    send("B", packets, bytes, first, last)
+    send("B", packets, bytes, first, last, unordered, lateness, cut)
     out:write("Z\n")
     out:close()
   end

@@ -58,8 +58,10 @@ sharkstat.tap(__FILE__, function(run)
   end)
 
   local function count(protocol, address, pinfo, value)
+    local time = nanoseconds(value)
+    if time < 0 then return end  -- the packets are out of order, and the host says so
     local port = not WITHOUT_PORTS[protocol] and pinfo.src_port or nil
-    rows.time(servers:at(protocol, address, port), nanoseconds(value))
+    rows.time(servers:at(protocol, address, port), time)
   end
 
   -- tshark itself picks the few packets that have any of them.

@@ -156,8 +156,10 @@ function rows.words()
   end
 end
 
--- Adds a time to a row's `timed` (how many), `time`, `least` and `most`.
+-- Adds a time to a row's `timed` (how many), `time`, `least` and `most`. A response that is earlier than its request
+-- (packets out of order, a clock that was set back) has no time.
 function rows.time(row, time)
+  if time < 0 then return end
   row.timed, row.time = (row.timed or 0) + 1, (row.time or 0) + time
   if not row.least or time < row.least then row.least = time end
   if not row.most or time > row.most then row.most = time end

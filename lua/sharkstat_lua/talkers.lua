@@ -17,6 +17,7 @@
 -- column: services text none; up to three, with their part of the host's bytes
 -- sort: start, bytes descending, packets descending, address
 -- layer: transport
+-- order: any
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"

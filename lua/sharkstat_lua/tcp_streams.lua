@@ -159,6 +159,7 @@ function streams.follow(run, most, analysis)
   local function note_rtt(side, found)
     local value = found.value
     local rtt = value.secs * 1000000000 + value.nsecs
+    if rtt < 0 then return end  -- the packets are out of order, and the host says so
     side[RTTS], side[RTT_TOTAL] = side[RTTS] + 1, side[RTT_TOTAL] + rtt
     if not side[RTT_MIN] or rtt < side[RTT_MIN] then side[RTT_MIN] = rtt end
     if not side[RTT_MAX] or rtt > side[RTT_MAX] then side[RTT_MAX] = rtt end
@@ -215,7 +216,8 @@ end
 
 -- How long from the first SYN until the client acknowledged the answer; nil where that was not seen.
 function streams.handshake(c)
-  return c.asked and c.established and elapsed(c.asked, c.established) or nil
+  local time = c.asked and c.established and elapsed(c.asked, c.established)
+  return time and time >= 0 and time or nil
 end
 
 function streams.start(c) return c[START] end

@@ -108,6 +108,9 @@ class ConversationTable(Statistic):
         exact = columns_of(self.ports)
         return (*(replace(c, approximate="bytes" in c.name or c.name in rounded) for c in exact), OCCURRENCE)
 
+    def follows_time(self, arguments: str, engine: str) -> bool:
+        return False
+
     def parse(self, text: bytes, arguments: str) -> Parsed:
         """Rows of tap-iousers.c: ends, packets and rounded bytes from B, to B and in all, start and duration."""
         rows = [self._conversation(line) for line in frame(text, "Conversations")]

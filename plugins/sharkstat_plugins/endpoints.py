@@ -63,6 +63,9 @@ class EndpointTable(Statistic):
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return self.columns_of(self.ports)
 
+    def follows_time(self, arguments: str, engine: str) -> bool:
+        return False
+
     @staticmethod
     def columns_of(ports: bool) -> tuple[Column, ...]:
         port = (Column("port", "integer", role="key", local="dynamic"),) if ports else ()

@@ -133,6 +133,11 @@ class IoStat(Statistic):
     def filters(self, arguments: str) -> Sequence[str]:
         return [text for part in parse(arguments)[1] for text in (part.filter, part.field) if text]
 
+    def follows_time(self, arguments: str, engine: str) -> bool:
+        """tshark puts a packet that comes late into the interval that it has open, or leaves it out."""
+        parts = parse(arguments)[1]
+        return engine == "tshark" or any(part.calculation == "LOAD" or "time" in part.field for part in parts)
+
     def columns(self, arguments: str) -> tuple[Column, ...]:
         interval, parts = parse(arguments)
         columns = [Column("start", "duration", "seconds", role="key", title="Start", local="always")]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from sharkstat.errors import StatisticError, TextError, TsharkError
 from sharkstat.running.diagnosis import Ending
 from sharkstat.running.plan import Plan, Request
+from sharkstat.running.remarks import remarks as doubts_of
 from sharkstat.statistics.native import LINES, Printed, Unparsed, as_lines
 from sharkstat.tables.column import Column, Reading, Row, Value
 from sharkstat.tables.table import Table
@@ -53,7 +54,11 @@ def make_tables(plan: Plan, records: Records, ending: Ending, printed: Printed) 
                     tshark=records.version,
                     complete=complete,
                     reading=reading,
-                    warnings=[*warnings, *remarks],
+                    warnings=[
+                        *warnings,
+                        *doubts_of(request.statistic, request.arguments, request.engine, reading),
+                        *remarks,
+                    ],
                     names=records.names,
                     statistic=statistic,
                 )
@@ -171,7 +176,7 @@ def _rows(records: Records, index: int, request: Request, ending: Ending) -> lis
 
 
 def _reading(plan: Plan, records: Records, ending: Ending) -> Reading:
-    packets, size, first, last = records.books[:4]
+    packets, size, first, last, unordered, lateness, cut = records.books
     base = records.base_ns
 
     def at(text: str) -> int | None:
@@ -189,6 +194,9 @@ def _reading(plan: Plan, records: Records, ending: Ending) -> Reading:
         capture_filter=plan.source.capture_filter,
         captured=captured,
         dropped=dropped,
+        out_of_order=int(unordered),
+        late_by=int(lateness),
+        cut=int(cut),
     )
 
 

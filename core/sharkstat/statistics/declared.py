@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,11 @@ from sharkstat.tables.column import Column, Row, Value
 
 if TYPE_CHECKING:
     from sharkstat.tables.table import Table
+
+# Names of fields; protocols that tshark reads packet by packet; and what it tells of a packet by those before it.
+_FIELDS = re.compile(r"\b[a-z][\w\-]*(?:\.[\w\-]+)+")
+_OF_ONE_PACKET = frozenset(("frame", "eth", "vlan", "sll", "arp", "ip", "ipv6", "icmp", "icmpv6", "tcp", "udp", "dns"))
+_OF_ORDER = re.compile(r"time|analysis|resp_|response|retrans|reassembled|stream|frame\.number")
 
 
 class Declared(Statistic):
@@ -76,6 +82,11 @@ class Declared(Statistic):
     def tap_call(self, arguments: str) -> tuple[str, str]:
         group, rest = self.asked(arguments)
         return "group", group.text(both_filters(group.filter, rest))
+
+    def follows_time(self, arguments: str, engine: str) -> bool:
+        group, rest = self.asked(arguments)
+        names = _FIELDS.findall(" ".join([*group.fields, group.filter, rest]))
+        return any(_OF_ORDER.search(name) or name.partition(".")[0] not in _OF_ONE_PACKET for name in names)
 
     def counter(self, arguments: str) -> PacketCounter:
         group, rest = self.asked(arguments)

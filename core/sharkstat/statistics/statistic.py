@@ -171,6 +171,13 @@ class Statistic(ABC):
         """The fields that its tap reads, where `layer` alone does not say how far up the layers it looks."""
         return ()
 
+    def follows_time(self, arguments: str, engine: str) -> bool:
+        """Whether its numbers depend on the packets being in time order: the run then warns where they are not.
+
+        By default they do. Counts of headers do not; response times and whatever needs TCP's payload put together do.
+        """
+        return True
+
     def tap_call(self, arguments: str) -> tuple[str, str]:
         """The name and arguments with which the tap is started. By default its own."""
         return self.name, arguments

@@ -33,7 +33,7 @@ from sharkstat.tables.table import Table
 _LINE = re.compile(r"--\s?([a-z]+):\s*(.*?)\s*$")
 _MORE = re.compile(r"--\s{2,}(\S.*?)\s*$")
 _RATIO = re.compile(r"(\w+)/(\w+)")
-ONCE = ("name", "title", "usage", "description", "arguments", "layer", "sort")
+ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "sort")
 MANY = ("column", "field", "parameter")
 NEEDED = ("name", "title", "column")
 RULES = (*(rule for rule in get_args(Merge) if rule), "key")
@@ -53,6 +53,7 @@ class TapFile(Statistic):
         self.description = header.get("description", [self.title])[0]
         self._takes = _one_of(path, header, "arguments", ("filter", "text", "none"))
         self.layer = _one_of(path, header, "layer", tuple(reversed(get_args(Layer))))
+        self._order = _one_of(path, header, "order", ("time", "any"))
         self.parameters = tuple(_parameter(path, text) for text in header.get("parameter", ()))
         self._columns = _columns(path, header["column"])
         self._analysis = tuple(name for name in header.get("field", ()) if name.startswith("tcp.analysis"))
@@ -74,6 +75,9 @@ class TapFile(Statistic):
         The others do not count: `layer` is the author's word for how far up they look.
         """
         return self._analysis
+
+    def follows_time(self, arguments: str, engine: str) -> bool:
+        return bool(self._order == "time")
 
     def _rest(self, arguments: str) -> str:
         return read_arguments(self.name, arguments, self.parameters)[1]

@@ -84,6 +84,9 @@ class Reading:
     `packets` and `bytes` count after the read and display filters; `first` and `last` are their
     times (nanoseconds since 1970, None without packets), `start` is the time of the capture's first
     packet. `captured` and `dropped` are dumpcap's figures for live runs.
+
+    What is wrong with these packets is counted too: `out_of_order` have an earlier time than a packet before them,
+    by `late_by` nanoseconds at most; `cut` were captured only in part (a snapshot length).
     """
 
     sources: tuple[str, ...] = ()
@@ -96,3 +99,6 @@ class Reading:
     capture_filter: str = ""
     captured: int | None = None
     dropped: int | None = None
+    out_of_order: int = 0
+    late_by: int = 0
+    cut: int = 0

@@ -94,6 +94,9 @@ def described(table: Table) -> dict[str, Any]:
             "capture_filter": reading.capture_filter,
             "captured": reading.captured,
             "dropped": reading.dropped,
+            "out_of_order": reading.out_of_order,
+            "late_by": reading.late_by / 10**9,
+            "cut": reading.cut,
         },
         "columns": [
             {
