@@ -22,7 +22,13 @@
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
 package.path = __DIR__ .. "?.lua;" .. package.path
-package.loaded.sharkstat = nil  -- taps that are installed for all users have brought theirs
+-- Taps that are installed for all users have brought theirs, which may be of another version.
+for _, name in ipairs {
+  "sharkstat", "sharkstat_addresses", "sharkstat_exact", "sharkstat_header", "path_template", "rows", "services", "talks", "tcp_streams",
+  "tree", "values",
+} do
+  package.loaded[name] = nil
+end
 local sharkstat = require "sharkstat"
 
 local job_path = ...

@@ -1,0 +1,151 @@
+-- Values as text, where sharkstat is not there to write them: as people read them (core/sharkstat/tables/view.py does the
+-- same), and as they are (core/sharkstat/tables/export.py, plain_value).
+
+local exact = require "sharkstat_exact"
+
+local values = {}
+local concat, floor, format = table.concat, math.floor, string.format
+
+---------------------------------------------------------------------------------------------------
+-- Values as people read them
+
+-- Whatever moves a cursor, colours, reorders or breaks a line, in UTF-8; packets can hold all of it.
+local UNSAFE = {
+  "%c", "\194[\128-\159]", "\216\156", "\226\128[\139-\143\168-\174]", "\226\129[\160-\175]", "\239\187\191",
+  "\237[\160-\191][\128-\191]", "\239\191[\185-\187]",
+}
+
+local function written_out(bytes)
+  if #bytes == 1 then return format("\\x%02x", bytes:byte()) end
+  local one, two, three = bytes:byte(1, 3)
+  if #bytes == 2 then
+    local code = (one - 192) * 64 + two - 128
+    return format(code < 256 and "\\x%02x" or "\\u%04x", code)
+  end
+  return format("\\u%04x", (one - 224) * 4096 + (two - 128) * 64 + three - 128)
+end
+
+-- Bytes that are no UTF-8, written out. (The ranges of RFC 3629, but for overlong forms.)
+local function utf8_only(run)
+  local at, parts = 1, {}
+  while at <= #run do
+    local found = run:match("^[\194-\223][\128-\191]", at) or run:match("^[\224-\239][\128-\191][\128-\191]", at)
+      or run:match("^[\240-\244][\128-\191][\128-\191][\128-\191]", at)
+    parts[#parts + 1] = found or format("\\x%02x", run:byte(at))
+    at = at + (found and #found or 1)
+  end
+  return concat(parts)
+end
+
+local function valid(text) return (text:gsub("[\128-\255]+", utf8_only)) end
+
+local function safe(text)
+  text = valid(text)
+  for _, pattern in ipairs(UNSAFE) do text = text:gsub(pattern, written_out) end
+  return text
+end
+
+-- A value that is a number, whatever form the tap gave it (digits, a 64-bit object); nil for another.
+local function number_of(value)
+  if type(value) == "number" then return value end
+  if type(value) == "string" or type(value) == "userdata" then return tonumber(tostring(value)) end
+  return nil
+end
+
+local function grouped(digits)
+  local sign, whole, rest = digits:match("^(%-?)(%d+)(.*)$")
+  if not whole or rest:find("e", 1, true) then return digits end
+  return sign .. whole:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", "") .. rest
+end
+
+-- Seconds in full: as many decimals as there are.
+local function seconds(nanoseconds)
+  local sign, digits = "", exact.integer(nanoseconds)
+  if digits:sub(1, 1) == "-" then sign, digits = "-", digits:sub(2) end
+  digits = ("0"):rep(10 - #digits) .. digits
+  local rest = digits:sub(-9):gsub("0+$", "")
+  return sign .. digits:sub(1, -10) .. (rest ~= "" and "." .. rest or "")
+end
+
+local BYTE_UNITS = { "kB", "MB", "GB", "TB", "PB", "EB" }
+local function humanised_bytes(count)
+  local size = math.abs(count)
+  if size < 1000 then return exact.integer(count) .. " B" end
+  for index, unit in ipairs(BYTE_UNITS) do
+    size = size / 1000
+    local text = format(size < 9.995 and "%.2f" or size < 99.95 and "%.1f" or "%.0f", size)
+    if tonumber(text) < 1000 or index == #BYTE_UNITS then return (count < 0 and "-" or "") .. text .. " " .. unit end
+  end
+end
+
+local LONG_UNITS = { { 86400, math.huge, "d" }, { 3600, 24, "h" }, { 60, 60, "min" }, { 1, 60, "s" } }
+local function humanised_duration(nanoseconds)
+  local value, sign = math.abs(nanoseconds), nanoseconds < 0 and "-" or ""
+  if value == 0 then return "0 s" end
+  if value < 1000 then return sign .. format("%.0f ns", value) end
+  if value < 1e6 then return sign .. format("%.3g \194\181s", value / 1e3) end
+  if value < 999500000 then return sign .. format("%.3g ms", value / 1e6) end
+  if value < 100e9 then return sign .. format("%.2f s", value / 1e9) end
+  local whole, parts = floor(value / 1e9 + 0.5), {}
+  for _, unit in ipairs(LONG_UNITS) do
+    local number = floor(whole / unit[1]) % unit[2]
+    if unit[2] == math.huge then number = floor(whole / unit[1]) end
+    if (number > 0 or #parts > 0) and #parts < 3 then parts[#parts + 1] = format("%.0f %s", number, unit[3]) end
+  end
+  return sign .. concat(parts, " ")
+end
+
+local function is_moment(column)
+  return column[2] == "time" or (column[2] == "duration" and (column.rule == "key" or column[1] == "stop"))
+end
+
+function values.cell(column, value)
+  if value == nil then return "-" end
+  local kind, unit = column[2], column.unit or ""
+  if type(value) == "table" then return safe(concat(value, kind == "set" and ", " or " / ")) end
+  if type(value) == "boolean" then return value and "yes" or "no" end
+  local number = (kind == "integer" or kind == "number" or kind == "time" or kind == "duration") and number_of(value)
+  if not number then return safe(tostring(value)) end
+  if kind == "time" then return format("%.6f", number / 1e9) end
+  if kind == "duration" then return is_moment(column) and seconds(number) or humanised_duration(number) end
+  if unit == "percent" then return format("%.1f %%", number) end
+  if number ~= floor(number) then return grouped(format("%.6g", number)) end
+  if unit == "bytes" then return humanised_bytes(number) end
+  if unit ~= "" and column.rule ~= "key" then return grouped(exact.escape(value)) end
+  return exact.escape(value)
+end
+
+function values.heading(column)
+  local text = column.title
+  if not text then
+    text = column[1]:gsub("_a_to_b$", "_A\226\134\146B"):gsub("_b_to_a$", "_B\226\134\146A"):gsub("_", " ")
+    text = text:gsub("(%a)(%w*)", function(first, rest) return first:upper() .. rest end)
+  end
+  return safe(is_moment(column) and text .. " (s)" or text)
+end
+
+---------------------------------------------------------------------------------------------------
+-- Values as they are
+
+local function escaped(value) return exact.escape(type(value) == "string" and valid(value) or value) end
+
+function values.exact(column, value)
+  if value == nil then return "" end
+  if type(value) == "table" then
+    local mark, parts = column[2] == "set" and "," or "/", {}
+    for index, part in ipairs(value) do
+      parts[index] = safe(escaped(part)):gsub("%" .. mark, "\\" .. mark)
+    end
+    return concat(parts, mark)
+  end
+  if type(value) == "boolean" then return tostring(value) end
+  if column[2] == "time" or column[2] == "duration" then
+    local number = number_of(value)
+    if number then return seconds(number) end
+  end
+  return safe(escaped(value))
+end
+
+values.safe, values.number_of = safe, number_of
+
+return values
