@@ -56,12 +56,8 @@ def known() -> dict[Path, Known]:
     return oracle.capinfos([*data_captures(), *corpus_captures()])
 
 
-@dataclass(frozen=True)
-class IoRequest:
-    """One io,stat: its interval in microseconds (0: one for all) and its columns."""
-
-    interval: int
-    columns: tuple[oracle.Column, ...]
+class IoRequest(oracle.Question):
+    """One io,stat."""
 
     @property
     def text(self) -> str:

@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,15 @@ def capinfos(captures: Sequence[Path]) -> dict[Path, Known]:
 
 
 def fields(capture: Path, names: Sequence[str], *options: str) -> list[list[list[str]]]:
-    """All values of the fields in every packet, as -T fields prints them."""
+    """All values of the fields in every packet, as -T fields prints them. Not to be changed: others may ask again."""
+    facts = capture.stat()
+    return _fields(capture, (facts.st_ino, facts.st_mtime_ns, facts.st_size), tuple(names), options)
+
+
+@lru_cache(maxsize=50)
+def _fields(
+    capture: Path, _state: tuple[int, ...], names: Sequence[str], options: Sequence[str]
+) -> list[list[list[str]]]:
     arguments = ["-n", "-r", str(capture), *options, "-T", "fields", "-E", "separator=\x1f", "-E", "aggregator=\x1e"]
     for name in names:
         arguments += ["-e", name]
@@ -287,8 +295,10 @@ class Text:
 
 
 def tshark_text(capture: Path, requests: Sequence[str], *options: str) -> Text:
-    """Ask one tshark for everything."""
+    """Ask one tshark for everything, with exact sizes where it has them to give."""
     arguments = ["-q", "-n", "-r", str(capture), *options]
+    if version() >= (4, 6):
+        arguments += ["-o", "conv.machine_readable:TRUE"]
     for request in requests:
         arguments += ["-z", request]
     return parse(output("tshark", *arguments, status=(0, 2, 14)))
@@ -346,9 +356,13 @@ def _text_conversation(line: bytes, kind: str) -> Row:
     """(a, [port,] b, [port,] packets a to b, Size, packets b to a, Size, start, duration)"""
     a, _, rest = line.decode().partition(" <-> ")
     b, *cells = rest.split()
-    back, ahead = (int(cells[0]), size(cells[1], cells[2])), (int(cells[3]), size(cells[4], cells[5]))
+    start, duration = cells[-2:]
+    if len(cells) == 8:  # no units: exact, as 4.6 has them where it is asked to
+        back, ahead = ((int(cells[at]), Size(int(cells[at + 1]), 1)) for at in (0, 2))
+    else:
+        back, ahead = ((int(cells[at]), size(cells[at + 1], cells[at + 2])) for at in (0, 3))
     ends = (*_end(_mac(a.strip()), kind), *_end(_mac(b), kind))
-    return (*ends, *ahead, *back, cells[9], cells[10])
+    return (*ends, *ahead, *back, start, duration)
 
 
 def _text_endpoint(line: bytes, kind: str) -> Row:
@@ -382,19 +396,32 @@ def _text_tree(header: bytes, body: Sequence[bytes]) -> dict[tuple[str, ...], No
 Column = tuple[str, str, str]  # calculation ("" for frames and bytes), field, filter
 
 
-def count_io(capture: Path, interval_us: int, columns: Sequence[Column]) -> dict[int, list[Any]]:
-    """Intervals by number, each with its values a column, from a plain dump of the fields.
+@dataclass(frozen=True)
+class Question:
+    """An io,stat: its interval in microseconds (0: one for all) and its columns."""
+
+    interval: int
+    columns: tuple[Column, ...]
+
+
+def count_io(capture: Path, questions: Sequence[Question]) -> list[dict[int, list[Any]]]:
+    """For each question intervals by number, with their values a column, from one plain dump of the fields.
 
     Filters may only be fields or protocols that must be there. Durations come in nanoseconds. LOAD is left out
     (None): see `count_load`.
     """
-    wanted = list(dict.fromkeys(name for _, *names in columns for name in names if name))
-    packets = fields(capture, ["frame.time_relative", "frame.len", *wanted])
+    wanted = list(dict.fromkeys(n for q in questions for _, *names in q.columns for n in names if n))
+    packets = []
+    for times, lengths, *values in fields(capture, ["frame.time_relative", "frame.len", *wanted]) if questions else ():
+        packets.append((nanoseconds(times[0]), int(lengths[0]), dict(zip(wanted, values, strict=True))))
+    return [_counted(packets, question) for question in questions]
+
+
+def _counted(packets: Sequence[tuple[int, int, dict[str, list[str]]]], question: Question) -> dict[int, list[Any]]:
+    interval_us, columns = question.interval, question.columns
     buckets: dict[int, list[Any]] = {}
     samples: dict[int, list[list[Any]]] = {}
-    for packet in packets:
-        time, length = nanoseconds(packet[0][0]), int(packet[1][0])
-        values = dict(zip(wanted, packet[2:], strict=True))
+    for time, length, values in packets:
         bucket = (time + 500) // 1000 // interval_us if interval_us else 0
         found = samples.setdefault(bucket, [[] for _ in columns])
         for column, (_, field, present) in enumerate(columns):
