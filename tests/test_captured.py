@@ -64,3 +64,22 @@ def test_cut_packets_are_counted(tmp_path: Path) -> None:
     (table,) = sharkstat.run(path, "io,stat,0")
     assert table.reading.cut == sum(len(packet.data) > 100 for packet in whole.packets) > 0
     assert table.total("bytes") == sum(packet.length for packet in whole.packets)
+
+
+def test_dates_in_filters_are_read_in_the_time_zone_that_tshark_reads_them_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = DATA / "edges.pcap"  # packets at 12:00:00, 12:00:10, 12:00:20, 12:00:25 and 12:00:50 UTC
+
+    def packets(date: str) -> tuple[int, int]:
+        (table,) = sharkstat.run(capture, "talkers,every=1m", display_filter=f'frame.time >= "2024-01-01 {date}"')
+        assert table.reading.time_zone == zone
+        assert "Start (UTC)" in str(table)
+        assert "2024-01-01 12:00:00" in str(table)
+        return table.reading.packets, len(table.warnings)
+
+    zone = "Europe/Berlin"
+    monkeypatch.setenv("TZ", zone)
+    assert packets("13:00:20") == (3, 1)
+    assert packets("12:00:20Z") == (3, 0)
+    zone = "UTC"
+    monkeypatch.setenv("TZ", zone)
+    assert packets("12:00:20") == (3, 0)

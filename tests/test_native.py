@@ -356,6 +356,30 @@ def test_tsharks_io_stat_and_the_tap_agree() -> None:
             assert (row[column.name] or None) == (tap[row["start"]][column.name] or None), (row["start"], column.name)
 
 
+def test_tsharks_io_stat_is_read_whatever_was_asked_for() -> None:
+    """Where the list of columns is wider than the columns, tshark adds an empty one."""
+    asked = [
+        "1,SUM(frame.len)", "0,MIN(ip.ttl)", "1,MAX(tcp.len)tcp.port == 80", "0.25,COUNT(tcp.len),ip",
+        "1,LOAD(dns.time)", "0.5,SUM(tcp.time_delta),MAX(dns.time)udp",
+        "2,FRAMES()ip,BYTES()tcp,ip.src == 192.0.2.10 && tcp.port == 80",
+        "1,tcp,udp,ip,icmp,dns,http,tls,arp,ipv6,tcp.len > 0,frame", "100000,SUM(ip.len)",
+    ]  # fmt: skip
+    requests = [f"io,stat,{arguments}" for arguments in asked]
+    theirs, ours = (library.run(STORY, requests, engine=engine) for engine in ("tshark", "lua"))
+    for text, tap in zip(theirs, ours, strict=True):
+        assert text.columns != LINES, text.warnings
+        counted = {row["start"]: row for row in tap.rows}
+        for row in text.rows[: -1 if len(text) > 1 else None]:  # tshark's last interval may lack packets
+            for column in text.columns:
+                here, there = row[column.name] or 0, counted[row["start"]][column.name] or 0
+                if isinstance(here, float):  # seconds, to six digits; LOAD is a number in both
+                    assert isinstance(there, (int, float))
+                    there = there if column.name.startswith("load") else there / 1e9
+                    assert here == pytest.approx(there, abs=2e-6), (text.request, row, column.name)
+                else:
+                    assert here == there, (text.request, row, column.name)
+
+
 @pytest.mark.parametrize("request_", ["plen,tree", "ip_srcdst,tree", "http_req,tree", "conv,ip", "endpoints,tcp"])
 def test_the_text_of_parts_merges_into_the_whole(request_: str) -> None:
     half = len(oracle.fields(STORY, ("frame.number",))) // 2

@@ -234,10 +234,13 @@ class IoStat(Statistic):
         for number, line in enumerate(lines[first:-1]):
             found = _ROW.fullmatch(line)
             cells = found["cells"].split("|") if found else []
+            if len(cells) == len(kinds) + 1 and not cells[-1].strip():
+                cells.pop()  # where the list of columns above is wider than the columns
             if not found or len(cells) != len(kinds):
                 raise TextError(f"no row of io,stat: {line!r}")
-            start = number * interval
-            if abs(Decimal(found["start"]) * 10**6 - start) * 2 > 10**6 and interval >= 10**6:
+            start, printed = number * interval, Decimal(found["start"])
+            unit = Decimal(10) ** (6 + int(printed.as_tuple().exponent))
+            if abs(printed * 10**6 - start) > unit:
                 raise TextError(f"interval {number} does not start at {start} microseconds: {line!r}")
             values = [kind(cell.strip()) for kind, cell in zip(kinds, cells, strict=True)]
             if any(values):

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from sharkstat.statistics.statistic import Statistic
+import re
+
+from sharkstat.running.plan import Plan, Request
 from sharkstat.tables.column import Reading
 from sharkstat.tables.view import humanised_duration
 
+# A date in a display filter, and its own time zone where it has one.
+_DATE = re.compile(r"\b(?:\d{4}-\d\d-\d\d|[A-Z][a-z]{2} +\d\d?, \d{4})(?:[T ]\d[\d:.]*)? ?(Z|UTC|[+-]\d\d)?")
 
-def remarks(statistic: Statistic, arguments: str, engine: str, reading: Reading) -> list[str]:
-    """The warnings for a table of this statistic."""
+
+def remarks(plan: Plan, request: Request, reading: Reading) -> list[str]:
+    """The warnings for the request's table."""
     said = []
-    if reading.out_of_order and statistic.follows_time(arguments, engine):
+    statistic, arguments = request.statistic, request.arguments
+    filters = [plan.source.display_filter, plan.source.read_filter, *statistic.filters(arguments)]
+    if reading.time_zone not in ("UTC", "UTC0") and any(
+        not date[1] for text in filters for date in _DATE.finditer(text)
+    ):
+        said.append(
+            f"dates in filters are read in the time zone {reading.time_zone}, as tshark does; the times in tables are "
+            "UTC. Set TZ=UTC to read both alike"
+        )
+    if reading.out_of_order and statistic.follows_time(arguments, request.engine):
         said.append(
             f"{_part_of(reading.out_of_order, reading)} out of time order, by up to "
             f"{humanised_duration(reading.late_by)}: response times, retransmissions and whatever else depends on the "

@@ -13,6 +13,7 @@ from sharkstat.running.remarks import remarks as doubts_of
 from sharkstat.statistics.native import LINES, Printed, Unparsed, as_lines
 from sharkstat.tables.column import Column, Reading, Row, Value
 from sharkstat.tables.table import Table
+from sharkstat.tshark.process import time_zone
 from sharkstat.tshark.records import LIST, Failure, Records, described, unescape
 
 
@@ -54,11 +55,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending, printed: Printed) 
                     tshark=records.version,
                     complete=complete,
                     reading=reading,
-                    warnings=[
-                        *warnings,
-                        *doubts_of(request.statistic, request.arguments, request.engine, reading),
-                        *remarks,
-                    ],
+                    warnings=[*warnings, *doubts_of(plan, request, reading), *remarks],
                     names=records.names,
                     statistic=statistic,
                 )
@@ -197,6 +194,7 @@ def _reading(plan: Plan, records: Records, ending: Ending) -> Reading:
         out_of_order=int(unordered),
         late_by=int(lateness),
         cut=int(cut),
+        time_zone=time_zone(),
     )
 
 

@@ -87,6 +87,8 @@ class Reading:
 
     What is wrong with these packets is counted too: `out_of_order` have an earlier time than a packet before them,
     by `late_by` nanoseconds at most; `cut` were captured only in part (a snapshot length).
+
+    `time_zone` is that in which dates in display filters were read. All times of tables are UTC.
     """
 
     sources: tuple[str, ...] = ()
@@ -102,3 +104,4 @@ class Reading:
     out_of_order: int = 0
     late_by: int = 0
     cut: int = 0
+    time_zone: str = "UTC"

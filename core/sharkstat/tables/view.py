@@ -181,7 +181,7 @@ def heading(column: Column) -> str:
     plain = (column.type == "time" and column.role != "key") or (
         column.type == "duration" and (column.role == "key" or column.name == "stop")
     )
-    text = f"{text} (s)" if plain else text
+    text = f"{text} (s)" if plain else f"{text} (UTC)" if column.type == "time" else text
     return f"{text} ≈" if column.approximate else text
 
 

@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +91,25 @@ def find_tool(name: str, tshark: Tshark) -> str:
     return path
 
 
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "DYLD_LIBRARY_PATH", "TZ", "TZDIR")
+
+
+def time_zone() -> str:
+    """The time zone in which tshark reads dates: TZ, or the system's. Its name, as "Europe/Berlin" or "UTC"."""
+    chosen = os.environ.get("TZ")
+    if chosen is not None:
+        return chosen.removeprefix(":") or "UTC"
+    _, found, name = os.path.realpath("/etc/localtime").partition("/zoneinfo/")
+    return name.removeprefix("Etc/") if found else time.tzname[0]
+
+
 def clean_environment(home: Path | None) -> dict[str, str]:
-    """An environment in which tshark's output does not depend on the user's."""
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "DYLD_LIBRARY_PATH")}
-    kept.update(LC_ALL="C.UTF-8", TZ="UTC")
+    """An environment in which tshark's output does not depend on the user's.
+
+    The time zone stays the user's: tshark reads the dates in display filters in it.
+    """
+    kept = {k: v for k, v in os.environ.items() if k in _KEPT}
+    kept.update(LC_ALL="C.UTF-8")
     if home is not None:
         kept.update(HOME=str(home), WIRESHARK_CONFIG_DIR=str(home / "config"), XDG_CONFIG_HOME=str(home / ".config"))
     return kept
