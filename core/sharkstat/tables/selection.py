@@ -54,7 +54,7 @@ class Selection:
         tree = table.columns[0] if table.columns and table.columns[0].type == "path" else None
         if self.sort:
             name, descending = self._sort_key()
-            rows = _sorted_tree(rows, tree.name, name, descending) if tree else _sorted(rows, name, descending)
+            rows = sorted_rows(table, name, descending)
         if self.top is not None:
             rows = _top_of_tree(rows, tree.name, self.top) if tree else rows[: self.top]
         chosen = replace(table, rows=rows, omitted=table.omitted + len(table.rows) - len(rows))
@@ -62,6 +62,12 @@ class Selection:
         if names:
             chosen.columns = tuple(replace(table.column(name), shown=True) for name in names)
         return chosen
+
+
+def sorted_rows(table: Table, name: str, descending: bool) -> list[Row]:
+    """The table's rows in the order of a column; those of a tree level by level."""
+    tree = table.columns[0] if table.columns and table.columns[0].type == "path" else None
+    return _sorted_tree(table.rows, tree.name, name, descending) if tree else _sorted(table.rows, name, descending)
 
 
 def _comparable(value: Value) -> tuple[int, Any]:

@@ -20,11 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sharkstat.errors import MergeError
 from sharkstat.tables import view
 from sharkstat.tables.column import Column, Merge, Reading, Row, Value
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
 
 
 class Rules(Protocol):
@@ -55,7 +60,7 @@ def combine(rule: Merge, a: Value, b: Value) -> Value:
     return _COMBINE[rule](a, b)
 
 
-@dataclass
+@dataclass(repr=False)
 class Table:
     """The result of one request.
 
@@ -106,6 +111,85 @@ class Table:
 
     def with_rows(self, rows: list[Row]) -> Table:
         return replace(self, rows=rows)
+
+    def sort(self, by: str, *, descending: bool = True) -> Table:
+        """A table with the rows in the order of a column, the largest first; no value is less than any.
+
+        KeyError where there is no such column. A tree is sorted level by level.
+
+        >>> table = Table("hosts", "Hosts", "hosts", (Column("packets", "integer"),), [{"packets": 1}, {"packets": 2}])
+        >>> table.sort("packets")["packets"]
+        [2, 1]
+        """
+        from sharkstat.tables.selection import sorted_rows
+
+        self.column(by)
+        return self.with_rows(sorted_rows(self, by, descending))
+
+    def top(self, count: int, by: str = "") -> Table:
+        """The first `count` rows, after sorting by a column where one is given; `omitted` counts the others.
+
+        Of a tree: the first `count` of each level.
+        """
+        from sharkstat.tables.selection import Selection
+
+        return Selection(top=count).apply(self.sort(by) if by else self)
+
+    def where(self, predicate: Callable[[Row], Any] | None = None, /, **values: Value) -> Table:
+        """The rows for which `predicate` is true and whose columns have the given values.
+
+        KeyError where there is no such column. `reading` still describes all that was read.
+
+        >>> table = Table("hosts", "Hosts", "hosts", (Column("packets", "integer"),), [{"packets": 1}, {"packets": 2}])
+        >>> len(table.where(packets=2)), len(table.where(lambda row: row["packets"] > 0))
+        (1, 2)
+        """
+        for name in values:
+            self.column(name)
+        rows = [
+            row
+            for row in self.rows
+            if all(row[name] == value for name, value in values.items()) and (predicate is None or predicate(row))
+        ]
+        return self.with_rows(rows)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The Arrow PyCapsule interface: polars, pandas, DuckDB and pyarrow take a table as it is. Needs pyarrow.
+
+        https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
+        """
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The table as a `pyarrow.Table`, with units and roles as metadata of its fields.
+
+        OutputError where pyarrow is not installed (pip install 'sharkstat[arrow]').
+        """
+        from sharkstat.tables.arrow import to_arrow
+
+        return to_arrow(self)
+
+    def to_polars(self) -> polars.DataFrame:
+        """The table as a `polars.DataFrame`. OutputError where polars or pyarrow is not installed."""
+        from sharkstat.tables.arrow import library
+
+        return library("polars").DataFrame(self)  # type: ignore[no-any-return]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The table as a `pandas.DataFrame`. OutputError where pandas or pyarrow is not installed.
+
+        Integers with missing values are pandas' Int64, times datetime64[ns, UTC], durations timedelta64[ns].
+        """
+        from sharkstat.tables.arrow import library
+
+        pandas = library("pandas")
+        whole, truth = pandas.Int64Dtype(), pandas.BooleanDtype()
+        types = {"int64": whole, "bool": truth}
+        return self.to_arrow().to_pandas(types_mapper=lambda kind: types.get(str(kind)))
+
+    def __repr__(self) -> str:
+        rows = f"{len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}"
+        return f"<Table {self.request!r}: {rows}, {len(self.columns)} columns{'' if self.complete else ', INCOMPLETE'}>"
 
     def _repr_html_(self) -> str:
         return view.html(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html as html_escapes
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -341,9 +342,43 @@ def omitted(table: Table) -> str:
     return f"\n… and {table.omitted:,} more row{'s' if table.omitted > 1 else ''}" if table.omitted else ""
 
 
+_NOTEBOOK_ROWS = 20
+
+
 def html(table: Table) -> str:
-    """The table for a notebook."""
-    head = f"<p>{html_escapes.escape(caption(table))}</p>"
-    if not table.rows:
-        return f"{head}<p>no matching packets</p>"
-    return head + lay_out(grid(table), "html") + html_escapes.escape(omitted(table))
+    """The table for a notebook: its first rows, and how many more there are."""
+    more = len(table.rows) - _NOTEBOOK_ROWS + table.omitted if len(table.rows) > _NOTEBOOK_ROWS else table.omitted
+    shown = grid(dataclasses.replace(table, rows=table.rows[:_NOTEBOOK_ROWS]))  # type: ignore[type-var]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        def one(column: Column, text: str) -> str:
+            side = "right" if column.type in _NUMERIC else "left"
+            return f'<{tag} style="text-align: {side}; white-space: pre">{html_escapes.escape(text)}</{tag}>'
+
+        return "<tr>" + "".join(map(one, shown.columns, cells)) + "</tr>"
+
+    parts = [f"<p><b>{html_escapes.escape(caption(table))}</b></p><p>{html_escapes.escape(source(table.reading))}</p>"]
+    if shown.rows:
+        body = "".join(line("td", row) for row in shown.rows)
+        parts.append(f"<table><thead>{line('th', shown.headings)}</thead><tbody>{body}</tbody></table>")
+    else:
+        parts.append("<p>no matching packets</p>")
+    if more > 0:
+        parts.append(f"<p>… and {more:,} more row{'s' if more > 1 else ''}</p>")
+    return "".join(parts)
+
+
+def source(reading: Reading) -> str:
+    """What was read, in a line: sources, packets, bytes and the time they span.
+
+    >>> source(Reading(("a.pcap",), 2, 1500, None, 1_700_000_000_000_000_000, 1_700_000_001_500_000_000))
+    'a.pcap: 2 packets, 1.50 kB, 2023-11-14 22:13:20 UTC, 1.50 s'
+    """
+    packets = f"{reading.packets:,} packet{'' if reading.packets == 1 else 's'}"
+    parts = [packets, humanised_bytes(reading.bytes)]
+    if reading.first is not None and reading.last is not None:
+        parts += [
+            f"{clock(reading.first) or seconds(reading.first)} UTC",
+            humanised_duration(reading.last - reading.first),
+        ]
+    return f"{safe(', '.join(reading.sources))}: {', '.join(parts)}"
