@@ -228,8 +228,17 @@ def tshark_is_wrong(measured: Measured, request: IoRequest) -> bool:
 
 
 def values(table: Table, row: sharkstat.Row) -> list[Any]:
-    """The columns that were asked for: not the sums and counts that a mean is made of."""
-    return [row[c.name] for c in table.columns if c.shown and c.name not in ("start", "stop")]
+    """The columns that were asked for."""
+    return [row[name] for name in asked_for(table)]
+
+
+def asked_for(table: Table) -> list[str]:
+    """Not the sums and counts that a mean is made of, nor all packets and others where there are but filters."""
+    shown = [c.name for c in table.columns if c.shown and c.name not in ("start", "stop")]
+    added = {"frames[other]", "bytes[other]"}
+    if added <= set(shown) and ",," not in table.request:
+        added |= {"frames", "bytes"}
+    return [name for name in shown if name not in added]
 
 
 def compare_with_count(table: Table, request: IoRequest, counted: dict[int, list[Any]]) -> None:
@@ -255,7 +264,7 @@ def compare_io(table: Table, request: IoRequest, theirs: list[list[str]]) -> Non
     """tshark prints all intervals, sharkstat those with packets; nothing found is None here, 0 there."""
     rows = {int(row["start"]) // 1000 // request.interval if request.interval else 0: row for row in table.rows}  # type: ignore[arg-type]
     assert max(rows, default=-1) < len(theirs)
-    names = [c.name for c in table.columns if c.shown and c.name not in ("start", "stop")]
+    names = asked_for(table)
     types = {c.name: c.type for c in table.columns}
     for bucket, cells in enumerate(theirs):
         row = rows.get(bucket)

@@ -9,7 +9,7 @@
 -- column: transport text key; `tcp`, `udp`, ...; none where the packet has no ports
 -- column: server_port integer key; a port that is known as a service's, or the lower one; none where both are dynamic
 -- column: packets integer sum packets
--- column: bytes integer sum bytes
+-- column: bytes integer sum bytes share
 -- sort: bytes descending, packets descending, protocol
 -- field: frame.protocols
 

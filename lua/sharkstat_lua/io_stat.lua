@@ -4,7 +4,8 @@
 -- A column is a display filter (its frames and bytes), or CALC(field)filter with CALC one of FRAMES,
 -- BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. Time starts at the capture's first packet; interval k holds
 -- k*INTERVAL <= time < (k+1)*INTERVAL, with the time rounded to microseconds as tshark does. Every
--- packet has its interval, wherever in the file it stands, and an interval without packets has no row.
+-- packet has its interval, wherever in the file it stands, and an interval without packets has no row. Beside filters
+-- there are columns for all packets and for those that no filter took.
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
@@ -49,6 +50,19 @@ local function column_of(text)
   return { filter = text }
 end
 
+-- Beside filters there are all packets, first, and what no filter took, last: so the columns add up.
+local function complete(columns)
+  local filters, all = {}, false
+  for _, column in ipairs(columns) do
+    if not column.calculation then
+      if column.filter == "" then all = true else filters[#filters + 1] = "(" .. column.filter .. ")" end
+    end
+  end
+  if #filters == 0 then return end
+  if not all then table.insert(columns, 1, { filter = "" }) end
+  columns[#columns + 1] = { filter = "!(" .. table.concat(filters, " || ") .. ")", called = "other" }
+end
+
 local function parse(arguments)
   local parts = split(arguments)
   local seconds = tonumber(parts[1])
@@ -56,6 +70,7 @@ local function parse(arguments)
   local columns = {}
   for index = 2, #parts do columns[#columns + 1] = column_of(parts[index]) end
   if #columns == 0 then columns[1] = { filter = "" } end
+  complete(columns)
   return floor(seconds * 1e6 + 0.5), columns
 end
 
@@ -218,7 +233,7 @@ end
 local function readable(shown, columns)
   local result = { shown[1] }
   for _, column in ipairs(columns) do
-    local own, filter = column.shown, column.filter ~= "" and " " .. column.filter or ""
+    local own, filter = column.shown, column.filter ~= "" and " " .. (column.called or column.filter) or ""
     if not column.calculation then
       own[1].title, own[2].title, own[1].unit, own[2].unit = "Frames" .. filter, "Bytes" .. filter, "frames", "bytes"
     else

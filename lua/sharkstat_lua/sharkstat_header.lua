@@ -31,7 +31,7 @@ local function read_column(text)
   for word in rest:gmatch("%S+") do
     if word == "hidden" then
       hidden = true
-    elseif word ~= "local" and word ~= "dynamic" then  -- what these say is for comparing captures
+    elseif word ~= "local" and word ~= "dynamic" and not word:find("^share") then  -- what these say is for sharkstat
       words[#words + 1] = word
     end
   end

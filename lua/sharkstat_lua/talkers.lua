@@ -8,7 +8,7 @@
 -- parameter: max integer 100000 rows; all further hosts share the row `(other)`
 -- column: start time key; of the interval; none where there is but one
 -- column: address address key
--- column: bytes integer sum bytes; in and out
+-- column: bytes integer sum bytes share=bytes_out; in and out
 -- column: bytes_in integer sum bytes
 -- column: bytes_out integer sum bytes
 -- column: packets integer sum packets; in and out

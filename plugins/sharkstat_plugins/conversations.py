@@ -227,7 +227,7 @@ def columns_of(ports: bool) -> tuple[Column, ...]:
     return (
         *keys,
         Column("packets", "integer", "packets", role="derived"),
-        Column("bytes", "integer", "bytes", role="derived"),
+        Column("bytes", "integer", "bytes", role="derived", share="bytes"),
         Column("packets_a_to_b", "integer", "packets", title="Packets\nA → B"),
         Column("bytes_a_to_b", "integer", "bytes", title="Bytes\nA → B"),
         Column("packets_b_to_a", "integer", "packets", title="Packets\nB → A"),

@@ -73,7 +73,7 @@ class EndpointTable(Statistic):
             Column("address", "address", role="key"),
             *port,
             Column("packets", "integer", "packets", role="derived"),
-            Column("bytes", "integer", "bytes", role="derived"),
+            Column("bytes", "integer", "bytes", role="derived", share="tx_bytes"),
             Column("tx_packets", "integer", "packets"),
             Column("tx_bytes", "integer", "bytes"),
             Column("rx_packets", "integer", "packets"),

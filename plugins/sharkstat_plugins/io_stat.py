@@ -45,6 +45,11 @@ class Part:
     calculation: str
     field: str
     filter: str
+    called: str = ""
+
+    @property
+    def shown_filter(self) -> str:
+        return self.called or self.filter
 
     @property
     def label(self) -> str:
@@ -52,7 +57,7 @@ class Part:
         name = self.calculation.lower()
         if self.calculation not in ("FRAMES", "BYTES", ""):
             name = f"{name}({self.field})"
-        return f"{name}[{self.filter}]" if self.filter else name
+        return f"{name}[{self.shown_filter}]" if self.filter else name
 
 
 def split(text: str) -> list[str]:
@@ -96,7 +101,17 @@ def parse(arguments: str) -> tuple[int, list[Part]]:
         raise RequestError(
             f"io,stat: bad interval {interval_text!r}: give seconds from 0.000001 up, or 0 for one interval"
         )
-    return microseconds, [_part(text.strip()) for text in columns] or [Part("", "", "")]
+    return microseconds, _completed([_part(text.strip()) for text in columns] or [Part("", "", "")])
+
+
+def _completed(parts: list[Part]) -> list[Part]:
+    """Beside filters there are all packets, first, and what no filter took, last: so the columns add up."""
+    plain = [part.filter for part in parts if not part.calculation]
+    filters = [text for text in plain if text]
+    if not filters:
+        return parts
+    rest = f"!({' || '.join(f'({text})' for text in filters)})"
+    return [*([] if "" in plain else [Part("", "", "")]), *parts, Part("", "", rest, "other")]
 
 
 def _part(text: str) -> Part:
@@ -119,7 +134,9 @@ class IoStat(Statistic):
     usage = "io,stat,INTERVAL[,FILTER | CALC(field)FILTER]..."
     description = (
         "Frames and bytes in every interval of INTERVAL seconds, for each filter; or a calculation over a field: "
-        "FRAMES, BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. INTERVAL 0 is one interval for all. Time starts at the "
+        "FRAMES, BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. Where there are filters, all packets come first, and those "
+        "that no filter took last, as `other`, so that the columns add up. INTERVAL 0 is one interval for all. Time "
+        "starts at the "
         "capture's first packet. Unlike tshark's own, every packet has its interval, whatever the order of times; "
         "an interval without packets has no row; SUM and the like need not name the field again in the filter, and "
         "AVG is not cut to a whole number. LOAD is the mean number of calls under way: each response time is laid over "
@@ -153,8 +170,8 @@ class IoStat(Statistic):
 
         derived = [Column("stop", "duration", "seconds", role="derived", title="Stop")] if interval else []
         for part in parts:
-            suffix = f"[{part.filter}]" if part.filter else ""
-            heading = f"\n{part.filter}" if part.filter else ""
+            suffix = f"[{part.shown_filter}]" if part.filter else ""
+            heading = f"\n{part.shown_filter}" if part.filter else ""
             if part.calculation == "":
                 columns.append(Column(unique(f"frames{suffix}"), "integer", "packets", title=f"Frames{heading}"))
                 columns.append(Column(unique(f"bytes{suffix}"), "integer", "bytes", title=f"Bytes{heading}"))
@@ -207,7 +224,7 @@ class IoStat(Statistic):
         for part in parts:
             for calculation in (part.calculation,) if part.calculation else ("FRAMES", "BYTES"):
                 count = calculation in ("FRAMES", "BYTES", "COUNT")
-                label = Part(calculation, part.field, part.filter).label
+                label = replace(part, calculation=calculation).label
                 heading = f"{calculation}({part.field})" if part.field else calculation.title()
                 number = sum(c.name.partition("#")[0] == label for c in columns)
                 rule = {"SUM": "sum", "MIN": "min", "MAX": "max"}.get(calculation, "sum" if count else "none")
@@ -217,7 +234,7 @@ class IoStat(Statistic):
                         "integer" if count else "number",
                         {"FRAMES": "packets", "BYTES": "bytes"}.get(calculation, ""),
                         merge=rule,  # type: ignore[arg-type]
-                        title=heading + (f"\n{part.filter}" if part.filter else ""),
+                        title=heading + (f"\n{part.shown_filter}" if part.filter else ""),
                         approximate=not count,
                     )
                 )

@@ -49,6 +49,8 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     output_format, output, per_file = running.output_format, running.output, running.per_file
     exporter = None if output_format == "table" else export.find(output_format, registry.exporters)
     chosen = running.selection
+    if not chosen.share and output_format not in export.LOSSLESS:
+        chosen = replace(chosen, share="declared")
     export.check_output(output)
     sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
     plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
@@ -88,9 +90,8 @@ def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list
     tables: list[Table] = []
     failures: list[SharkstatError] = []
     for plan in plans:
-        for request in plan.requests:
-            if request.columns:  # or else tshark's text has them
-                chosen.check(request.statistic.name, request.columns)
+        # Without columns, tshark's text has them.
+        chosen.check([(r.statistic.name, r.columns) for r in plan.requests if r.columns])
     with progress_bar() as progress:
         for plan in plans:
             try:
@@ -106,7 +107,7 @@ def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list
     shown = []
     for table in tables:
         try:  # tshark's text may have other columns than were promised: it is shown whole then, and the error told
-            chosen.check(table.name, table.columns)
+            replace(chosen, sort="").check([(table.name, table.columns)])
             shown.append(chosen.apply(table))
         except RequestError as problem:
             shown.append(table)

@@ -125,15 +125,23 @@ def make_running(
         typer.Option("--format", metavar="NAME", help="table, json, jsonl, csv, tsv, markdown, or one of tabulate's."),
     ] = "table",
     sort: Annotated[
-        str, typer.Option("--sort", metavar="COLUMN", help="Largest first; COLUMN:asc for smallest first.")
+        str,
+        typer.Option(
+            "--sort", metavar="COLUMN", help="Largest first, in tables that have it; COLUMN:asc for smallest."
+        ),
     ] = "",
     top: Annotated[
         int | None,
-        typer.Option("--top", metavar="N", help="Only the first N rows (of a tree: of each level)."),
+        typer.Option(
+            "--top", metavar="N", help="Only the first N rows (of a tree: of each level; intervals of time stay)."
+        ),
     ] = None,
     columns: Annotated[
         str, typer.Option("--columns", metavar="A,B,...", help="Only these columns, in this order.")
     ] = "",
+    share: Annotated[
+        bool, typer.Option("--share", help="Show the percentage of the total beside every sum, in exports too.")
+    ] = False,
     output: Annotated[
         str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")
     ] = "",
@@ -144,7 +152,7 @@ def make_running(
     """How a run goes, and how its results are shown."""
     from sharkstat.tables.selection import Selection
 
-    chosen = Selection(sort=sort, top=top, columns=columns)
+    chosen = Selection(sort=sort, top=top, columns=columns, share="every" if share else "")
     return Running(engine, per_file, output_format, chosen, output, plugin or (), no_plugins, debug)
 
 

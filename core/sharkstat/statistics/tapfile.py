@@ -153,7 +153,7 @@ def _columns(path: Path, texts: Sequence[str]) -> tuple[Column, ...]:
     columns = tuple(_column(path, text) for text in texts)
     measures = {column.name for column in columns if column.role == "measure"}
     for column in columns:
-        for name in column.ratio or ():
+        for name in (*(column.ratio or ()), *filter(None, [column.share])):
             if name not in measures:
                 raise ValueError(f"{path.name}: column {column.name}: {name} is no measure of this tap")
     return columns
@@ -164,12 +164,14 @@ def _column(path: Path, text: str) -> Column:
     name, kind, rule, *unit = [*said.split(), "", ""]
     shown = "hidden" not in unit
     local: Local = "always" if "local" in unit else "dynamic" if "dynamic" in unit else ""
-    unit_text = " ".join(word for word in unit if word not in ("hidden", "local", "dynamic", ""))
+    shares = [word.partition("=")[2] or name for word in unit if word.partition("=")[0] == "share"]
+    flags = ("hidden", "local", "dynamic", "share", "")
+    unit_text = " ".join(word for word in unit if word.partition("=")[0] not in flags)
     ratio = _RATIO.fullmatch(rule)
     if kind not in get_args(Type) or not (rule in RULES or ratio):
         raise ValueError(
-            f"{path.name}: bad column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [; DESCRIPTION], as in "
-            f"`packets integer sum packets` (types: {', '.join(get_args(Type))}; rules: {', '.join(RULES)}, or "
+            f"{path.name}: bad column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [share] [; DESCRIPTION], "
+            f"as in `packets integer sum packets` (types: {', '.join(get_args(Type))}; rules: {', '.join(RULES)}, or "
             "MEASURE/MEASURE)"
         )
     role: Any = "derived" if ratio else "key" if rule == "key" else "measure"
@@ -185,6 +187,7 @@ def _column(path: Path, text: str) -> Column:
         shown=shown,
         ratio=quotient,
         local=local,
+        share="".join(shares[:1]),
     )
 
 

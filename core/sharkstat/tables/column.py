@@ -31,6 +31,9 @@ class Column:
     tshark's stream number or the time of a start; "dynamic" says so of ports from 32768 up, which clients get anew
     for each connection. `sharkstat diff` sums over local keys, by the merge rules, before it joins two tables.
 
+    `share` names the measure whose total is 100 % of this one: the tables that people read have the percentage beside
+    it. For most it is the column itself; where a packet counts in two rows, it is one that counts it once.
+
     >>> Column("packets", "integer", unit="packets").heading
     'Packets'
     >>> Column("mean_time", "duration", "seconds", role="derived", ratio=("total_time", "answers")).merge
@@ -49,6 +52,7 @@ class Column:
     ratio: tuple[str, str] | None = None
     size_of: str = ""
     local: Local = ""
+    share: str = ""
 
     def __post_init__(self) -> None:
         if self.role == "measure" and not self.merge:

@@ -113,6 +113,7 @@ def described(table: Table) -> dict[str, Any]:
                 "ratio": None if c.ratio is None else list(c.ratio),
                 "size_of": c.size_of,
                 "local": c.local,
+                "share": c.share,
             }
             for c in table.columns
         ],
@@ -223,6 +224,8 @@ def built_in() -> dict[str, Exporter]:
     return formats
 
 
+# The formats for programs, whose columns are those that were counted.
+LOSSLESS = ("json", "jsonl", "csv", "tsv")
 ENDINGS = {"json": "json", "jsonl": "jsonl", "csv": "csv", "tsv": "tsv", "markdown": "md", "html": "html"}
 
 

@@ -154,6 +154,7 @@ def _column(told: Mapping[str, Any]) -> Column:
         ratio=None if ratio is None else (ratio[0], ratio[1]),
         size_of=told.get("size_of", ""),
         local=_one_of(told.get("local", ""), get_args(Local), "local"),
+        share=told.get("share", ""),
     )
 
 

@@ -1,35 +1,55 @@
-"""Which rows and columns of a table are shown: --sort, --top, --columns."""
+"""Which rows and columns of a table are shown: --sort, --top, --columns, --share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from sharkstat.errors import RequestError
 from sharkstat.tables.column import Column, Row, Value
+from sharkstat.tables.shares import share_columns, with_shares
 from sharkstat.tables.table import Table
 
 
 @dataclass(frozen=True)
 class Selection:
-    """`sort` is a column's name, largest first, or "name:asc"; `columns` names, parted by commas."""
+    """`sort` is a column's name, largest first, or "name:asc"; `columns` names, parted by commas.
+
+    `share` puts the percentage of its total beside every sum; "declared" beside those that say so (`Column.share`),
+    which is what people see by default.
+    """
 
     sort: str = ""
     top: int | None = None
     columns: str = ""
+    share: Literal["", "declared", "every"] = ""
 
-    def check(self, name: str, columns: Sequence[Column]) -> None:
-        """RequestError for a column that the statistic does not have."""
+    def check(self, tables: Sequence[tuple[str, Sequence[Column]]]) -> None:
+        """RequestError for a column that a table, or for --sort all of them, does not have.
+
+        Each table is a name and its columns.
+        """
         if self.top is not None and self.top < 1:
             raise RequestError(f"--top takes a number of at least 1, not {self.top}")
-        known = [column.name for column in columns]
-        wanted = self.wanted_columns(known)
-        if self.sort:
-            wanted = [*wanted, self._sort_key()[0]]
-        for column in wanted:
-            if column not in known:
-                raise RequestError(f"{name} has no column {column!r}; it has {', '.join(known)}")
+        known = {name: self._known(columns) for name, columns in tables}
+        for name, there in known.items():
+            for column in self.wanted_columns(there):
+                if column not in there:
+                    raise RequestError(f"{name} has no column {column!r}; it has {', '.join(there)}")
+        if self.sort and known:
+            self.check_sort(known)
+
+    def check_sort(self, known: Mapping[str, Sequence[str]]) -> None:
+        """RequestError if no table has the column to sort by: those that have it are sorted."""
+        column = self._sort_key()[0]
+        if any(column in there for there in known.values()):
+            return
+        name, there = next(iter(known.items()))
+        raise RequestError(f"{name} has no column {column!r}; it has {', '.join(there)}")
+
+    def _known(self, columns: Sequence[Column]) -> list[str]:
+        return [*(c.name for c in columns), *(c.name for c in share_columns(columns, self.share == "every").values())]
 
     def wanted_columns(self, known: Sequence[str]) -> list[str]:
         """The columns asked for. A name may hold commas, so known names are tried first."""
@@ -49,17 +69,25 @@ class Selection:
         return self.sort, True
 
     def apply(self, table: Table) -> Table:
-        """The table with the rows and columns that were asked for."""
+        """The table with the rows and columns that were asked for.
+
+        A table without the column is not sorted, and one of intervals of time is left whole: its first rows are not
+        its largest.
+        """
+        asked = self.wanted_columns(self._known(table.columns))
+        if self.share and table.columns:
+            table = with_shares(table, self.share == "every")
         rows = table.rows
         tree = table.columns[0] if table.columns and table.columns[0].type == "path" else None
-        if self.sort:
-            name, descending = self._sort_key()
+        name, descending = self._sort_key()
+        if any(name == column.name for column in table.columns):
             rows = sorted_rows(table, name, descending)
-        if self.top is not None:
+        if self.top is not None and not _is_of_intervals(table):
             rows = _top_of_tree(rows, tree.name, self.top) if tree else rows[: self.top]
         chosen = replace(table, rows=rows, omitted=table.omitted + len(table.rows) - len(rows))
-        names = self.wanted_columns([column.name for column in table.columns])
-        if names:
+        if asked:
+            shares = {c.name for c in table.columns if c.name.endswith("_share")} if self.share == "every" else set()
+            names = [n for name in asked for n in (name, f"{name}_share") if n == name or n in shares - {*asked}]
             chosen.columns = tuple(replace(table.column(name), shown=True) for name in names)
         return chosen
 
@@ -68,6 +96,10 @@ def sorted_rows(table: Table, name: str, descending: bool) -> list[Row]:
     """The table's rows in the order of a column; those of a tree level by level."""
     tree = table.columns[0] if table.columns and table.columns[0].type == "path" else None
     return _sorted_tree(table.rows, tree.name, name, descending) if tree else _sorted(table.rows, name, descending)
+
+
+def _is_of_intervals(table: Table) -> bool:
+    return [column.type for column in table.keys] in (["duration"], ["time"])
 
 
 def _comparable(value: Value) -> tuple[int, Any]:
