@@ -77,19 +77,24 @@ class Selection:
         asked = self.wanted_columns(self._known(table.columns))
         if self.share and table.columns:
             table = with_shares(table, self.share == "every")
-        rows = table.rows
-        tree = table.columns[0] if table.columns and table.columns[0].type == "path" else None
         name, descending = self._sort_key()
         if any(name == column.name for column in table.columns):
-            rows = sorted_rows(table, name, descending)
+            table = table.with_rows(sorted_rows(table, name, descending))
+        chosen = table
         if self.top is not None and not _is_of_intervals(table):
-            rows = _top_of_tree(rows, tree.name, self.top) if tree else rows[: self.top]
-        chosen = replace(table, rows=rows, omitted=table.omitted + len(table.rows) - len(rows))
+            chosen = first_rows(table, self.top)
         if asked:
             shares = {c.name for c in table.columns if c.name.endswith("_share")} if self.share == "every" else set()
             names = [n for name in asked for n in (name, f"{name}_share") if n == name or n in shares - {*asked}]
-            chosen.columns = tuple(replace(table.column(name), shown=True) for name in names)
+            chosen = replace(chosen, columns=tuple(replace(table.column(name), shown=True) for name in names))
         return chosen
+
+
+def first_rows(table: Table, count: int) -> Table:
+    """The first rows, of a tree those of each level; `omitted` counts the others."""
+    tree = table.columns[0] if table.columns and table.columns[0].type == "path" else None
+    rows = _top_of_tree(table.rows, tree.name, count) if tree else table.rows[:count]
+    return replace(table, rows=rows, omitted=table.omitted + len(table.rows) - len(rows))
 
 
 def sorted_rows(table: Table, name: str, descending: bool) -> list[Row]:

@@ -131,9 +131,9 @@ class Table:
 
         Of a tree: the first `count` of each level.
         """
-        from sharkstat.tables.selection import Selection
+        from sharkstat.tables.selection import first_rows
 
-        return Selection(top=count).apply(self.sort(by) if by else self)
+        return first_rows(self.sort(by) if by else self, count)
 
     def where(self, predicate: Callable[[Row], Any] | None = None, /, **values: Value) -> Table:
         """The rows for which `predicate` is true and whose columns have the given values.
