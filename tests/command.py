@@ -39,7 +39,7 @@ def sharkstat(
     """
     if not under and options.keys() <= {"cwd"} and not any(name.startswith(AT_START) for name in env or ()):
         words, here = [str(word) for word in arguments], str(options.get("cwd") or Path.cwd())
-        status, out, err = _warm.run(words, {**os.environ, "COLUMNS": "", **(env or {})}, given or b"", here, 100)
+        status, out, err = _warm.run(words, {**os.environ, "COLUMNS": "", **(env or {})}, here, given or b"", 100)
         return subprocess.CompletedProcess([SHARKSTAT, *words], status, out.decode(), err.decode())
     done = subprocess.run(
         [*under, SHARKSTAT, *map(str, arguments)],

@@ -8,15 +8,17 @@ runs to its end, interpreter exit included. Nothing of an earlier command is in 
 from __future__ import annotations
 
 import array
+import atexit
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 # What Python itself reads when it starts.
 AT_START = ("PYTHON", "LC_", "LANG")
@@ -31,46 +33,49 @@ class Warm:
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
 
-    def run(
-        self, arguments: Sequence[str], env: Mapping[str, str], given: bytes, cwd: str, timeout: float
-    ) -> tuple[int, bytes, bytes]:
-        """Its status, as subprocess has it, and what it wrote."""
-        (its_in, our_in), (our_out, its_out), (our_err, its_err), (our_end, its_end) = (os.pipe() for _ in range(4))
+    def call(
+        self, arguments: Sequence[str], env: Mapping[str, str], cwd: str, streams: Sequence[int], timeout: float
+    ) -> int:
+        """Run one command; its status, as subprocess has it. The three streams are closed here when it has them."""
+        our_end, its_end = os.pipe()
         request = json.dumps({"argv": [self._program, *arguments], "env": dict(env), "cwd": cwd}).encode()
         with self._lock:
-            self._ask(request, [its_in, its_out, its_err, its_end])
-        for fd in (its_in, its_out, its_err, its_end):
+            self._ask(request, [*streams, its_end])
+        for fd in (*streams, its_end):
             os.close(fd)
-        written: dict[str, bytes] = {}
-
-        def read(name: str, fd: int) -> None:
-            with open(fd, "rb") as stream:
-                written[name] = stream.read()
-
-        def write(stream: BinaryIO) -> None:
-            try:
-                with stream:
-                    stream.write(given)
-            except BrokenPipeError:
-                pass
-
-        threads = [threading.Thread(target=write, args=(open(our_in, "wb"),), daemon=True)]  # noqa: SIM115, PTH123
-        threads += [
-            threading.Thread(target=read, args=pair, daemon=True) for pair in (("out", our_out), ("err", our_err))
-        ]
-        for thread in threads:
-            thread.start()
-        with open(our_end, "rb") as end:  # noqa: PTH123
+        with os.fdopen(our_end, "rb") as end:
             pid = int(end.readline())
-            watch = threading.Timer(timeout, os.kill, (pid, 9))
+            watch = threading.Timer(timeout, os.kill, (pid, signal.SIGKILL))
             watch.start()
             said = end.read()
             watch.cancel()
-        for thread in threads:
-            thread.join()
         if not said:
             raise ChildProcessError(f"{arguments}: its process did not say how it ended")
-        return int(said), written["out"], written["err"]
+        return int(said)
+
+    def run(
+        self, arguments: Sequence[str], env: Mapping[str, str], cwd: str, given: bytes, timeout: float
+    ) -> tuple[int, bytes, bytes]:
+        """The command's status and what it wrote; `given` is its standard input."""
+        (its_in, our_in), (our_out, its_out), (our_err, its_err) = (os.pipe() for _ in range(3))
+        written: dict[int, bytes] = {}
+
+        def read(fd: int) -> None:
+            with os.fdopen(fd, "rb") as stream:
+                written[fd] = stream.read()
+
+        def write() -> None:
+            with contextlib.suppress(BrokenPipeError), os.fdopen(our_in, "wb") as stream:
+                stream.write(given)
+
+        threads = [threading.Thread(target=write)]
+        threads += [threading.Thread(target=read, args=(fd,)) for fd in (our_out, our_err)]
+        for thread in threads:
+            thread.start()
+        status = self.call(arguments, env, cwd, (its_in, its_out, its_err), timeout)
+        for thread in threads:
+            thread.join()
+        return status, written[our_out], written[our_err]
 
     def _ask(self, request: bytes, fds: list[int]) -> None:
         if self._process is None or self._process.poll() is not None:
@@ -81,8 +86,16 @@ class Warm:
             )
             its.close()
             self._socket = ours
+            atexit.register(self.close)
         assert self._socket is not None
         self._socket.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+
+    def close(self) -> None:
+        """End its process."""
+        if self._socket is not None and self._process is not None:
+            self._socket.close()
+            self._process.wait()
+            self._process = None
 
 
 def serve(listening: socket.socket) -> None:
@@ -91,6 +104,9 @@ def serve(listening: socket.socket) -> None:
         fds = array.array("i")
         message, ancillary, _, _ = listening.recvmsg(1 << 20, socket.CMSG_SPACE(4 * fds.itemsize))
         if not message:
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    os.wait()
             os._exit(0)
         for _, _, data in ancillary:
             fds.frombytes(data)
@@ -99,12 +115,9 @@ def serve(listening: socket.socket) -> None:
             break
         for fd in fds:
             os.close(fd)
-        while True:  # those that ended meanwhile
-            try:
-                if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    break
-            except ChildProcessError:
-                break
+        with contextlib.suppress(ChildProcessError):  # those that ended meanwhile
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
     # This process waits for that of the command and tells how it ended.
     listening.close()
     command = os.fork()
