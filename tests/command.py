@@ -55,7 +55,7 @@ def sharkstat(
 
 
 def started(*arguments: object, under: Sequence[str] = (), **options: Any) -> subprocess.Popen[bytes]:
-    """The running command, with Ctrl-C in effect even where the tests run in the background."""
+    """The running command, in which Ctrl-C and a closed terminal count even where the tests ignore them (nohup, &)."""
     streams: dict[str, Any] = {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
@@ -63,7 +63,7 @@ def started(*arguments: object, under: Sequence[str] = (), **options: Any) -> su
     }
     return subprocess.Popen(
         [*under, SHARKSTAT, *map(str, arguments)],
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],
         **{**streams, **options},
     )
 

@@ -33,6 +33,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
     for item in items:
+        if not CORPUS.exists() and item.get_closest_marker("corpus"):
+            item.add_marker(_NO_CORPUS)
         capture = getattr(item, "callspec", None) and item.callspec.params.get("measured")  # type: ignore[attr-defined]
         if capture:
             item.add_marker(pytest.mark.xdist_group(str(capture)))
