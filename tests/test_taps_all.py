@@ -5,7 +5,6 @@ The large captures are read as three: all of a folder one after the other, which
 
 from __future__ import annotations
 
-import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -20,7 +19,6 @@ from tests.measure import CORPUS, DATA, data_captures
 
 import sharkstat
 from sharkstat import Table
-from sharkstat_plugins.shipped_tap import FOLDER
 
 TAPS = ["tcp,health", "tcp,servers", "tcp,connections", "apps", "talkers", "talkers,every=1d", "latency", "loss"]
 REMARKS = {
@@ -38,7 +36,7 @@ TIMES = (
 )
 FIELDS = [
     *TIMES,
-    *("frame.protocols", "frame.len", "tcp.stream", "tcp.analysis.ack_rtt", "tcp.flags.reset", "tcp.len"),
+    *("frame.protocols", "frame.len", "tcp.stream", "tcp.analysis.ack_rtt", "tcp.flags.reset", "tcp.flags", "tcp.len"),
     *("tcp.srcport", "tcp.dstport", "udp.srcport", "udp.dstport", "sctp.srcport", "sctp.dstport"),
     *REMARKS.values(),
 ]
@@ -91,9 +89,10 @@ def test_each_packet_is_of_one_application(name: str, folder: Path) -> None:
 
 @every_capture
 def test_applications_are_the_last_of_the_protocols(name: str, folder: Path) -> None:
-    """Counted again from plain fields."""
+    """Counted again from plain fields; the server of a TCP connection is who took its SYN."""
     counted: Counter[tuple[str, str | None]] = Counter()
-    ports: Counter[tuple[str, frozenset[int]]] = Counter()
+    served: dict[str, int] = {}
+    by_stream: Counter[str] = Counter()
     for packet in packets(name, folder):
         path = packet["frame.protocols"][0].split(":")
         quoting = [at for at, protocol in enumerate(path) if protocol in ("icmp", "icmpv6")]
@@ -104,31 +103,26 @@ def test_applications_are_the_last_of_the_protocols(name: str, folder: Path) -> 
         above = path if not quoting else []
         transport = next((p for p in reversed(above) if p in ("tcp", "udp", "udplite", "dccp", "sctp")), None)
         counted[path[-1], transport] += 1
-        if transport in ("tcp", "udp", "sctp") and packet[f"{transport}.dstport"]:
-            ends = (packet[f"{transport}.{end}"][-1] for end in ("srcport", "dstport"))
-            ports[transport, frozenset(map(int, ends))] += 1
+        if transport == "tcp" and packet["tcp.stream"] and packet["tcp.flags"]:
+            stream, flags = packet["tcp.stream"][-1], int(packet["tcp.flags"][-1], 16)
+            if stream not in by_stream and flags & 0x02:
+                served[stream] = int(packet["tcp.srcport" if flags & 0x10 else "tcp.dstport"][-1])
+            by_stream[stream] += 1
     ours: Counter[tuple[Any, Any]] = Counter()
-    ours_by_port: Counter[tuple[Any, Any]] = Counter()
+    ours_by_port: Counter[Any] = Counter()
     for row in tables(name, folder)["apps"]:
         ours[row["protocol"], row["transport"]] += int(row["packets"])  # type: ignore[arg-type]
-        ours_by_port[row["transport"], row["server_port"]] += int(row["packets"])  # type: ignore[arg-type]
+        if row["transport"] == "tcp" and row["server_port"] is not None:
+            ours_by_port[row["server_port"]] += int(row["packets"])  # type: ignore[arg-type]
     assert ours == counted
-    counted_by_port: Counter[tuple[Any, Any]] = Counter()
-    for (transport, both), count in ports.items():
-        counted_by_port[transport, service_port(both)] += count
-    # What CAPWAP carries in fragments has ports of tshark's own making.
-    capwap = any("capwap.data" in path for path in protocol_paths(name, folder))
-    for key, count in counted_by_port.items():
-        assert ours_by_port[key] == count or (capwap and key in (("udp", 5247), ("udp", 1))), key
-
-
-NAMED_PORTS = {int(n) for n in re.findall(r"\[(\d+)\] = \"", (FOLDER / "services.lua").read_text())}
-
-
-def service_port(ports: frozenset[int]) -> int | None:
-    """A port with a name, or the lower one; none where both are dynamic."""
-    named = ports & NAMED_PORTS
-    return min(named) if named else next((port for port in sorted(ports) if port < 49152), None)
+    by_port: Counter[int] = Counter()
+    for stream, port in served.items():
+        by_port[port] += by_stream[stream]
+    assert all(ours_by_port[port] >= count for port, count in by_port.items())
+    if len(served) == len(by_stream) and sum(by_stream.values()) == sum(
+        n for (_, t), n in counted.items() if t == "tcp"
+    ):
+        assert ours_by_port == by_port
 
 
 @every_capture

@@ -3,11 +3,12 @@
 -- description: Which applications is this traffic made of?
 --     Packets and bytes by the highest protocol that tshark found in them, and by the server's port. Every packet is counted
 --     once, so the rows add up to all that was read. What an ICMP error quotes, and the certificates inside of a TLS
---     handshake, are not the packet's highest protocol.
+--     handshake, are not the packet's highest protocol. The server is who took the SYN, or answers requests; where neither
+--     was seen, the port tells, or who has more peers. `services` counts whole connections.
 -- parameter: max integer 100000 rows; everything beyond is in the row `(other)`
 -- column: protocol text key; the highest, as tshark calls it: `tls`, `http`, `data` where nothing was recognised
 -- column: transport text key; `tcp`, `udp`, ...; none where the packet has no ports
--- column: server_port integer key; a port that is known as a service's, or the lower one; none where both are dynamic
+-- column: server_port integer key; none where the packet has no ports, or nothing tells which is the server's
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes share
 -- sort: bytes descending, packets descending, protocol
@@ -16,10 +17,14 @@
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
-local services = require "services"
+local server = require "server"
 
 local moment = sharkstat.moment
 
+-- Connections that are told apart; of all further ones the ports alone tell.
+local MOST_CONNECTIONS = 100000
+
+local CONNECTED = { tcp = true, udp = true, sctp = true }
 local TRANSPORTS = { tcp = true, udp = true, udplite = true, dccp = true, sctp = true }
 local QUOTING = { icmp = true, icmpv6 = true }
 
@@ -44,7 +49,22 @@ local function highest(path)
   return last or path, transport
 end
 
+-- The protocols of a path that may hold a request.
+local function above(path, transport)
+  local found, seen = {}, transport == nil
+  for name in path:gmatch("[^:]+") do
+    if seen then found[#found + 1] = name end
+    if name == transport then found, seen = {}, true end
+  end
+  return found
+end
+
 local NO_PORT = -1
+local function port_of(second_serves, first, second)
+  if second_serves == nil then return NO_PORT end
+  return second_serves and second or first
+end
+
 local MOST_PATHS = 10000
 
 sharkstat.tap(__FILE__, function(run)
@@ -52,6 +72,7 @@ sharkstat.tap(__FILE__, function(run)
   local apps = rows.new(run.parameters.max, function(_, protocol, transport, port)
     return { protocol or "(other)", transport, port ~= NO_PORT and port or nil, 0, 0 }
   end)
+  local book = server.book(run, MOST_CONNECTIONS, true)
 
   -- What was made of a path, and the rows of its ports. They are found again by their keys, so they may be forgotten.
   local paths, count = {}, 0
@@ -59,24 +80,72 @@ sharkstat.tap(__FILE__, function(run)
     local protocol, transport = highest(text)
     if count == MOST_PATHS then paths, count = {}, 0 end
     local path = { protocol = protocol, transport = transport, rows = {} }
+    if CONNECTED[transport] then path.connected, path.above = transport, above(text, transport) end
     paths[text], count = path, count + 1
     return path
   end
 
+  local function row_of(among, path, port)
+    local key = ("%s %s %d"):format(path.protocol, path.transport or "", port)
+    return among:of(key, path.protocol, path.transport, port)
+  end
+
+  local function add(path, port, packets, bytes)
+    local row = path.rows[port]
+    if not row then
+      row = row_of(apps, path, port)
+      if row ~= apps.other then path.rows[port] = row end
+    end
+    row[4], row[5] = row[4] + packets, row[5] + bytes
+  end
+
+  -- What was counted of a connection before it was known which of its ends is the server: by path.
+  local function hold(c, path, length)
+    c.held = c.held or {}
+    local counts = c.held[path]
+    if not counts then
+      counts = { 0, 0 }
+      c.held[path] = counts
+    end
+    counts[1], counts[2] = counts[1] + 1, counts[2] + length
+  end
+
+  local waiting = {}  -- the connections of which something is held
+
   run:listen("frame", function(pinfo)
     local text = path_field().value
     local path = paths[text] or path_of(text)
-    local port = path.transport and services.port(pinfo.src_port, pinfo.dst_port) or NO_PORT
-    local row = path.rows[port]
-    if not row then
-      local key = ("%s %s %d"):format(path.protocol, path.transport or "", port)
-      row = apps:of(key, path.protocol, path.transport, port)
-      if row ~= apps.other then path.rows[port] = row end
-    end
     local _, length = moment(pinfo)
-    row[4], row[5] = row[4] + 1, row[5] + length
+    if not path.transport then return add(path, NO_PORT, 1, length) end
+    local c = path.connected and book:of(pinfo, path.connected)
+    if not c then
+      local first, second = pinfo.src_port, pinfo.dst_port
+      return add(path, port_of(server.by_ports(first, second), first, second), 1, length)
+    end
+    if c.second_serves == nil then
+      for _, protocol in ipairs(path.above) do book:look(c, pinfo, protocol) end
+    end
+    if c.second_serves == nil then
+      if not c.held then waiting[#waiting + 1] = c end
+      return hold(c, path, length)
+    end
+    local port = port_of(c.second_serves, c.port_a, c.port_b)
+    if c.held then
+      for before, counts in pairs(c.held) do add(before, port, counts[1], counts[2]) end
+      c.held = nil
+    end
+    add(path, port, 1, length)
   end)
+
   return function()
-    for row in apps:each() do run:row(row) end
+    local result = apps:result(run)
+    for _, c in ipairs(waiting) do
+      local port = port_of(book:second_serves(c), c.port_a, c.port_b)
+      for path, counts in pairs(c.held or {}) do
+        local row = row_of(result, path, port)
+        row[4], row[5] = row[4] + counts[1], row[5] + counts[2]
+      end
+    end
+    for row in result:each() do run:row(row) end
   end
 end)

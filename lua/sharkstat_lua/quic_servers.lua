@@ -6,7 +6,8 @@
 --     tshark reads the ClientHello without keys. The server's choice of ALPN is encrypted; it is known where the client
 --     offered one protocol alone, since QUIC demands an agreement, or where tshark has the keys (--keylog). The
 --     handshake's time goes from the client's first Initial packet to the first Handshake packet of the server, which
---     carries its Finished or the beginning of what leads to it. Packets and bytes are those of frames. Google's own
+--     carries its Finished or the beginning of what leads to it; where the ClientHello was not seen it is not known. Then
+--     the ServerHello tells who the server is, or the port, or who has more peers; where nothing does, it has no address. Packets and bytes are those of frames. Google's own
 --     QUIC, from before the standard, is not in it. Once `max` rows are there, all further connections are in a row with
 --     the server name (other).
 -- parameter: max integer 100000 how many rows there may be
@@ -37,10 +38,11 @@
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
+local server = require "server"
 
 local relative_ns = sharkstat.relative_ns
 
-local CLIENT_HELLO, ENCRYPTED_EXTENSIONS = 1, 8
+local CLIENT_HELLO, SERVER_HELLO, ENCRYPTED_EXTENSIONS = 1, 2, 8
 local INITIAL, HANDSHAKE = 0, 2
 local INITIAL_V2, HANDSHAKE_V2 = 1, 3
 
@@ -63,15 +65,36 @@ sharkstat.tap(__FILE__, function(run)
   -- By tshark's number: the row, once it is known.
   local row_of = {}
 
+  -- What each end did: sent its first Initial and its first Handshake packet, a version, a choice of ALPN.
+  local function new_end(address, port) return { address = address, port = port } end
+
+  local peers = server.peers(2 * run.parameters.max)
+  local function by_peers(c)
+    return peers:second_serves("udp", c[1].address, c[1].port, c[2].address, c[2].port)
+  end
+
+  -- Which of its ends is the server, 1 or 2; nil where nothing tells yet.
+  local function serving(c)
+    local second = c.second_serves
+    if second == nil then second = server.by_ports(c[1].port, c[2].port) end
+    return second ~= nil and (second and 2 or 1) or nil
+  end
+
   local function add_connection(among, c)
-    local alpn = c.alpn or (#c.offered == 1 and c.offered[1] or nil)
-    local row = among:at(c.name, c.address, c.port, c.version or c.client_version, alpn)
+    local at = serving(c)
+    if not at then
+      local second = by_peers(c)
+      at = second ~= nil and (second and 2 or 1) or nil
+    end
+    local to, from = c[at or 2], c[at == 1 and 2 or 1]
+    local alpn = to.alpn or (#c.offered == 1 and c.offered[1] or nil)
+    local row = among:at(c.name, at and to.address, at and to.port, to.version or from.version, alpn)
     row.connections = row.connections + 1
     row.packets, row.bytes = row.packets + c.packets, row.bytes + c.bytes
     for _, protocol in ipairs(c.offered) do rows.add(row.offered, protocol) end
-    if c.ended then
+    if at and to.finished then
       row.completed = row.completed + 1
-      if c.began then rows.time(row, c.ended - c.began) end
+      if c.hello and from.began then rows.time(row, to.finished - from.began) end
     end
     return row
   end
@@ -86,32 +109,39 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   local function look(c, pinfo)
+    local first = pinfo.src_port == c[1].port
+    if first and c[1].port == c[2].port then first = run:address(pinfo.src) == c[1].address end
+    local sender = c[first and 1 or 2]
     local client_hello = has(types, CLIENT_HELLO)
+    if client_hello then
+      c.second_serves = first
+    elseif c.second_serves == nil and has(types, SERVER_HELLO) then
+      c.second_serves = not first
+    end
     if client_hello and not c.hello then
       c.hello = true
-      c.address, c.port = run:address(pinfo.dst), pinfo.dst_port
       local name = names()
       c.name = name and name.value:lower()
       for _, protocol in ipairs { protocols() } do c.offered[#c.offered + 1] = protocol.value end
     end
     local version = versions()
-    local from_server = pinfo.src_port == c.port and not client_hello
-    if version and version.value ~= 0 then  -- 0: a negotiation
-      local key = from_server and "version" or "client_version"
-      c[key] = c[key] or version_words(version)
+    if version and version.value ~= 0 and not sender.version then  -- 0: a negotiation
+      sender.version = version_words(version)
     end
-    if not from_server then
-      if not c.began and (has(kinds, INITIAL) or (has_v2 and has(kinds_v2, INITIAL_V2))) then
-        c.began = relative_ns(pinfo)
-      end
-    elseif has(kinds, HANDSHAKE) or (has_v2 and has(kinds_v2, HANDSHAKE_V2)) then
+    if not sender.began and (has(kinds, INITIAL) or (has_v2 and has(kinds_v2, INITIAL_V2))) then
+      sender.began = relative_ns(pinfo)
+    end
+    if not sender.finished and (has(kinds, HANDSHAKE) or (has_v2 and has(kinds_v2, HANDSHAKE_V2))) then
+      sender.finished = relative_ns(pinfo)
       if has(types, ENCRYPTED_EXTENSIONS) then
         local protocol = protocols()
-        c.alpn = protocol and protocol.value
+        sender.alpn = protocol and protocol.value
       end
-      c.ended = relative_ns(pinfo)
-      handshakes:take(c.number)
-      settle(c)
+      -- The handshake is over for what is counted, once the server's packet came.
+      if serving(c) == (first and 1 or 2) then
+        handshakes:take(c.number)
+        settle(c)
+      end
     end
   end
 
@@ -126,8 +156,12 @@ sharkstat.tap(__FILE__, function(run)
     end
     local c = handshakes:find(number)
     if not c then
-      c = { number = number, offered = {}, packets = 0, bytes = 0 }
-      c.address, c.port = run:address(pinfo.dst), pinfo.dst_port
+      local from, to = new_end(run:address(pinfo.src), pinfo.src_port), new_end(run:address(pinfo.dst), pinfo.dst_port)
+      c = { from, to, number = number, offered = {}, packets = 0, bytes = 0 }
+      if server.by_ports(from.port, to.port) == nil then
+        peers:add("udp", from.address, from.port)
+        peers:add("udp", to.address, to.port)
+      end
       handshakes:put(number, c)
     end
     c.packets, c.bytes = c.packets + 1, c.bytes + pinfo.len

@@ -1,53 +1,324 @@
--- Which end of a conversation is the server, and what its port is called, as far as ports can tell.
+-- name: services
+-- title: Services
+-- description: What is this traffic made of? Every byte belongs to a service, by connection and not by packet.
+--     A row has all connections with the same application protocol, server name, server address, port and transport; all
+--     of their packets count, those of handshakes, acknowledgements and retransmissions too. The server's name is the
+--     first that the connection itself tells (an HTTP Host or :authority, or the server name of a TLS or QUIC handshake);
+--     else the name for which DNS in the same capture gave the server's address. So an HTTP connection that asks several
+--     hosts belongs to the first of them, and `http,requests` tells them apart. Where a connection shows no protocol or no
+--     name, and all others with the same server and port have one and the same, it has that, too. A protocol called as the
+--     transport means that nothing was recognised above it.
+--     The server is who took the SYN, or answers requests; where neither was seen, the port tells, or who has more peers;
+--     where nothing does, there is no server in the row, and no direction. Packets that belong to no connection of TCP,
+--     UDP or SCTP are counted by their protocol. In a tunnel the innermost addresses count. All rows add up to the packets
+--     and bytes that were read. Once there are `max` rows, all further services share the row `(other)`.
+-- parameter: max integer 100000 rows; all further services share the row `(other)`
+-- column: protocol text key; of the application: `http`, `tls`, `quic`, `dns`; `tcp` where nothing above it was recognised
+-- column: server_name text key; none where neither the connection nor DNS tells one
+-- column: server_address address key; none where the server is not known, and where there are no connections
+-- column: server_port integer key
+-- column: transport text key; `tcp`, `udp`, `sctp`; none for what has no connections
+-- column: clients integer size:client_addresses; how many different addresses
+-- column: connections integer sum; as tshark tells them apart
+-- column: packets integer sum packets
+-- column: bytes integer sum bytes share
+-- column: packets_to_server integer sum packets hidden
+-- column: bytes_to_server integer sum bytes
+-- column: packets_from_server integer sum packets hidden
+-- column: bytes_from_server integer sum bytes
+-- column: first time min hidden; the first packet
+-- column: last time max hidden; the last packet
+-- column: client_addresses set union hidden; at most 100,000 in a row
+-- sort: bytes descending, packets descending, protocol, server_name, server_address, server_port, transport
+-- field: frame.protocols
+-- field: tcp.stream
+-- field: udp.stream
+-- field: tcp.flags
+-- field: http.host
+-- field: http2.headers.authority
+-- field: tls.handshake.extensions_server_name
+-- field: dns.resp.name
+-- field: ip.fragment
+-- layer: messages
 
-local services = {}
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local rows = require "rows"
+local server = require "server"
+local layers = require "layers"
 
--- What people call the ports that servers listen on; tshark itself names ports only where it resolves (-N t).
-local NAMES = {
-  [20] = "ftp-data", [21] = "ftp", [22] = "ssh", [23] = "telnet", [25] = "smtp", [43] = "whois", [49] = "tacacs",
-  [53] = "dns", [67] = "dhcp", [68] = "dhcp", [69] = "tftp", [80] = "http", [88] = "kerberos", [110] = "pop3",
-  [111] = "rpcbind", [123] = "ntp", [135] = "epmap", [137] = "netbios-ns", [138] = "netbios-dgm",
-  [139] = "netbios-ssn", [143] = "imap", [161] = "snmp", [162] = "snmptrap", [179] = "bgp", [389] = "ldap",
-  [443] = "https", [445] = "smb", [464] = "kpasswd", [465] = "smtps", [500] = "ike", [502] = "modbus",
-  [514] = "syslog", [515] = "printer", [546] = "dhcpv6", [547] = "dhcpv6", [548] = "afp", [554] = "rtsp",
-  [587] = "submission", [623] = "ipmi", [631] = "ipp", [636] = "ldaps", [646] = "ldp", [830] = "netconf",
-  [853] = "dns-tls", [873] = "rsync", [989] = "ftps-data", [990] = "ftps", [993] = "imaps", [995] = "pop3s",
-  [1080] = "socks", [1194] = "openvpn", [1433] = "ms-sql", [1521] = "oracle", [1701] = "l2tp", [1719] = "h323-ras",
-  [1720] = "h323", [1723] = "pptp", [1812] = "radius", [1813] = "radius-acct", [1883] = "mqtt", [1900] = "ssdp",
-  [2049] = "nfs", [2055] = "netflow", [2181] = "zookeeper", [2375] = "docker", [2376] = "docker-tls",
-  [2379] = "etcd", [2380] = "etcd-peer", [3128] = "proxy", [3260] = "iscsi", [3268] = "ldap-gc", [3306] = "mysql",
-  [3389] = "rdp", [3478] = "stun", [3702] = "ws-discovery", [4500] = "ipsec-nat-t", [4739] = "ipfix",
-  [4789] = "vxlan", [5004] = "rtp", [5060] = "sip", [5061] = "sips", [5222] = "xmpp-client", [5269] = "xmpp-server",
-  [5353] = "mdns", [5355] = "llmnr", [5432] = "postgresql", [5601] = "kibana", [5671] = "amqps", [5672] = "amqp",
-  [5683] = "coap", [5900] = "vnc", [5985] = "winrm", [5986] = "winrm-https", [6081] = "geneve", [6343] = "sflow",
-  [6379] = "redis", [6443] = "kubernetes", [6667] = "irc", [8080] = "http-alt", [8443] = "https-alt",
-  [8883] = "mqtts", [9042] = "cassandra", [9090] = "prometheus", [9092] = "kafka", [9100] = "jetdirect",
-  [9200] = "elasticsearch", [9300] = "elasticsearch", [10050] = "zabbix-agent", [10051] = "zabbix",
-  [10250] = "kubelet", [11211] = "memcached", [27017] = "mongodb", [51820] = "wireguard",
-}
+local moment, digits = sharkstat.moment, sharkstat.digits
 
--- Clients get their ports from here on (RFC 6335), and on Linux from a good deal below.
-local DYNAMIC, DYNAMIC_ON_LINUX = 49152, 32768
+-- Connections of which it may still show what they are. Where there are more, all are settled by what is known.
+local MOST_CONNECTIONS = 100000
+local MOST_CLIENTS = 100000
+local MOST_NAMES = 100000
+local MOST_FRAGMENTS = 10000
+local MOST_PATHS = 10000
+local LONGEST_NAME = 255
 
--- The name of a port; nil where it has none here.
-function services.name(port) return NAMES[port] end
+-- Of a connection, by position: what its first end `a` has sent, and the other one, and the first and last time.
+local PACKETS_A, BYTES_A, PACKETS_B, BYTES_B, FIRST, LAST = 1, 2, 3, 4, 5, 6
 
--- Whether the second of two ports is the server's rather than the first: the one with a name, and then the lower one.
--- True, false, or nil where neither tells.
-function services.second_serves(first, second)
-  local first_known, second_known = NAMES[first] ~= nil, NAMES[second] ~= nil
-  if first_known ~= second_known then return second_known end
-  if first == second or (first >= DYNAMIC_ON_LINUX and second >= DYNAMIC_ON_LINUX) then return nil end
-  return second < first
+-- A host's name as it is asked for, without a port; nil for what is no name.
+local function host_name(text)
+  if #text > LONGEST_NAME then return nil end
+  local name = text:lower():match("^%s*(.-)%s*$"):gsub(":%d+$", ""):gsub("%.$", "")
+  if name == "" or name == "<root>" or name:find("^%d+%.%d+%.%d+%.%d+$") or name:find("^%[") then return nil end
+  return name
 end
 
--- The port by which a service is counted, of two: that with a name, and then the lower one; nil where nobody
--- registers a service at either.
-function services.port(first, second)
-  local first_known, second_known = NAMES[first] ~= nil, NAMES[second] ~= nil
-  if first_known ~= second_known then return first_known and first or second end
-  local lower = first < second and first or second
-  return (lower < DYNAMIC or first_known) and lower or nil
+-- The names that DNS gave for addresses, the last one of each.
+local A, CNAME, AAAA = 1, 5, 28
+local function address_book()
+  local owners, types = sharkstat.field "dns.resp.name", sharkstat.field "dns.resp.type"
+  local targets = sharkstat.field "dns.cname"
+  local values = { [A] = sharkstat.field "dns.a", [AAAA] = sharkstat.field "dns.aaaa" }
+  local names, room = {}, MOST_NAMES
+
+  local function learn()
+    if not (values[A]() or values[AAAA]()) then return end
+    local owner, kind = { owners() }, { types() }
+    local left = { [A] = { values[A]() }, [AAAA] = { values[AAAA]() }, [CNAME] = { targets() } }
+    local counts = { [A] = 0, [AAAA] = 0, [CNAME] = 0 }
+    for index = 1, #kind do
+      local value = kind[index].value
+      if counts[value] then counts[value] = counts[value] + 1 end
+    end
+    if #owner ~= #kind then return end
+    for value, count in pairs(counts) do
+      if count ~= #left[value] then return end  -- cut short, or malformed
+    end
+    -- Who asks for an alias has asked for its owner.
+    local alias_of, at = {}, { [A] = 0, [AAAA] = 0, [CNAME] = 0 }
+    for index = 1, #kind do
+      if kind[index].value == CNAME then
+        at[CNAME] = at[CNAME] + 1
+        alias_of[left[CNAME][at[CNAME]].value] = owner[index].value
+      end
+    end
+    for index = 1, #kind do
+      local value = kind[index].value
+      if value == A or value == AAAA then
+        at[value] = at[value] + 1
+        local name, steps = owner[index].value, 0
+        while alias_of[name] and steps < #kind do name, steps = alias_of[name], steps + 1 end
+        name = host_name(name)
+        local address = digits(left[value][at[value]])
+        if name and (names[address] or room > 0) then
+          if not names[address] then room = room - 1 end
+          names[address] = name
+        end
+      end
+    end
+  end
+  return names, learn
 end
 
-return services
+local function new_row(protocol, name, address, port, transport)
+  return {
+    protocol = protocol or "(other)", name = name, address = address, port = port, transport = transport,
+    clients = {}, client_count = 0, packets = 0, bytes = 0, settled = true,
+  }
+end
+
+local function count(row, packets, bytes, first, last)
+  row.packets, row.bytes = row.packets + packets, row.bytes + bytes
+  if not row.first or first < row.first then row.first = first end
+  if not row.last or last > row.last then row.last = last end
+end
+
+local function count_ways(row, packets_to, bytes_to, packets_from, bytes_from)
+  if not row.packets_to then row.packets_to, row.bytes_to, row.packets_from, row.bytes_from = 0, 0, 0, 0 end
+  row.packets_to, row.bytes_to = row.packets_to + packets_to, row.bytes_to + bytes_to
+  row.packets_from, row.bytes_from = row.packets_from + packets_from, row.bytes_from + bytes_from
+end
+
+local function add_client(row, address)
+  if row.clients[address] or row.client_count == MOST_CLIENTS then return end
+  row.clients[address] = true
+  row.client_count = row.client_count + 1
+end
+
+-- What all connections with a server's port have in common: false where they differ.
+local function agree(known, key, value)
+  if value == nil then return end
+  local before = known[key]
+  if before == nil then known[key] = value elseif before ~= value then known[key] = false end
+end
+
+sharkstat.tap(__FILE__, function(run)
+  local path_field = sharkstat.field "frame.protocols"
+  local hosts, hellos = sharkstat.field "http.host", sharkstat.field "tls.handshake.extensions_server_name"
+  local authorities = sharkstat.field "http2.headers.authority"
+  local fragments = { sharkstat.field "ip.fragment", sharkstat.field "ipv6.fragment" }
+  local names, learn = address_book()
+  local book = server.book(run, MOST_CONNECTIONS, true)
+  local services = rows.new(run.parameters.max, new_row)
+
+  local paths, path_count = {}, 0
+  local function path_of(text)
+    if path_count == MOST_PATHS then paths, path_count = {}, 0 end
+    local path = layers.read(text)
+    paths[text], path_count = path, path_count + 1
+    return path
+  end
+
+  -- A connection's own name, if this packet tells it.
+  local function own_name(path)
+    local field = path.holds.http and hosts() or path.holds.http2 and authorities()
+      or (path.holds.tls or path.holds.quic or path.holds.dtls) and hellos()
+    return field and host_name(field.value)
+  end
+
+  -- Adds connections to their services.
+  local function settle(batch, among, forget)
+    local serves, ends, protocols, own_names = {}, {}, {}, {}
+    for at, c in ipairs(batch) do
+      local second = book:second_serves(c)
+      serves[at] = second
+      if second ~= nil then
+        local address, port = second and c.b or c.a, second and c.port_b or c.port_a
+        ends[at] = c.kind .. " " .. address .. " " .. port
+        c.dns_name = names[address]
+        agree(protocols, ends[at], c.protocol or c.carrier)
+        agree(own_names, ends[at], c.name or nil)
+      end
+    end
+    for at, c in ipairs(batch) do
+      local second, key = serves[at], ends[at]
+      local protocol = c.protocol or c.carrier or (key and protocols[key]) or c.kind
+      local row
+      if second == nil then
+        row = among:at(protocol, c.name, nil, nil, c.kind)
+      else
+        local met = second and c.name_b or not second and c.name_a
+        local name = c.name or met or c.dns_name or own_names[key] or nil
+        row = among:at(protocol, name, second and c.b or c.a, second and c.port_b or c.port_a, c.kind)
+      end
+      count(row, c[PACKETS_A] + c[PACKETS_B], c[BYTES_A] + c[BYTES_B], c[FIRST], c[LAST])
+      row.connections = (row.connections or 0) + 1
+      if second ~= nil and row ~= among.other then
+        add_client(row, second and c.a or c.b)
+        if second then
+          count_ways(row, c[PACKETS_A], c[BYTES_A], c[PACKETS_B], c[BYTES_B])
+        else
+          count_ways(row, c[PACKETS_B], c[BYTES_B], c[PACKETS_A], c[BYTES_A])
+        end
+      end
+      if forget then forget(c, row) end
+    end
+  end
+
+  local waiting = {}
+  function book.full()
+    settle(waiting, services, function(c, row) book.known[c.kind][c.key] = row end)
+    waiting = {}
+    book.room = MOST_CONNECTIONS
+  end
+
+  -- Counts packets of a connection, or of a service that its connection was settled for.
+  local function add(c, from_first, packets, bytes, first, last)
+    if c.settled then
+      count(c, packets, bytes, first, last)
+      if c.packets_to then
+        if from_first then count_ways(c, 0, 0, packets, bytes) else count_ways(c, packets, bytes, 0, 0) end
+      end
+      return
+    end
+    if from_first then
+      c[PACKETS_A], c[BYTES_A] = c[PACKETS_A] + packets, c[BYTES_A] + bytes
+    else
+      c[PACKETS_B], c[BYTES_B] = c[PACKETS_B] + packets, c[BYTES_B] + bytes
+    end
+    if not c[FIRST] or first < c[FIRST] then c[FIRST] = first end
+    if not c[LAST] or last > c[LAST] then c[LAST] = last end
+  end
+
+  local function sent_by_first(c, pinfo)
+    if not c.settled then return book:from_first(c, pinfo) end
+    return pinfo.src_port == c.port and run:address(pinfo.src) == c.address
+  end
+
+  -- Fragments wait for the packet in which their datagram is whole, by their packet's number.
+  local held, held_count = {}, 0
+  local function let_go(among)
+    for _, fragment in pairs(held) do
+      count(among:at(fragment.protocol), 1, fragment.length, fragment.time, fragment.time)
+    end
+  end
+
+  local function hold(number, protocol, length, time)
+    if held_count == MOST_FRAGMENTS then
+      let_go(services)
+      held, held_count = {}, 0
+    end
+    held[number] = { protocol = protocol, length = length, time = time }
+    held_count = held_count + 1
+  end
+
+  -- The fragments that this packet completes: how many, their bytes, the first time and the last.
+  local function completed(time)
+    local packets, bytes, first, last = 0, 0, time, time
+    for _, field in ipairs(fragments) do
+      for _, found in ipairs { field() } do
+        local fragment = held[found.value]
+        if fragment then
+          packets, bytes = packets + 1, bytes + fragment.length
+          if fragment.time < first then first = fragment.time end
+          if fragment.time > last then last = fragment.time end
+          held[found.value] = nil
+          held_count = held_count - 1
+        end
+      end
+    end
+    return packets, bytes, first, last
+  end
+
+  run:listen("frame", function(pinfo)
+    local text = path_field().value
+    local path = paths[text] or path_of(text)
+    local number, length, time = moment(pinfo)
+    if path.fragment then return hold(number, path.protocol, length, time) end
+    local packets, bytes, first, last = 1, length, time, time
+    if held_count > 0 then
+      packets, bytes, first, last = completed(time)
+      packets, bytes = packets + 1, bytes + length
+    end
+    if path.holds.dns then learn() end
+    if not path.transport then return count(services:at(path.protocol), packets, bytes, first, last) end
+    local c = book:of(pinfo, path.transport)
+    if not c.settled then
+      if not c[FIRST] then
+        c[PACKETS_A], c[BYTES_A], c[PACKETS_B], c[BYTES_B] = 0, 0, 0, 0
+        c.name_a, c.name_b = names[c.a], names[c.b]
+        waiting[#waiting + 1] = c
+      end
+      if path.above then
+        if c.second_serves == nil then
+          for _, protocol in ipairs(path.above) do book:look(c, pinfo, protocol) end
+        end
+        if not c.name then c.name = own_name(path) end
+        layers.note(c, path)
+      end
+    end
+    add(c, sent_by_first(c, pinfo), packets, bytes, first, last)
+  end)
+
+  return function()
+    local result = services:result(run)
+    settle(waiting, result)
+    let_go(result)
+    for row in result:each() do
+      local clients
+      if row.packets_to and row ~= result.other then
+        clients = {}
+        for address in pairs(row.clients) do clients[#clients + 1] = address end
+      end
+      run:row {
+        row.protocol, row.name, row.address, row.port, row.transport, row.connections, row.packets, row.bytes,
+        row.packets_to, row.bytes_to, row.packets_from, row.bytes_from, row.first, row.last, clients,
+      }
+    end
+  end
+end)

@@ -36,7 +36,11 @@ local function read_column(text)
     end
   end
   local above, below = rule:match("^([%w_]+)/([%w_]+)$")
-  return { name, kind, rule = rule, unit = concat(words, " "), hidden = hidden, above = above, below = below }
+  local size_of = rule:match("^size:([%w_]+)$")
+  return {
+    name, kind, rule = rule, unit = concat(words, " "), hidden = hidden, above = above, below = below, size_of = size_of,
+    derived = above ~= nil or size_of ~= nil,
+  }
 end
 
 local function read_parameter(text)
@@ -54,7 +58,7 @@ function header.read(file)
   for _, text in ipairs(texts.column or {}) do
     local column = read_column(text)
     said.shown[#said.shown + 1] = column
-    if not column.above then said.columns[#said.columns + 1] = column end
+    if not column.derived then said.columns[#said.columns + 1] = column end
   end
   for _, text in ipairs(texts.parameter or {}) do said.parameters[#said.parameters + 1] = read_parameter(text) end
   return said

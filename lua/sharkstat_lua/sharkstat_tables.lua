@@ -33,7 +33,14 @@ function tables.whole_rows(run, rows)
   for number, row in ipairs(rows) do
     local values = {}
     for index, column in ipairs(columns) do
-      if column.above then values[index] = ratio(column, row, place) else values[index] = row[place[column[1]]] end
+      if column.above then
+        values[index] = ratio(column, row, place)
+      elseif column.size_of then
+        local set = row[place[column.size_of]]
+        values[index] = set and #set or nil
+      else
+        values[index] = row[place[column[1]]]
+      end
     end
     whole[number] = values
   end

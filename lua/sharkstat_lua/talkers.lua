@@ -3,7 +3,8 @@
 -- description: Which hosts send and receive the most, when, and with which services?
 --     Bytes in, out and in all by host, for the whole capture or for every interval of `every`. Each packet counts once
 --     for its sender and once for its receiver, by the innermost network addresses (what has none counts for its link
---     addresses). The services are the ports of servers with the most of the host's bytes.
+--     addresses). The services are the ports of servers with the most of the host's bytes: the server is who took the SYN;
+--     where none was seen, the port tells, or who has more peers.
 -- parameter: every duration - the length of the intervals, from the capture's first packet on; without it there is one
 -- parameter: max integer 100000 rows; all further hosts share the row `(other)`
 -- column: start time key; of the interval; none where there is but one
@@ -22,15 +23,17 @@
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
-local services = require "services"
+local server = require "server"
 
 local moment = sharkstat.moment
 local floor = math.floor
 
 -- How many services of a host are told apart, and how many of them are shown.
 local MOST_SERVICES, SHOWN = 100, 3
+local MOST_CONNECTIONS = 100000
 -- tshark's numbers for the kinds of ports.
 local TRANSPORTS = { [1] = "sctp", [2] = "tcp", [3] = "udp", [4] = "dccp" }
+local CONNECTED = { tcp = true, udp = true, sctp = true }
 local KINDS = 8
 
 local ADDRESS, START, BYTES_IN, BYTES_OUT, PACKETS_IN, PACKETS_OUT, BY_SERVICE, SERVICES = 1, 2, 3, 4, 5, 6, 7, 8
@@ -45,11 +48,16 @@ local function add_service(host, service, length)
   host[BY_SERVICE][service] = bytes + length
 end
 
--- Such as "https 82%, dns 10%, tcp/9999 3%".
-local function most_used(host)
-  local by_service, order = host[BY_SERVICE], {}
-  for service, bytes in pairs(by_service) do
-    if bytes > 0 then order[#order + 1] = service end
+-- Such as "https 82%, dns 10%, tcp/9999 3%". A service is a port with its transport, or a connection of which it is not
+-- known yet which end serves.
+local function most_used(host, book)
+  local by_service, order = {}, {}
+  for service, bytes in pairs(host[BY_SERVICE]) do
+    if type(service) == "table" then service = book:service(service) end
+    if service and bytes > 0 then
+      if not by_service[service] then order[#order + 1] = service end
+      by_service[service] = (by_service[service] or 0) + bytes
+    end
   end
   table.sort(order, function(a, b)
     if by_service[a] ~= by_service[b] then return by_service[a] > by_service[b] end
@@ -59,7 +67,7 @@ local function most_used(host)
   for at = 1, math.min(SHOWN, #order) do
     local service = order[at]
     local port, transport = floor(service / KINDS), TRANSPORTS[service % KINDS]
-    local name = services.name(port) or ("%s/%d"):format(transport, port)
+    local name = server.name(port) or ("%s/%d"):format(transport, port)
     texts[at] = ("%s %.0f%%"):format(name, 100 * by_service[service] / total)
   end
   return #texts > 0 and table.concat(texts, ", ") or nil
@@ -97,11 +105,30 @@ sharkstat.tap(__FILE__, function(run)
     return known[key] or hosts:of(key, text, bucket)
   end
 
+  local book = server.book(run, MOST_CONNECTIONS)
+
+  local function number_of(port, kind) return port * KINDS + kind end
+
+  function book:service(c)
+    local second = self:second_serves(c)
+    if second == nil then return nil end
+    return number_of(second and c.port_b or c.port_a, c.number)
+  end
+
   local function service_of(pinfo)
     local kind = pinfo.port_type
-    if not TRANSPORTS[kind] then return nil end
-    local port = services.port(pinfo.src_port, pinfo.dst_port)
-    return port and port * KINDS + kind
+    local transport = TRANSPORTS[kind]
+    if not transport then return nil end
+    local c = CONNECTED[transport] and book:of(pinfo, transport)
+    if c then
+      c.number = kind
+      if c.second_serves == nil then return c end
+      return number_of(c.second_serves and c.port_b or c.port_a, kind)
+    end
+    local first, second = pinfo.src_port, pinfo.dst_port
+    local second_serves = server.by_ports(first, second)
+    if second_serves == nil then return nil end
+    return number_of(second_serves and second or first, kind)
   end
 
   run:listen("frame", function(pinfo)
@@ -132,7 +159,7 @@ sharkstat.tap(__FILE__, function(run)
       run:row {
         host[START], host[ADDRESS], host[BYTES_IN] + host[BYTES_OUT], host[BYTES_IN], host[BYTES_OUT],
         host[PACKETS_IN] + host[PACKETS_OUT], host[PACKETS_IN], host[PACKETS_OUT],
-        host ~= hosts.other and most_used(host) or nil,
+        host ~= hosts.other and most_used(host, book) or nil,
       }
     end
   end

@@ -3,7 +3,8 @@
 -- description: Which servers refuse, reset or ignore connections, and how many are still open?
 --     Every connection ended in one way: refused (a reset instead of an answer to the SYN), reset (a reset before both sides
 --     had said FIN), timed out (a SYN, and no answer at all), closed (a FIN from both sides) or open when the capture
---     ended. Those that began before the capture are connections, but not started.
+--     ended. Those that began before the capture are connections, but not started. Where nothing tells which end is the
+--     server (neither a SYN, nor the ports, nor who has more peers), the row has no address.
 -- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
 -- column: server_address address key
 -- column: server_port integer key
@@ -27,10 +28,11 @@ local streams = require "tcp_streams"
 sharkstat.tap(__FILE__, function(run)
   local connections = streams.follow(run, run.parameters.max)
   return function()
-    local servers, order = {}, {}
+    local servers, order, roles_of = {}, {}, streams.roles(connections)
     for _, c in ipairs(connections.all) do
-      local client, server, _, _, address, port = streams.ends(c)
-      local key = address .. " " .. port
+      local client, server, _, _, address, port, known = roles_of(c)
+      if not known then address, port = nil, nil end
+      local key = known and address .. " " .. port or ""
       local s = servers[key]
       if not s then
         s = {

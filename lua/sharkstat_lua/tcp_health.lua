@@ -2,7 +2,8 @@
 -- title: TCP health
 -- description: Which TCP connections suffer, and from what: loss, delay, a slow receiver, or resets?
 --     Every connection with the remarks that tshark makes on its segments (tcp.analysis), how long its handshake and its
---     round trips took, and its goodput. The client is who sent the SYN; where none was seen, ports tell who the server is.
+--     round trips took, and its goodput. The client is who sent the SYN; where none was seen, the ports tell who the server
+--     is, or who has more peers. Where nothing does (`server_known` is false), whoever sent the first packet stands as client.
 --     What each side sent is in columns of its own for exports.
 -- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
 -- column: client_address address key
@@ -59,6 +60,7 @@
 -- column: server_max_rtt duration max seconds hidden
 -- column: server_rtt_total duration sum seconds hidden
 -- column: server_rtts integer sum hidden
+-- column: server_known boolean first hidden; whether anything tells which end is the server
 -- sort: bytes descending, packets descending
 -- layer: transport
 -- field: tcp.analysis.flags
@@ -78,10 +80,12 @@ local streams = require "tcp_streams"
 sharkstat.tap(__FILE__, function(run)
   local connections = streams.follow(run, run.parameters.max, true)
   return function()
+    local roles_of = streams.roles(connections)
     for _, c in ipairs(connections.all) do
-      local client, server, client_address, client_port, server_address, server_port = streams.ends(c)
+      local client, server, client_address, client_port, server_address, server_port, known = roles_of(c)
       local row = { client_address, client_port, server_address, server_port, c.stream, n = 5 }
       streams.measures(row, client, server, streams.start(c), streams.duration(c), { streams.handshake(c), n = 1 })
+      row[row.n + 1] = known
       run:row(row)
     end
     local rest = connections.other

@@ -1,8 +1,8 @@
 -- name: tcp,servers
 -- title: TCP servers
 -- description: Which TCP servers are slow, lossy or refuse, over all of their connections?
---     What tcp,health says of each connection, by the address and port of the side that took the SYN (where none was
---     seen, ports tell who the server is). Goodput is the mean of a connection: new payload over the connections' durations.
+--     What tcp,health says of each connection, by the address and port of the side that took the SYN. Where none was
+--     seen, the ports tell who the server is, or who has more peers; where nothing does, the row has no address. Goodput is the mean of a connection: new payload over the connections' durations.
 -- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
 -- column: server_address address key
 -- column: server_port integer key
@@ -94,10 +94,11 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   return function()
-    local servers, order = {}, {}
+    local servers, order, roles_of = {}, {}, streams.roles(connections)
     for _, c in ipairs(connections.all) do
-      local client, server, _, _, address, port = streams.ends(c)
-      local key = address .. " " .. port
+      local client, server, _, _, address, port, known = roles_of(c)
+      if not known then address, port = nil, nil end
+      local key = known and address .. " " .. port or ""
       local s = servers[key]
       if not s then
         s = new_server(address, port)

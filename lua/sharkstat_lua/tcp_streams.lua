@@ -1,11 +1,11 @@
 -- What the tcp taps (tcp_health.lua, tcp_servers.lua, tcp_connections.lua) keep of every TCP connection.
 --
--- Connections are told apart by tshark's stream number. The client is who sent the SYN; where no SYN was seen, the
--- ports tell (services.lua), and where they do not, whoever sent the first packet is the client.
+-- Connections are told apart by tshark's stream number. The client is who sent the SYN; where no SYN was seen, server.lua
+-- tells, by the ports and by who has more peers.
 
 local sharkstat = require "sharkstat"
 local rows = require "rows"
-local services = require "services"
+local server = require "server"
 
 local moment, elapsed = sharkstat.moment, sharkstat.elapsed
 
@@ -201,17 +201,37 @@ function streams.follow(run, most, analysis)
   return connections
 end
 
--- Which side is the client: client, server, and the address and port of each.
-function streams.ends(c)
-  local client = c.client
-  if not client then
-    local b_serves = services.second_serves(c[PORT_A], c[PORT_B])
-    client = b_serves == false and c[B] or c[A]
+-- The ends of a connection whose SYN was not seen and whose ports tell nothing: who has more peers is the server. They
+-- are counted once a result.
+local function count_peers(connections)
+  local peers = server.peers(2 * #connections.all)
+  for _, c in ipairs(connections.all) do
+    if server.by_ports(c[PORT_A], c[PORT_B]) == nil then
+      peers:add("tcp", c.address_a, c[PORT_A])
+      peers:add("tcp", c.address_b, c[PORT_B])
+    end
   end
-  if client == c[A] then
-    return client, c[B], c.address_a, c[PORT_A], c.address_b, c[PORT_B]
+  return peers
+end
+
+-- A function that tells which side of a connection is the client: client, server, the address and port of each, and
+-- whether that is known. Where it is not, whoever sent the first packet comes first.
+function streams.roles(connections)
+  local peers
+  return function(c)
+    local b_serves
+    if c.client then
+      b_serves = c.client == c[A]
+    else
+      b_serves = server.by_ports(c[PORT_A], c[PORT_B])
+      if b_serves == nil then
+        peers = peers or count_peers(connections)
+        b_serves = peers:second_serves("tcp", c.address_a, c[PORT_A], c.address_b, c[PORT_B])
+      end
+    end
+    if b_serves == false then return c[B], c[A], c.address_b, c[PORT_B], c.address_a, c[PORT_A], true end
+    return c[A], c[B], c.address_a, c[PORT_A], c.address_b, c[PORT_B], b_serves ~= nil
   end
-  return client, c[A], c.address_b, c[PORT_B], c.address_a, c[PORT_A]
 end
 
 -- How long from the first SYN until the client acknowledged the answer; nil where that was not seen.
@@ -226,8 +246,8 @@ function streams.duration(c) return elapsed(c[START], c[STOP]) end
 -- How it went: refused, reset, timed_out (a SYN without any answer), closed (a FIN from both sides) or open.
 function streams.outcome(c)
   if c.ended then return c.ended end
-  local _, server = streams.ends(c)
-  if c[STAGE] == ASKED and server[PACKETS] == 0 then return "timed_out" end
+  local other = c.client == c[A] and c[B] or c[A]
+  if c[STAGE] == ASKED and other[PACKETS] == 0 then return "timed_out" end
   return "open"
 end
 

@@ -33,6 +33,7 @@ from sharkstat.tables.table import Table
 _LINE = re.compile(r"--\s?([a-z]+):\s*(.*?)\s*$")
 _MORE = re.compile(r"--\s{2,}(\S.*?)\s*$")
 _RATIO = re.compile(r"(\w+)/(\w+)")
+_SIZE = re.compile(r"size:(\w+)")
 ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "sort")
 MANY = ("column", "field", "parameter")
 NEEDED = ("name", "title", "column")
@@ -153,7 +154,7 @@ def _columns(path: Path, texts: Sequence[str]) -> tuple[Column, ...]:
     columns = tuple(_column(path, text) for text in texts)
     measures = {column.name for column in columns if column.role == "measure"}
     for column in columns:
-        for name in (*(column.ratio or ()), *filter(None, [column.share])):
+        for name in (*(column.ratio or ()), *filter(None, [column.share, column.size_of])):
             if name not in measures:
                 raise ValueError(f"{path.name}: column {column.name}: {name} is no measure of this tap")
     return columns
@@ -167,14 +168,14 @@ def _column(path: Path, text: str) -> Column:
     shares = [word.partition("=")[2] or name for word in unit if word.partition("=")[0] == "share"]
     flags = ("hidden", "local", "dynamic", "share", "")
     unit_text = " ".join(word for word in unit if word.partition("=")[0] not in flags)
-    ratio = _RATIO.fullmatch(rule)
-    if kind not in get_args(Type) or not (rule in RULES or ratio):
+    ratio, size = _RATIO.fullmatch(rule), _SIZE.fullmatch(rule)
+    if kind not in get_args(Type) or not (rule in RULES or ratio or size):
         raise ValueError(
             f"{path.name}: bad column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [share] [; DESCRIPTION], "
             f"as in `packets integer sum packets` (types: {', '.join(get_args(Type))}; rules: {', '.join(RULES)}, or "
-            "MEASURE/MEASURE)"
+            "MEASURE/MEASURE, or size:SET)"
         )
-    role: Any = "derived" if ratio else "key" if rule == "key" else "measure"
+    role: Any = "derived" if ratio or size else "key" if rule == "key" else "measure"
     merge: Any = rule if role == "measure" else ""
     quotient: Any = ratio.groups() if ratio else None
     return Column(
@@ -186,6 +187,7 @@ def _column(path: Path, text: str) -> Column:
         description=description,
         shown=shown,
         ratio=quotient,
+        size_of=size[1] if size else "",
         local=local,
         share="".join(shares[:1]),
     )
