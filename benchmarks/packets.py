@@ -56,13 +56,10 @@ class Reading(sharkstat.Statistic):
 
     def __init__(self, name: str, fields: tuple[str, ...] | None, attributes: bool) -> None:
         self.name = name
-        self._made = (fields, attributes)
+        self.engines = (sharkstat.Packets(lambda arguments: Reader(fields, attributes)),)
 
     def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:
         return (sharkstat.Column("packets", "integer", "packets"),)
-
-    def counter(self, arguments: str) -> sharkstat.PacketCounter:
-        return Reader(*self._made)
 
 
 def ours(path: Path, fields: tuple[str, ...] | None, attributes: bool, packets: int | None = None) -> float:

@@ -165,12 +165,16 @@ def statistic_names() -> list[str]:
     return sorted(Registry.default().statistics)
 
 
+def engines(found: sharkstat.Statistic) -> str:
+    return ", ".join(engine.name for engine in found.engines)
+
+
 def generated_statistics(_: str) -> str:
     registry = Registry.default()
     rows = []
     for name in statistic_names():
         found = registry.statistics[name]
-        rows.append([f"[`{name}`](#{anchor(name)})", str(found.title), ", ".join(found.engines)])
+        rows.append([f"[`{name}`](#{anchor(name)})", str(found.title), engines(found)])
     return markdown_table(("statistic", "what it is", "engines"), rows)
 
 
@@ -187,17 +191,9 @@ def generated_tshark(_: str) -> str:
             rows.append([code(name), found.title, found.family, "", "", "", ""])
             continue
         rough = [c.heading.replace("\n", " ") for c in columns if c.approximate]
-        exact = (
-            "exact"
-            if found.engines[0] != "tshark"
-            else f"rounded: {', '.join(rough)}"
-            if rough
-            else "as tshark prints it"
-        )
+        exact = "exact" if found.engines[0].own else f"rounded: {', '.join(rough)}" if rough else "as tshark prints it"
         tested = ", ".join(v if names[name] else f"({v})" for v, names in versions.items() if name in names)
-        rows.append(
-            [code(name), found.title, found.family, ", ".join(found.engines), exact, mergeable(found, columns), tested]
-        )
+        rows.append([code(name), found.title, found.family, engines(found), exact, mergeable(found, columns), tested])
     return markdown_table(("statistic", "what it is", "family", "engines", "numbers", "merges", "tested with"), rows)
 
 
@@ -222,7 +218,7 @@ def generated_statistic(request: str) -> str:
     arguments = arguments or found.example
     columns = found.columns(arguments)
     description = textwrap.fill(str(found.description), 116, break_on_hyphens=False)
-    text = f"{description}\n\nUsage: `-z '{found.usage}'`. Engines: {', '.join(found.engines)}.\n"
+    text = f"{description}\n\nUsage: `-z '{found.usage}'`. Engines: {engines(found)}.\n"
     known = _COLUMNS_OF.setdefault(columns, found.name)
     if known != found.name:
         return f"{text}Its columns are those of [`{known}`](#{anchor(known)}).\n"
@@ -581,7 +577,7 @@ def check_complete(found: Sequence[Page]) -> Iterator[str]:
             yield f"docs/python.md or docs/plugins.md: the public name {name} is not documented"
     hooks = [name for name in vars(statistic.Hooks) if not name.startswith("_")]
     yield from missing("docs/plugins.md", "the hook", hooks, "<!-- generated: hook {} -->")
-    for name in ("Statistic", "PacketCounter", "Packet"):
+    for name in ("Statistic", "Engine", "PacketCounter", "Packet"):
         yield from missing("docs/plugins.md", "the class", [name], "<!-- generated: methods {} -->")
     yield from missing("docs/plugins.md", "the field of Listen", field_names(sharkstat.Listen))
     for owner in (sharkstat.Column, sharkstat.Reading, sharkstat.Source, sharkstat.Table):

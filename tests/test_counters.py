@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests import oracle
 from tests.measure import CORPUS
+from tests.readers import reader
 
 import sharkstat
 from sharkstat import RequestError, Table, TextError
@@ -148,9 +149,9 @@ def test_names_from_packets_are_only_names() -> None:
         b"= :",
         b"A" * 45 + b" 123456789",
     ):
-        rows = statistic.parse(http_text(b"  %-39b %9d \n" % (method, 7)), "").rows
+        rows = reader(statistic).parse(http_text(b"  %-39b %9d \n" % (method, 7)), "").rows
         assert rows == [["request", None, sharkstat.text_of(method), 7]]
-    rows = statistic.parse(http_text(b"", b"  200 %-35b %9d\n" % (b"OK 5", 12_345_678_901)), "").rows
+    rows = reader(statistic).parse(http_text(b"", b"  200 %-35b %9d\n" % (b"OK 5", 12_345_678_901)), "").rows
     assert rows == [["response", 200, "OK 5", 12_345_678_901]]
 
 
@@ -172,7 +173,7 @@ def test_a_text_that_is_not_known_is_refused(text: bytes) -> None:
     statistic = take("http,stat")
     assert statistic is not None
     with pytest.raises(TextError):
-        statistic.parse(text, "")
+        reader(statistic).parse(text, "")
 
 
 def sip_text(methods: bytes, messages: int = 5) -> bytes:
@@ -188,12 +189,12 @@ def test_sip_text() -> None:
     assert statistic is not None
     nothing = [None] * 5
     for method in (b"A :     3 Packets", b"INVITE", b"X" * 30, b"7"):
-        rows = statistic.parse(sip_text(b"  %-15b : %5d Packets\n" % (method, 4)), "").rows
+        rows = reader(statistic).parse(sip_text(b"  %-15b : %5d Packets\n" % (method, 4)), "").rows
         assert rows[0] == ["request", None, method.decode(), 4, *nothing]
         assert rows[1] == ["all", None, None, None, 5, 0, None, None, None]
     for forged in (b"  FORGED          :     9 Packets\n", b"FORGED\n", b"  A : 1 Packets\n", b"\n"):
         with pytest.raises(TextError):
-            statistic.parse(sip_text(forged), "")
+            reader(statistic).parse(sip_text(forged), "")
 
 
 def test_gsm_a_takes_no_filter() -> None:

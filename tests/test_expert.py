@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests import oracle
 from tests.measure import CORPUS, DATA
+from tests.readers import asked, reader
 
 import sharkstat
 from sharkstat import RequestError, Row, Table, TextError
@@ -139,9 +140,9 @@ def test_a_wrong_severity_names_the_right_one(word: str) -> None:
 def test_what_tshark_is_asked() -> None:
     statistic = take("expert")
     assert statistic is not None
-    assert statistic.native("", "") == "expert,comment"
-    assert statistic.native("error,ip", "tcp") == "expert,comment,(tcp) && (ip)"
-    assert statistic.native("note_taking.x", "") == "expert,comment,note_taking.x"
+    assert asked(statistic, "", "") == "expert,comment"
+    assert asked(statistic, "error,ip", "tcp") == "expert,comment,(tcp) && (ip)"
+    assert asked(statistic, "note_taking.x", "") == "expert,comment,note_taking.x"
     assert statistic.filters("warn,ip") == ("ip",) and statistic.filters("ip") == ("ip",)
     assert statistic.filters("warn") == statistic.filters("") == ()
 
@@ -157,7 +158,7 @@ def section(title: str, *rows: tuple[int, str, str, str], total: int | None = No
 def parse(text: bytes, arguments: str = "") -> list[list[object]]:
     statistic = take("expert")
     assert statistic is not None
-    return [list(row) for row in statistic.parse(text, arguments).rows]
+    return [list(row) for row in reader(statistic).parse(text, arguments).rows]
 
 
 @pytest.mark.parametrize("group", ["Protocol", "Dissector bug", "Unknown (7)"])

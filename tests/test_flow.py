@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests import oracle
 from tests.measure import CORPUS, DATA
+from tests.readers import asked, reader
 
 import sharkstat
 from sharkstat import MergeError, RequestError, Table, TextError
@@ -143,20 +144,20 @@ def test_both_directions_pointing_one_way_are_not_believed() -> None:
 
 
 def test_a_tshark_that_draws_such_an_address_twice_leaves_nothing_open() -> None:
-    reader = Flow("tcp")
+    flow = Flow("tcp")
     back = ROW.replace("(1)      -", "(2)      -").replace("(2)      |", "(1)      |")
     for version, told in (("4.0.17", None), ("4.2.14", None), ("4.4.18", "10.0.0.2"), ("5.0.0", "10.0.0.2")):
-        reader.tshark = version
-        found = reader.parse((HEAD + ROW + back).encode(), "")
+        reader(flow).version = version
+        found = flow.parse((HEAD + ROW + back).encode(), "")
         assert [row[5] for row in found.rows] == [told, told]
         assert bool(found.warnings) == (told is None)
 
 
 def test_the_mode_comes_before_the_filter() -> None:
     statistic = Flow("any")
-    assert statistic.native("", "") == "flow,any,standard"
-    assert statistic.native("network,tcp", "ip") == "flow,any,network,(ip) && (tcp)"
-    assert statistic.native("tcp.port in {1,2}", "") == "flow,any,standard,tcp.port in {1,2}"
+    assert asked(statistic, "", "") == "flow,any,standard"
+    assert asked(statistic, "network,tcp", "ip") == "flow,any,network,(ip) && (tcp)"
+    assert asked(statistic, "tcp.port in {1,2}", "") == "flow,any,standard,tcp.port in {1,2}"
     assert list(statistic.filters("standard,udp")) == ["udp"] and list(statistic.filters("network")) == []
 
 

@@ -7,6 +7,7 @@ import base64
 import pytest
 from tests import oracle
 from tests.measure import CORPUS
+from tests.readers import asked
 
 import sharkstat
 from sharkstat import RequestError, Row, TextError
@@ -136,7 +137,7 @@ def test_bad_arguments_are_told_before_reading(protocol: str, arguments: str) ->
 
 
 def test_it_takes_no_filter() -> None:
-    assert Follow("tcp").native("ascii,3,2-4", "") == "follow,tcp,yaml,3"
-    assert Follow("quic").native("hex,3,4,1", "") == "follow,quic,yaml,3,4"
+    assert asked(Follow("tcp"), "ascii,3,2-4", "") == "follow,tcp,yaml,3"
+    assert asked(Follow("quic"), "hex,3,4,1", "") == "follow,quic,yaml,3,4"
     with pytest.raises(RequestError, match="-Y"):
-        Follow("tcp").native("ascii,0", "ip")
+        asked(Follow("tcp"), "ascii,0", "ip")

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from tests import oracle
 from tests.measure import CORPUS, DATA
+from tests.readers import reader
 
 import sharkstat
 from sharkstat import MergeError, Table, TextError, Value
@@ -151,7 +152,7 @@ def row(depth: int, name: bytes, frames: int = 1) -> bytes:
 def test_deep_protocols_are_marked() -> None:
     statistic = take("io,phs")
     assert statistic is not None
-    rows = statistic.parse(text(*(row(depth, b"p%d" % depth) for depth in range(20))), "").rows
+    rows = reader(statistic).parse(text(*(row(depth, b"p%d" % depth) for depth in range(20))), "").rows
     base = tuple(f"p{depth}" for depth in range(17))
     assert [path for path, _, _ in rows[-4:]] == [base, *((*base, f"... {n} p{16 + n}") for n in (1, 2, 3))]
 
@@ -159,7 +160,7 @@ def test_deep_protocols_are_marked() -> None:
 def test_frame_alone_is_kept() -> None:
     statistic = take("io,phs")
     assert statistic is not None
-    rows = statistic.parse(text(row(0, b"frame", 3), row(1, b"eth", 2)), "").rows
+    rows = reader(statistic).parse(text(row(0, b"frame", 3), row(1, b"eth", 2)), "").rows
     assert rows == [[("frame",), 1, 0], [("eth",), 2, 60]]
 
 
@@ -182,4 +183,4 @@ def test_a_text_that_is_not_known_is_refused(rows: list[bytes]) -> None:
     statistic = take("io,phs")
     assert statistic is not None
     with pytest.raises(TextError):
-        statistic.parse(text(*rows), "")
+        reader(statistic).parse(text(*rows), "")

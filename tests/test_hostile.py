@@ -17,7 +17,7 @@ from tests.command import DATA, frame, pcap
 
 import sharkstat
 from sharkstat import Table, TextError
-from sharkstat.statistics.native import LINES
+from sharkstat.engines.text import LINES
 from sharkstat_plugins.tree import tree_rows
 
 LOGIN = b"eve\n9          IMAP             admin           "  # in tshark's table a row of its own

@@ -8,7 +8,8 @@ from tests.measure import ADDRESSES, CORPUS, DATA, TREES
 
 import sharkstat
 from sharkstat import Registry, Source
-from sharkstat.running.plan import LEAF_PORTS, LEAF_PORTS_BESIDE_HTTP, make_plan
+from sharkstat.running.plan import make_plan
+from sharkstat.tshark.sparing import LEAF_PORTS, LEAF_PORTS_BESIDE_HTTP
 
 # None of them carries IP, nor announces conversations on other ports as SIP, FTP, TFTP, SNMP and SOCKS do.
 HARMLESS = {

@@ -16,7 +16,7 @@ from tests import oracle
 from tests.measure import DATA, TREES
 
 import sharkstat
-from sharkstat import MergeError, Reading, Registry, Row, Table
+from sharkstat import MergeError, Packets, Reading, Registry, Row, Table
 
 SECOND = 10**9
 REGISTRY = Registry.default()
@@ -59,8 +59,9 @@ def table_of(request: str, packets: Sequence[Sent], start: int | None = None) ->
     """The table of a capture with these packets, made as the packets engine makes it."""
     statistic, arguments = REGISTRY.find(request)
     columns = statistic.columns(arguments)
-    counter = statistic.counter(arguments)
-    assert counter is not None
+    engine = statistic.engine("packets")
+    assert isinstance(engine, Packets)
+    counter = engine.counter(arguments)
     start = packets[0].time if start is None and packets else start
     for packet in packets:
         counter.packet(

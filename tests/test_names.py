@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests import oracle
 from tests.measure import CORPUS
+from tests.readers import asked
 
 import sharkstat
 from sharkstat import RequestError, TextError
@@ -50,11 +51,11 @@ def test_hosts_are_read_strictly() -> None:
 
 
 def test_hosts_takes_kinds_and_no_filter() -> None:
-    assert Hosts().native("ipv4", "") == "hosts,ipv4" and Hosts().native("", "") == "hosts"
+    assert asked(Hosts(), "ipv4", "") == "hosts,ipv4" and asked(Hosts(), "", "") == "hosts"
     with pytest.raises(RequestError):
         Hosts().columns("ipv5")
     with pytest.raises(RequestError):
-        Hosts().native("", "ip")
+        asked(Hosts(), "", "ip")
 
 
 @corpus
@@ -111,4 +112,4 @@ def test_credentials_takes_nothing() -> None:
     with pytest.raises(RequestError):
         Credentials().columns("tcp")
     with pytest.raises(RequestError):
-        Credentials().native("", "tcp")
+        asked(Credentials(), "", "tcp")

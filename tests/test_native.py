@@ -18,18 +18,20 @@ from hypothesis import strategies as st
 from tests import oracle
 from tests.command import DATA, TSHARK, public_folder, requests, sharkstat
 from tests.measure import CORPUS
+from tests.readers import reader
 
 import sharkstat as library
 from sharkstat import Column, Registry, Statistic, Table, TextError, Value
-from sharkstat.running.results import check_types
-from sharkstat.statistics.native import LINES, Unparsed
+from sharkstat.engines.text import LINES
+from sharkstat.statistics.native import Unparsed
+from sharkstat.tables.column import check_types
 
 HTTP = DATA / "http.pcapng"
 STORY = DATA / "story-after.pcapng"
 FAMILIES = CORPUS.parent / "families.json"
 REGISTRY = Registry.default()
 LISTED = REGISTRY.discovered
-READERS = [s for s in REGISTRY.all().values() if "tshark" in s.engines]
+READERS = [s for s in REGISTRY.all().values() if not s.engines[-1].own]
 
 
 # What there is ---------------------------------------------------------------------------------------
@@ -143,13 +145,10 @@ import sharkstat
 class Own(sharkstat.Statistic):
     def __init__(self, name, fields):
         self.name = self.title = name
-        self.fields = fields
+        self.engines = (sharkstat.Packets(lambda arguments: Counter(fields)),)
 
     def columns(self, arguments):
         return (sharkstat.Column("packets", "integer", "packets"),)
-
-    def counter(self, arguments):
-        return Counter(self.fields)
 
 class Counter(sharkstat.PacketCounter):
     def __init__(self, fields):
@@ -196,12 +195,10 @@ class Everything(library.PacketCounter):
 class Whole(Statistic):
     name = "whole"
     title = "Whole packets"
+    engines = (library.Packets(lambda arguments: Everything()),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return (Column("packets", "integer", "packets"),)
-
-    def counter(self, arguments: str) -> library.PacketCounter:
-        return Everything()
 
 
 def test_whole_packets_stand_beside_tsharks_text() -> None:
@@ -270,8 +267,8 @@ def test_no_statistic_has_rows_of_nothing() -> None:
             statistic.columns(statistic.example)
         except library.RequestError:  # it cannot be had, and says why
             continue
-        if "tshark" in statistic.engines:
-            (alone if statistic.prints_at_once or statistic.resolve else asked).append(request)
+        if not statistic.engines[-1].own:
+            (alone if reader(statistic).prints_at_once or reader(statistic).resolve else asked).append(request)
     options: dict[str, Any] = {"engine": "tshark", "registry": REGISTRY}
     options["preferences"] = ("megaco.ctx_info:TRUE", "h248.ctx_info:TRUE")
     for requests_ in (asked, *alone):
@@ -448,7 +445,7 @@ def printed() -> dict[str, bytes]:
 def test_every_reader_reads_what_it_is_then_given_changed() -> None:
     for request, text in printed().items():
         statistic, arguments = REGISTRY.find(request)
-        statistic.parse(text, arguments)
+        reader(statistic).parse(text, arguments)
 
 
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
@@ -463,7 +460,7 @@ def test_no_text_crashes_a_reader_or_breaks_a_column(data: st.DataObject) -> Non
         text[at:end] = data.draw(pieces)
     statistic, arguments = REGISTRY.find(name)
     try:
-        parsed = statistic.parse(bytes(text), arguments)
+        parsed = reader(statistic).parse(bytes(text), arguments)
     except (TextError, ValueError):
         return
     columns = [c for c in parsed.columns or statistic.columns(arguments) if c.role != "derived"]

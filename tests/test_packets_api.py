@@ -25,6 +25,7 @@ from sharkstat import (
     Listen,
     Packet,
     PacketCounter,
+    Packets,
     Registry,
     Source,
     Statistic,
@@ -62,13 +63,11 @@ class Looking(Statistic):
         look: Callable[[Packet], str],
         listens: Sequence[Listen] = (Listen(),),
     ) -> None:
-        self.name, self._parts = name, (fields, look, listens)
+        self.name = name
+        self.engines = (Packets(lambda arguments: Counter(fields, look, listens)),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return Column("seen", "text", role="key"), Column("packets", "integer", "packets")
-
-    def counter(self, arguments: str) -> PacketCounter:
-        return Counter(*self._parts)
 
 
 def registry_of(*statistics: Statistic) -> Registry:

@@ -21,18 +21,6 @@ SENT = """
 import sharkstat
 
 
-class Sent(sharkstat.Statistic):
-    name = "hosts,sent"
-    title = "Packets sent by each host"
-    usage = "hosts,sent[,FILTER]"
-
-    def columns(self, arguments):
-        return (sharkstat.Column("address", "address", role="key"), sharkstat.Column("packets", "integer", "packets"))
-
-    def counter(self, arguments):
-        return Counter(arguments)
-
-
 class Counter(sharkstat.PacketCounter):
     fields = ("ip.src",)
 
@@ -47,6 +35,16 @@ class Counter(sharkstat.PacketCounter):
         return self.seen.items()
 
 
+class Sent(sharkstat.Statistic):
+    name = "hosts,sent"
+    title = "Packets sent by each host"
+    usage = "hosts,sent[,FILTER]"
+    engines = (sharkstat.Packets(Counter),)
+
+    def columns(self, arguments):
+        return (sharkstat.Column("address", "address", role="key"), sharkstat.Column("packets", "integer", "packets"))
+
+
 @sharkstat.hookimpl
 def register_statistics(register):
     register(Sent())
@@ -59,7 +57,7 @@ import sharkstat
 
 class Tapped(sharkstat.Statistic):
     name = title = "tapped"
-    tap = Path(__file__).with_suffix(".lua")
+    engines = (sharkstat.Tap(Path(__file__).with_suffix(".lua")),)
 
     def columns(self, arguments):
         return (sharkstat.Column("key", "text", role="key"), sharkstat.Column("packets", "integer", "packets"))
@@ -144,7 +142,9 @@ def test_a_tap_of_a_plugin_runs_inside_tshark(tmp_path: Path) -> None:
             "the statistic conv,tcp is already registered by conversations (shark",
         ),
         (SENT.replace('"hosts,sent"', '""'), "Sent needs a name and a title"),
-        (SENT.replace("def counter", "def other"), "hosts,sent has no engine: give it a tap or a counter"),
+        (SENT.replace("engines =", "motors ="), "hosts,sent has no engine: write engines = (sharkstat.Packets("),
+        (SENT.replace("Packets(Counter),)", "Packets(Counter))"), "write engines = (sharkstat.Packets("),
+        (SENT.replace("Packets(Counter),)", "Packets(Counter),) * 2"), "hosts,sent has two engines of one name"),
     ],
 )
 def test_a_broken_plugin_is_named_and_the_others_work(text: str, said: str, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_the_help_loads_no_plugin(tmp_path: Path) -> None:
     for options in (["--help"], ["run", "--help"], ["--version"], []):
         sharkstat(*options, env=env)
         assert not witness.exists(), options
-    look = "import sys; from sharkstat import cli; print(*sys.modules)"
+    look = "import sys; from sharkstat.commands import cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
     assert not {"sharkstat.statistics.registry", "sharkstat_plugins", "importlib.metadata"} & set(loaded)
     sharkstat("plugins", env=env)

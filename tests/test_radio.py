@@ -10,6 +10,7 @@ import pytest
 from tests import oracle
 from tests.command import pcap
 from tests.measure import CORPUS
+from tests.readers import reader
 
 import sharkstat
 from sharkstat import Table, TextError
@@ -129,7 +130,7 @@ def test_frames_in_udp(name: str, layer: str) -> None:
     statistic = take(name)
     assert statistic is not None
     columns = [column.name for column in statistic.columns("")]
-    rows = [dict(zip(columns, row, strict=True)) for row in statistic.parse(text, "").rows]
+    rows = [dict(zip(columns, row, strict=True)) for row in reader(statistic).parse(text, "").rows]
     fields = oracle.fields(path, [f"{layer}.ueid", f"{layer}.direction"], *heuristic)
     expected = Counter((int(ueid[0]), int(way[0])) for ueid, way in fields)
     for row in rows:
@@ -158,10 +159,10 @@ def test_frames_in_udp(name: str, layer: str) -> None:
 def test_a_text_that_is_not_known_is_refused(capture: Path, name: str, old: bytes, new: bytes) -> None:
     text = oracle.output("tshark", "-n", "-q", "-r", str(capture), "-o", USER_DLT, "-z", name)
     statistic = take(name)
-    assert statistic is not None and statistic.parse(text, "").rows
+    assert statistic is not None and reader(statistic).parse(text, "").rows
     if old in text:
         with pytest.raises(TextError):
-            statistic.parse(text.replace(old, new, 1), "")
+            reader(statistic).parse(text.replace(old, new, 1), "")
     for broken in (b"", text[:-1], text + b"\n", text + text):
         with pytest.raises(TextError):
-            statistic.parse(broken, "")
+            reader(statistic).parse(broken, "")

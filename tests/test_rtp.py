@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from tests import oracle
 from tests.measure import CORPUS
+from tests.readers import asked
 
 import sharkstat
 from sharkstat import RequestError, Table, TextError
@@ -103,4 +104,4 @@ def test_it_takes_neither_arguments_nor_a_filter() -> None:
     with pytest.raises(RequestError):
         RtpStreams().columns("ip")
     with pytest.raises(RequestError):
-        RtpStreams().native("", "ip")
+        asked(RtpStreams(), "", "ip")

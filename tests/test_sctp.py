@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests import oracle
 from tests.measure import CORPUS
+from tests.readers import reader
 
 import sharkstat
 from sharkstat import RequestError, Table, TextError
@@ -75,7 +76,7 @@ def test_long_addresses_and_none() -> None:
     statistic = take("sctp,stat")
     assert statistic is not None
     long = b"2001:db8:0:1:2:3:4:5"
-    rows = statistic.parse(text(row(long, chunks=123456789), row(b"")), "").rows
+    rows = reader(statistic).parse(text(row(long, chunks=123456789), row(b"")), "").rows
     assert rows[1] == [long.decode(), 5, "192.0.2.2", 6, None, *[123456789] * 10]
     assert rows[2][0] is None
 
@@ -100,7 +101,7 @@ def test_a_text_that_is_not_known_is_refused(given: bytes) -> None:
     statistic = take("sctp,stat")
     assert statistic is not None
     with pytest.raises(TextError):
-        statistic.parse(given, "")
+        reader(statistic).parse(given, "")
 
 
 def test_it_takes_no_filter() -> None:

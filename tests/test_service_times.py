@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests import oracle
 from tests.measure import CORPUS, corpus_captures
+from tests.readers import asked, reader
 
 import sharkstat
 from sharkstat import MergeError, Registry, RequestError, Row, Statistic, Table, TextError
@@ -300,7 +301,7 @@ def test_parts_that_cut_no_pair_in_two_merge_into_the_whole(tmp_path: Path) -> N
 def table_of(name: str, text: str, arguments: str = "") -> Table:
     """The table of a text."""
     found = statistic(name)
-    parsed = found.parse(text.encode("utf-8", "surrogateescape"), arguments)
+    parsed = reader(found).parse(text.encode("utf-8", "surrogateescape"), arguments)
     columns = parsed.columns or found.columns(arguments)
     given = [column.name for column in columns if column.role != "derived"]
     rows: list[Row] = [
@@ -487,10 +488,10 @@ def test_bad_arguments_are_refused_with_what_is_wanted(request_: str, fix: str) 
 def test_the_filter_stands_behind_what_is_required() -> None:
     rpc, arguments = REGISTRY.find("rpc,srt,100003,3,ip.src == 10.0.0.1, 10.0.0.2")
     assert list(rpc.filters(arguments)) == ["ip.src == 10.0.0.1, 10.0.0.2"]
-    assert rpc.native(arguments, "tcp") == "rpc,srt,100003,3,(tcp) && (ip.src == 10.0.0.1, 10.0.0.2)"
-    assert rpc.native("100003,3", "") == "rpc,srt,100003,3"
-    assert rpc.native("100003,3", "tcp") == "rpc,srt,100003,3,tcp"
-    assert statistic("afp,srt").native("tcp", "") == "afp,srt,tcp"
+    assert asked(rpc, arguments, "tcp") == "rpc,srt,100003,3,(tcp) && (ip.src == 10.0.0.1, 10.0.0.2)"
+    assert asked(rpc, "100003,3", "") == "rpc,srt,100003,3"
+    assert asked(rpc, "100003,3", "tcp") == "rpc,srt,100003,3,tcp"
+    assert asked(statistic("afp,srt"), "tcp", "") == "afp,srt,tcp"
     with pytest.raises(MergeError):
         Table.merge(
             [

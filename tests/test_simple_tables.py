@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests import oracle
 from tests.measure import CORPUS
+from tests.readers import asked, reader
 from tests.test_service_times import every_capture, near, needs_corpus, of_family, statistic, table_of, whole_and_merged
 
 import sharkstat
@@ -278,7 +279,7 @@ def test_every_one_says_what_it_is_and_takes_a_filter() -> None:
     for name in of_family("simple_stat"):
         found = statistic(name)
         assert found.title and found.description.endswith(".") and found.usage == f"{name}[,FILTER]"
-        assert found.filters("tcp") == ("tcp",) and found.native("tcp", "ip") == f"{name},(ip) && (tcp)"
+        assert found.filters("tcp") == ("tcp",) and asked(found, "tcp", "ip") == f"{name},(ip) && (tcp)"
         assert any(column.role == "key" for column in found.columns(""))
 
 
@@ -311,13 +312,13 @@ def test_flows_of_both_planes_are_read_however_wide_their_lists() -> None:
         ("C", 5, "UL", 10, 1500, "1 ", "-", "-", 19, 2),
         ("U", 5, "UL", 7, 9000, "", "7 ", "-", 3, 0, 273, 1, 12, 4294967295),
     )
-    rows = found.parse(raw.encode(), "").rows
+    rows = reader(found).parse(raw.encode(), "").rows
     assert [list(row) for row in rows] == [
         ["C", 5, "DL", 10, 1500, "1 3", ids.strip(), "6 11", 19, 2, None, None, None, None],
         ["C", 5, "UL", 10, 1500, "1", None, None, 19, 2, None, None, None, None],
         ["U", 5, "UL", 7, 9000, None, "7", None, 3, 0, 273, 1, 12, 4294967295],
     ]
-    assert found.parse(flows().encode(), "").rows == []
+    assert reader(found).parse(flows().encode(), "").rows == []
     for broken in (raw + "\n First radio frame\n", raw[1:], re.sub("U ", "X ", raw), raw.replace("9000", "-1")):
         with pytest.raises(TextError):
-            found.parse(broken.encode(), "")
+            reader(found).parse(broken.encode(), "")

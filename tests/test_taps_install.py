@@ -183,7 +183,7 @@ CAPTURES = [
 
 @pytest.mark.parametrize("capture", CAPTURES)
 def test_every_tap_that_a_header_describes_counts_alike(home: Home, capture: str) -> None:
-    own = [tap.tap for tap in HEADERS if tap.tap is not None and tap.tap.parent == EXAMPLES]
+    own = [path for tap in HEADERS if (path := tap.engines[0].file) is not None and path.parent == EXAMPLES]
     home.run("taps", "install", *own)
     tables = library.run(DATA / capture, [tap.name for tap in HEADERS], registry=library.Registry.default(own))
     for table in tables:

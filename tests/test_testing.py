@@ -14,7 +14,7 @@ from tests.command import DATA, PROJECT
 from tests.traffic.capturefiles import read_pcap
 
 import sharkstat
-from sharkstat import Column, Packet, PacketCounter, Registry, Row, Statistic, Table, Value, testing
+from sharkstat import Column, Packet, PacketCounter, Packets, Registry, Row, Statistic, Table, Value, testing
 from sharkstat.testing import Capture, Check, Mutants, Run
 from sharkstat.testing.cutting import Records
 
@@ -169,6 +169,7 @@ class Sources(Statistic):
 
     def __init__(self, fault: str = "") -> None:
         self.fault = fault
+        self.engines = (Packets(lambda arguments: SourceCounter(fault)),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return (
@@ -176,9 +177,6 @@ class Sources(Statistic):
             Column("packets", "integer", "packets", merge="max" if self.fault == "merge" else "sum"),
             Column("bytes", "integer", "bytes"),
         )
-
-    def counter(self, arguments: str) -> PacketCounter:
-        return SourceCounter(self.fault)
 
 
 class SourceCounter(PacketCounter):

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sharkstat.engines.engine import Engine, Layer
+from sharkstat.engines.packets import Listen, PacketCounter, Packets
+from sharkstat.engines.tap import Tap
+from sharkstat.engines.text import Parsed, TsharkText
 from sharkstat.errors import (
     MergeError,
     OutputError,
@@ -18,21 +22,14 @@ from sharkstat.errors import (
     TsharkError,
 )
 from sharkstat.statistics.parameter import Parameter
-from sharkstat.statistics.statistic import (
-    Layer,
-    Listen,
-    PacketCounter,
-    Parsed,
-    Statistic,
-    both_filters,
-    hookimpl,
-    sort_rows,
-)
+from sharkstat.statistics.statistic import Statistic, hookimpl, sort_rows
 from sharkstat.tables.column import Column, Reading, Row, Type, Value
 from sharkstat.tables.table import Table
+from sharkstat.tshark.filters import both_filters
 from sharkstat.tshark.records import bytes_of, text_of
 
 if TYPE_CHECKING:
+    from sharkstat.engines.packet import Packet
     from sharkstat.running.loading import read
     from sharkstat.running.runner import run
     from sharkstat.running.source import Source
@@ -51,7 +48,6 @@ if TYPE_CHECKING:
         Sum,
         Tree,
     )
-    from sharkstat.statistics.packet import Packet
     from sharkstat.statistics.registry import Registry
     from sharkstat.statistics.tapfile import TapFile
 
@@ -62,6 +58,7 @@ __all__ = [
     "Count",
     "Declared",
     "Distinct",
+    "Engine",
     "Every",
     "Group",
     "Key",
@@ -75,6 +72,7 @@ __all__ = [
     "OutputError",
     "Packet",
     "PacketCounter",
+    "Packets",
     "Parameter",
     "Parsed",
     "Reading",
@@ -89,10 +87,12 @@ __all__ = [
     "StatisticError",
     "Sum",
     "Table",
+    "Tap",
     "TapFile",
     "TextError",
     "Tree",
     "TsharkError",
+    "TsharkText",
     "Type",
     "Value",
     "both_filters",
@@ -111,7 +111,7 @@ _LAZY = {
         ("Count", "Distinct", "Every", "Group", "Key", "Max", "Mean", "Measure", "Min", "Seen", "Sum", "Tree"),
         "sharkstat.statistics.group",
     ),
-    "Packet": "sharkstat.statistics.packet",
+    "Packet": "sharkstat.engines.packet",
     "Registry": "sharkstat.statistics.registry",
     "Source": "sharkstat.running.source",
     "TapFile": "sharkstat.statistics.tapfile",

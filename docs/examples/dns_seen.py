@@ -25,15 +25,13 @@ class DnsNames(sharkstat.Statistic):
     title = "Names in DNS packets"
     usage = "dns,seen[,FILTER]"
     description = "How often each name was asked for or answered."
+    engines = (sharkstat.Packets(NameCounter),)
 
     def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:
         return (
             sharkstat.Column("name", "text", role="key"),
             sharkstat.Column("count", "integer"),
         )
-
-    def counter(self, arguments: str) -> NameCounter:
-        return NameCounter(arguments)
 
     def order(self, table: sharkstat.Table) -> None:
         sharkstat.sort_rows(table, lambda row: row["count"], descending=True)

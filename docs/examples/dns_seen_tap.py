@@ -11,7 +11,7 @@ class DnsNames(sharkstat.Statistic):
     title = "Names in DNS packets"
     usage = "dns,seen[,FILTER]"
     description = "How often each name was asked for or answered."
-    tap = Path(__file__).with_name("dns_seen.lua")
+    engines = (sharkstat.Tap(Path(__file__).with_name("dns_seen.lua")),)
 
     def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:
         return (

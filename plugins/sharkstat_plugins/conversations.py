@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 import sharkstat_lua
 from sharkstat import (
     Column,
+    Engine,
     Layer,
     Listen,
     PacketCounter,
+    Packets,
     Parsed,
     Row,
     Statistic,
     Table,
+    Tap,
     TextError,
+    TsharkText,
     Value,
     hookimpl,
     sort_rows,
@@ -50,6 +54,7 @@ OTHER_TITLES = {
     "bluetooth": "Bluetooth", "bpv7": "BPv7", "fc": "Fibre Channel", "sll": "Linux cooked", "tr": "Token Ring",
     "wlan": "IEEE 802.11", "wpan": "IEEE 802.15.4", "zbee_nwk": "ZigBee", "opensafety": "openSAFETY",
 }  # fmt: skip
+TAP = Path(sharkstat_lua.__file__).with_name("conversations.lua")
 # Those that our own tap counts too, though not on packets.
 TAP_ALONE = ("bluetooth", "dccp", "fddi", "sctp", "sll", "tr", "wlan")
 # Whose text has ports: tshark's ui/cli/tap-iousers.c and tap-endpoints.c.
@@ -83,11 +88,12 @@ def addresses_of(kind: str) -> Callable[[Packet], Sequence[Sequence[str]]]:
 
 
 class ConversationTable(Statistic):
-    """The table of conversations, whatever counted them."""
+    """The table of conversations, as tshark prints it."""
 
     family = "conv"
 
     def __init__(self, kind: str) -> None:
+        self.engines: Sequence[Engine] = (TsharkText(self.parse, layer=layer_of(kind)),)
         self.kind = kind
         self.ports = kind in WITH_PORTS
         self.name = f"conv,{kind}"
@@ -108,7 +114,7 @@ class ConversationTable(Statistic):
         exact = columns_of(self.ports)
         return (*(replace(c, approximate="bytes" in c.name or c.name in rounded) for c in exact), OCCURRENCE)
 
-    def follows_time(self, arguments: str, engine: str) -> bool:
+    def follows_time(self, arguments: str, engine: Engine) -> bool:
         return False
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
@@ -197,7 +203,9 @@ def _shown(row: Row) -> str:
 class TapConversations(ConversationTable):
     """Those that our own tap counts exactly."""
 
-    tap = Path(sharkstat_lua.__file__).with_name("conversations.lua")
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.engines = (Tap(TAP, layer_of(kind)), *self.engines)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         stream = Column(
@@ -213,10 +221,8 @@ class Conversations(TapConversations):
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
-        self.layer = layer_of(kind)
-
-    def counter(self, arguments: str) -> PacketCounter:
-        return ConversationCounter(self.kind, arguments)
+        tap, text = self.engines
+        self.engines = (tap, Packets(lambda arguments: ConversationCounter(kind, arguments)), text)
 
 
 def columns_of(ports: bool) -> tuple[Column, ...]:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sharkstat import Column, Parsed, RequestError, Statistic, Table, TextError, Value, hookimpl, sort_rows, text_of
+from sharkstat import (
+    Column,
+    Parsed,
+    RequestError,
+    Statistic,
+    Table,
+    TextError,
+    TsharkText,
+    Value,
+    hookimpl,
+    sort_rows,
+    text_of,
+)
 
 RULE = b"=" * 67
 MILLISECOND = 10**6  # in nanoseconds
@@ -81,6 +93,7 @@ class CodeCounter(Statistic):
 
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol.upper()
+        self.engines = (TsharkText(self.parse),)
         self.name = f"{protocol},stat"
         self.title = f"{self.protocol} response codes and request methods"
         self.usage = f"{protocol},stat[,FILTER]"
@@ -137,6 +150,9 @@ class Sip(Statistic):
         "How many SIP messages had each status code or request method. The row 'all' has every message, continuations "
         "too, those that were sent again, and how long calls took to be set up (in whole milliseconds)."
     )
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         setup = {"unit": "seconds", "approximate": True}
@@ -206,6 +222,9 @@ class Wsp(Statistic):
         "How many WSP PDUs were of each type, and how many replies had each status code. tshark leaves out Put."
     )
 
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse),)
+
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return CODES
 
@@ -242,9 +261,11 @@ class GsmA(Statistic):
         "How many messages of each type the GSM A and Um interfaces carried, by their protocol (BSSMAP, the DTAP "
         "protocols, SACCH). tshark leaves out types that it has no name for."
     )
-    takes_filter = False
 
     _HEADER = b"Message (ID)Type                                        Number"
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse, takes_filter=False),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():

@@ -4,6 +4,7 @@ sent and received."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,16 @@ from typing import TYPE_CHECKING
 import sharkstat_lua
 from sharkstat import (
     Column,
+    Engine,
     Listen,
     PacketCounter,
+    Packets,
     Parsed,
     Statistic,
     Table,
+    Tap,
     TextError,
+    TsharkText,
     Value,
     hookimpl,
     sort_rows,
@@ -37,6 +42,7 @@ from sharkstat_plugins.conversations import (
 if TYPE_CHECKING:
     from sharkstat import Packet
 
+TAP = Path(sharkstat_lua.__file__).with_name("endpoints.lua")
 
 _SIZE = r" +(\d+)(?: (bytes|[kMGTPE]B))?"
 _ENDPOINT = re.compile(
@@ -45,11 +51,12 @@ _ENDPOINT = re.compile(
 
 
 class EndpointTable(Statistic):
-    """The table of endpoints, whatever counted them."""
+    """The table of endpoints, as tshark prints it."""
 
     family = "endpoints"
 
     def __init__(self, kind: str) -> None:
+        self.engines: Sequence[Engine] = (TsharkText(self.parse, layer=layer_of(kind)),)
         self.kind = kind
         self.ports = kind in WITH_PORTS
         self.name = f"endpoints,{kind}"
@@ -63,7 +70,7 @@ class EndpointTable(Statistic):
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return self.columns_of(self.ports)
 
-    def follows_time(self, arguments: str, engine: str) -> bool:
+    def follows_time(self, arguments: str, engine: Engine) -> bool:
         return False
 
     @staticmethod
@@ -118,7 +125,9 @@ class EndpointTable(Statistic):
 class TapEndpoints(EndpointTable):
     """Those that our own tap counts."""
 
-    tap = Path(sharkstat_lua.__file__).with_name("endpoints.lua")
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.engines = (Tap(TAP, layer_of(kind)), *self.engines)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         # tshark's text has not the ports of DCCP.
@@ -130,10 +139,8 @@ class Endpoints(TapEndpoints):
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
-        self.layer = layer_of(kind)
-
-    def counter(self, arguments: str) -> PacketCounter:
-        return EndpointCounter(self.kind, arguments)
+        tap, text = self.engines
+        self.engines = (tap, Packets(lambda arguments: EndpointCounter(kind, arguments)), text)
 
 
 class EndpointCounter(PacketCounter):

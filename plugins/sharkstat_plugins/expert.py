@@ -12,6 +12,7 @@ from sharkstat import (
     Statistic,
     Table,
     TextError,
+    TsharkText,
     Value,
     both_filters,
     hookimpl,
@@ -51,6 +52,9 @@ class Expert(Statistic):
         "severity, that one and the graver ones. A summary is cut after 239 bytes; where one was remarked in several "
         "groups, tshark names the first."
     )
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse, self.native),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         _asked(arguments)

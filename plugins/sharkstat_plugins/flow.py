@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
-from sharkstat import Column, Parsed, Statistic, TextError, Value, hookimpl, text_of
+from sharkstat import Column, Parsed, Statistic, TextError, TsharkText, Value, both_filters, hookimpl, text_of
 from sharkstat_plugins.tshark_text import decimal
 
 MODES = ("standard", "network")
@@ -32,6 +32,8 @@ class Flow(Statistic):
         self.kind = kind
         self.name = f"flow,{kind}"
         self.title = f"{TITLES.get(kind, kind)} flow"
+        self._text = TsharkText(self.parse, self.native)
+        self.engines = (self._text,)
         self.usage = f"flow,{kind}[,standard|network][,FILTER]"
         self.description = (
             "A row a message, in order, with its ends, and a comment (the label is cut as in tshark's drawing). "
@@ -65,8 +67,7 @@ class Flow(Statistic):
 
     def native(self, arguments: str, display_filter: str) -> str:
         mode, own = _split(arguments)
-        given = super().native(own, display_filter)[len(self.name) :]
-        return f"{self.name},{mode}{given}"
+        return ",".join(filter(None, (self.name, mode, both_filters(display_filter, own))))
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
         lines = text_of(text).split("\n")
@@ -79,7 +80,7 @@ class Flow(Statistic):
         drawing = _Drawing(lines[0], lines[1], self._label_fits)
         rows = drawing.messages(lines[2:])
         warnings = []
-        version = tuple(int(part) for part in re.findall(r"\d+", self.tshark)[:2])
+        version = tuple(int(part) for part in re.findall(r"\d+", self._text.version)[:2])
         if unknown := drawing.forget_doubtful(rows, certain=version >= (4, 3)):
             warnings.append(
                 f"{self.name}: messages without a destination: {unknown}; this tshark draws what an address sends to "

@@ -10,7 +10,7 @@ import binascii
 import re
 from collections.abc import Callable
 
-from sharkstat import Column, Parsed, RequestError, Statistic, TextError, Value, hookimpl, text_of
+from sharkstat import Column, Parsed, RequestError, Statistic, TextError, TsharkText, Value, hookimpl, text_of
 
 SUBSTREAMS = ("http2", "quic", "mp2t", "mpeg-pes")  # a stream of theirs is two numbers
 _ADDRESS = r"(?:\[[^\],]+\]|[^:,\[\]]+):\d+"
@@ -27,9 +27,8 @@ _MISSING = re.compile(rb"\[(\d+) bytes missing in capture file\]\0")
 
 
 class Follow(Statistic):
-    takes_filter = False
-
     def __init__(self, protocol: str) -> None:
+        self.engines = (TsharkText(self.parse, self.native, takes_filter=False),)
         self.protocol = protocol
         self.name = f"follow,{protocol}"
         self.title = f"{protocol.upper()} stream"
@@ -91,7 +90,7 @@ class Follow(Statistic):
 
     def native(self, arguments: str, display_filter: str) -> str:
         # All messages are read, so that offsets in a hex dump count what comes before the first one wanted.
-        return super().native(f"yaml,{self._asked(arguments)[1]}", display_filter)
+        return f"{self.name},yaml,{self._asked(arguments)[1]}"
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
         mode, _, first, last = self._asked(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sharkstat import Column, Parsed, Row, Statistic, Table, TextError, Value, hookimpl, sort_rows, text_of
+from sharkstat import Column, Parsed, Row, Statistic, Table, TextError, TsharkText, Value, hookimpl, sort_rows, text_of
 
 LEVELS = 16  # how many levels tshark indents; what is deeper begins with three dots
 LONGEST = 79  # how much of an indented name it keeps
@@ -24,6 +24,9 @@ class Hierarchy(Statistic):
         "tells nothing of what is inside what below the 16th protocol of a packet: such protocols are marked '...' and "
         "numbered in its order, and their table cannot be merged."
     )
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sharkstat_lua
-from sharkstat import Listen, PacketCounter, Value, hookimpl
+from sharkstat import Listen, PacketCounter, Packets, Tap, TsharkText, Value, hookimpl
 from sharkstat_plugins.tree import Tree, TreeStatistic
 
 if TYPE_CHECKING:
@@ -129,19 +129,17 @@ class ServerTree(HttpCounter):
 
 
 class HttpTree(TreeStatistic):
-    layer = "http"
-    tap = Path(sharkstat_lua.__file__).with_name("http.lua")
-    doubts = tuple(f'{field} matches "^[ ]"' for field in ("http.host", "http.request.uri"))
-
     def __init__(self, name: str, title: str, description: str, counter: type[HttpCounter]) -> None:
         self.name = name
         self.title = title
         self.usage = f"{name}[,FILTER]"
         self.description = description
-        self._counter = counter
-
-    def counter(self, arguments: str) -> PacketCounter:
-        return self._counter(arguments)
+        doubts = [f'{field} matches "^[ ]"' for field in ("http.host", "http.request.uri")]
+        self.engines = (
+            Tap(Path(sharkstat_lua.__file__).with_name("http.lua"), "http"),
+            Packets(counter),
+            TsharkText(self.parse, layer="http", doubts=doubts),
+        )
 
 
 @hookimpl

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 import sharkstat_lua
 from sharkstat import (
     Column,
+    Engine,
     Listen,
     PacketCounter,
+    Packets,
     Parsed,
     RequestError,
     Row,
     Statistic,
     Table,
+    Tap,
     TextError,
+    TsharkText,
     Type,
     Value,
     both_filters,
@@ -142,18 +146,23 @@ class IoStat(Statistic):
         "AVG is not cut to a whole number. LOAD is the mean number of calls under way: each response time is laid over "
         "the intervals that it spans (tshark puts what is left over in the packet's own)."
     )
-    layer = "transport"
     family = "io_stat"
     example = "10"
-    tap = Path(sharkstat_lua.__file__).with_name("io_stat.lua")
+
+    def __init__(self) -> None:
+        self.engines = (
+            Tap(Path(sharkstat_lua.__file__).with_name("io_stat.lua"), "transport"),
+            Packets(lambda arguments: IoCounter(*parse(arguments))),
+            TsharkText(self.parse, self.native, layer="transport"),
+        )
 
     def filters(self, arguments: str) -> Sequence[str]:
         return [text for part in parse(arguments)[1] for text in (part.filter, part.field) if text]
 
-    def follows_time(self, arguments: str, engine: str) -> bool:
+    def follows_time(self, arguments: str, engine: Engine) -> bool:
         """tshark puts a packet that comes late into the interval that it has open, or leaves it out."""
         parts = parse(arguments)[1]
-        return engine == "tshark" or any(part.calculation == "LOAD" or "time" in part.field for part in parts)
+        return not engine.own or any(part.calculation == "LOAD" or "time" in part.field for part in parts)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         interval, parts = parse(arguments)
@@ -198,9 +207,6 @@ class IoStat(Statistic):
             *derived[: 1 if interval else 0],
             *_interleaved(columns[1:], derived[1 if interval else 0 :]),
         )
-
-    def counter(self, arguments: str) -> PacketCounter:
-        return IoCounter(*parse(arguments))
 
     def native(self, arguments: str, display_filter: str) -> str:
         interval, parts = parse(arguments)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 
-from sharkstat import Column, Parsed, RequestError, Row, Statistic, Table, TextError, Value, hookimpl, text_of
+from sharkstat import (
+    Column,
+    Parsed,
+    RequestError,
+    Row,
+    Statistic,
+    Table,
+    TextError,
+    TsharkText,
+    Value,
+    hookimpl,
+    text_of,
+)
 from sharkstat_plugins.tshark_text import distinct
 
 HOSTS_HEAD = "# TShark hosts output\n#\n# Host data gathered from "
@@ -21,10 +33,11 @@ class Hosts(Statistic):
         "records. Names are resolved for it (-N d). Where a name in an answer holds a line end, the list is shown as "
         "lines."
     )
-    takes_filter = False
-    resolve = "d"
-    # The field has line ends escaped, where tshark's list has them as they are.
-    doubts = (r'(dns.a || dns.aaaa) && dns.resp.name matches "\\\\n|\\n"',)
+
+    def __init__(self) -> None:
+        # The field has line ends escaped, where tshark's list has them as they are.
+        doubts = (r'(dns.a || dns.aaaa) && dns.resp.name matches "\\\\n|\\n"',)
+        self.engines = (TsharkText(self.parse, self.native, takes_filter=False, resolve="d", doubts=doubts),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip() and not set(_words(arguments)) <= set(HOSTS_KINDS):
@@ -35,7 +48,7 @@ class Hosts(Statistic):
         return ()
 
     def native(self, arguments: str, display_filter: str) -> str:
-        return super().native(",".join(_words(arguments)), display_filter)
+        return ",".join([self.name, *_words(arguments)])
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
         whole = text_of(text)
@@ -98,8 +111,10 @@ class Credentials(Statistic):
         "Every user name that was sent with a password in clear text, with its packet and protocol. Spaces at a "
         "name's end are lost in tshark's text."
     )
-    takes_filter = False
-    doubts = tuple(rf'{name} matches "[\\n\\r]"' for name in FREE)
+
+    def __init__(self) -> None:
+        doubts = [rf'{name} matches "[\\n\\r]"' for name in FREE]
+        self.engines = (TsharkText(self.parse, takes_filter=False, doubts=doubts),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():

@@ -9,10 +9,12 @@ from sharkstat import (
     Column,
     Listen,
     PacketCounter,
+    Packets,
     Parsed,
     RequestError,
     Statistic,
     TextError,
+    TsharkText,
     Value,
     both_filters,
     hookimpl,
@@ -68,8 +70,9 @@ class DiameterAvp(Statistic):
         "A row a Diameter message: those of one command code (0 for all), with the values of the AVPs that are asked "
         "for; several values of one are parted by commas."
     )
-    takes_filter = False
-    prints_at_once = True
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse, self.native, takes_filter=False, prints_at_once=True),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         command, *avps = [word.strip() for word in arguments.split(",")]
@@ -87,7 +90,7 @@ class DiameterAvp(Statistic):
         return tuple(name if "." in name else f"diameter.{name}" for name in avps)
 
     def native(self, arguments: str, display_filter: str) -> str:
-        return super().native(",".join(word.strip() for word in arguments.split(",")), display_filter)
+        return ",".join([self.name, *(word.strip() for word in arguments.split(",") if arguments)])
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
         whole = text_of(text)
@@ -146,8 +149,9 @@ class SampledValues(Statistic):
     title = "IEC 61850 sampled values"
     usage = "sv"
     description = "A row a message of sampled values: when it came, its sample counter and the values measured."
-    takes_filter = False
-    prints_at_once = True
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse, takes_filter=False, prints_at_once=True),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():
@@ -190,6 +194,9 @@ class ColumnInfo(Statistic):
         "proto,colinfo writes them into the packet list and has no table.)"
     )
 
+    def __init__(self) -> None:
+        self.engines = (Packets(lambda arguments: FieldValues(*_filter_and_field(arguments))),)
+
     def columns(self, arguments: str) -> tuple[Column, ...]:
         _filter_and_field(arguments)
         return (
@@ -200,9 +207,6 @@ class ColumnInfo(Statistic):
 
     def filters(self, arguments: str) -> tuple[str, ...]:
         return tuple(filter(None, _filter_and_field(arguments)))
-
-    def counter(self, arguments: str) -> PacketCounter:
-        return FieldValues(*_filter_and_field(arguments))
 
     def align(self, tables):  # type: ignore[no-untyped-def]
         raise self.refuse_merge(ONE_CAPTURE)
@@ -239,6 +243,9 @@ class SmbSids(Statistic):
         "tshark's own smb,sids ends with an error in every version, whatever is set. Take proto,colinfo,nt.sid,nt.sid: "
         "the identifiers in every packet."
     )
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         raise RequestError("tshark's smb,sids always fails: take -z proto,colinfo,nt.sid,nt.sid (the SIDs a packet)")

@@ -7,9 +7,10 @@ of its own. tshark 4.0 has the names with "lte", for LTE alone; 4.4 has those wi
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable
 
-from sharkstat import Column, Parsed, Statistic, Table, TextError, Value, hookimpl, sort_rows, text_of
+from sharkstat import Column, Parsed, Statistic, Table, TextError, TsharkText, Value, hookimpl, sort_rows, text_of
 
 _RAT = Column("rat", "text", role="key", title="RAT", description="the radio access technology: LTE or NR")
 
@@ -22,9 +23,14 @@ class Radio(Statistic):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.engines = (TsharkText(self.parse),)
         self.usage = f"{name}[,FILTER]"
         self.with_rat = "3gpp" in name
         self.title = f"{self.layer_name} {'LTE and NR' if self.with_rat else 'LTE'} traffic"
+
+    @abstractmethod
+    def parse(self, text: bytes, arguments: str) -> Parsed:
+        """Read what tshark printed."""
 
     def _phones(self, text: str, header: str, title: str) -> list[list[str]]:
         """The cells of the rows that are phones. `title` has a group for their number, modulo 65536."""

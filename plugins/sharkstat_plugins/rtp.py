@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import re
 
-from sharkstat import Column, Parsed, RequestError, Row, Statistic, Table, TextError, Value, hookimpl, text_of
+from sharkstat import (
+    Column,
+    Parsed,
+    RequestError,
+    Row,
+    Statistic,
+    Table,
+    TextError,
+    TsharkText,
+    Value,
+    hookimpl,
+    text_of,
+)
 from sharkstat_plugins.tshark_text import decimal, distinct
 
 FRAME = ("=" * 25 + " RTP Streams " + "=" * 24, "=" * 62)
@@ -29,7 +41,9 @@ class RtpStreams(Statistic):
         "Every RTP stream, from one end to the other with one SSRC: its packets, how many are lost by their sequence "
         "numbers (fewer than none where packets came twice), and the time between packets and its jitter."
     )
-    takes_filter = False
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse, takes_filter=False),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():

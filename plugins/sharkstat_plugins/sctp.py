@@ -5,7 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sharkstat import Column, Parsed, RequestError, Statistic, Table, TextError, Value, hookimpl, sort_rows, text_of
+from sharkstat import (
+    Column,
+    Parsed,
+    RequestError,
+    Statistic,
+    Table,
+    TextError,
+    TsharkText,
+    Value,
+    hookimpl,
+    sort_rows,
+    text_of,
+)
 
 CHUNKS = (
     "data",
@@ -37,7 +49,9 @@ class Sctp(Statistic):
         "The chunks that went from each SCTP port to each other, of the ten kinds that tshark counts. The first row, "
         "without addresses, has the number of SCTP packets, whatever chunks they hold."
     )
-    takes_filter = False
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse, takes_filter=False),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():

@@ -16,6 +16,7 @@ from sharkstat import (
     Statistic,
     Table,
     TextError,
+    TsharkText,
     Value,
     both_filters,
     hookimpl,
@@ -67,7 +68,8 @@ class ServiceTimes(Statistic):
     def __init__(self, name: str) -> None:
         protocol = name.removesuffix(",srt")
         self.name = name
-        self.once = name in NUMBERED_AS_FOUND  # a second one aborts tshark
+        once = name in NUMBERED_AS_FOUND  # a second one aborts tshark
+        self.engines = (TsharkText(self.parse, self.native, once=once),)
         self.title = f"{PROTOCOLS.get(protocol, protocol)} service response times"
         self._grammar, self._form, self.example, self._hint = ARGUMENTS.get(name, ("", "", "", ""))
         self.usage = ",".join(filter(None, (name, self._grammar))) + "[,FILTER]"
@@ -189,6 +191,7 @@ OVERALL = {"megaco,rtd": "ALL"}  # what tshark calls its row for all types
 
 class ResponseDelays(Statistic):
     def __init__(self, name: str) -> None:
+        self.engines = (TsharkText(self.parse),)
         protocol = name.removesuffix(",rtd")
         self.name = name
         self.title = f"{PROTOCOLS.get(protocol, protocol)} response time delays"
@@ -250,6 +253,7 @@ ECHOES = re.compile(
 
 class EchoTimes(Statistic):
     def __init__(self, name: str) -> None:
+        self.engines = (TsharkText(self.parse),)
         protocol = PROTOCOLS[name.removesuffix(",srt")]
         self.name = name
         self.title = f"{protocol} service response times"
@@ -316,6 +320,9 @@ class CamelTimes(Statistic):
         "longer than 9.999 s from one another: such times are left out."
     )
 
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse),)
+
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return (
             Column("category", "text", role="key"),
@@ -374,7 +381,9 @@ class Programs(Statistic):
         "from call to reply. tshark forgets the shortest time where a reply came in no time at all (by the clock of "
         "the capture); it is left out where it cannot be right."
     )
-    takes_filter = False
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse, takes_filter=False),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():

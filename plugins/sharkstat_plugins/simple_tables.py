@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sharkstat import Column, Parsed, Row, Statistic, Table, TextError, Value, hookimpl, text_of
+from sharkstat import Column, Parsed, Row, Statistic, Table, TextError, TsharkText, Value, hookimpl, text_of
 from sharkstat_plugins.tshark_text import decimal, distinct
 
 SECOND = 10**9
@@ -232,10 +232,10 @@ H225_KINDS = (
 
 
 class SimpleTable(Statistic):
-    once = True  # tshark keeps one table of each, whatever the filters (ui/cli/tap-simple_stattable.c)
-
     def __init__(self, name: str) -> None:
         self.name = name
+        # tshark keeps one table of each, whatever the filters (ui/cli/tap-simple_stattable.c)
+        self.engines = (TsharkText(self.parse, once=True),)
         self.title, self._layout, self.description = TABLES[name]
         self.usage = f"{name}[,FILTER]"
 
@@ -310,10 +310,12 @@ ORAN_LONGEST = 62  # tshark cuts lists off
 
 class OranFlows(Statistic):
     name = "oran-fh-cus,stat"
-    once = True
     title = "O-RAN fronthaul flows"
     usage = "oran-fh-cus,stat[,FILTER]"
     description = "Every flow of O-RAN fronthaul control and user plane messages: its frames and what they hold."
+
+    def __init__(self) -> None:
+        self.engines = (TsharkText(self.parse, once=True),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return (

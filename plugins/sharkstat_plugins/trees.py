@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sharkstat import Column, Statistic, hookimpl
+from sharkstat import Column, Statistic, TsharkText, hookimpl
 from sharkstat_plugins.tree import TEXT_COLUMNS, TreeStatistic
 
 TITLES = {
@@ -97,7 +97,7 @@ class NativeTree(TreeStatistic):
             f"tshark's tree {name}: how often each node was counted, its share of its parent, rate and burst."
         )
         self.known = topic in TITLES
-        self.doubts = tuple(f'{field} matches "^[ ]"' for field in NAMED.get(topic, ()))
+        self.engines = (TsharkText(self.parse, doubts=[f'{field} matches "^[ ]"' for field in NAMED.get(topic, ())]),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return TEXT_COLUMNS

@@ -174,7 +174,7 @@ def show(
 
             print(textwrap.fill(str(statistic.description), min(100, shutil.get_terminal_size().columns)))
             print(f"\nUsage:    -z '{statistic.usage}'")
-            print(f"Engines:  {', '.join(statistic.engines)}\n", flush=True)
+            print(f"Engines:  {', '.join(engine.name for engine in statistic.engines)}\n", flush=True)
     print_tables(shown, output_format, registry)
 
 

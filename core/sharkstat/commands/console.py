@@ -54,7 +54,7 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     export.check_output(output)
     sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
     plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
-    remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in plan.remarks(request))
+    remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in request.task.remarks)
     for remark in remarks:
         say(remark)  # before the run, since it tells why that takes long
     tables, failures = counted(plans, chosen)

@@ -57,8 +57,9 @@ def _user() -> Check:
 
 
 def _taps(tshark: Tshark) -> Check:
-    """Count a capture of one packet with every built-in engine."""
+    """Count a capture of one packet with every engine."""
     from sharkstat.running.runner import run
+    from sharkstat.statistics.registry import Registry
 
     frame = bytes(12) + struct.pack("!H", 0x88B5) + bytes(46)
     capture = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
@@ -66,14 +67,15 @@ def _taps(tshark: Tshark) -> Check:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.pcap"
         path.write_bytes(capture)
-        for engine in ("lua", "packets"):
+        engines = [engine.name for engine in Registry.default(only_built_in=True).find("io,stat")[0].engines]
+        for engine in engines:
             try:
                 (table,) = run(path, "io,stat,0", engine=engine)
             except SharkstatError as problem:
                 return Check("FAIL", "engines", f"{engine}: {problem}")
             if (table.total("frames"), table.total("bytes")) != (1, len(frame)):
                 return Check("FAIL", "engines", f"{engine} counts one packet as {table.rows}")
-    return Check("ok", "engines", "lua and packets count a packet right")
+    return Check("ok", "engines", f"{', '.join(engines)}: each counts a packet right")
 
 
 def _tool(name: str, use: str, tshark: Tshark) -> Check:

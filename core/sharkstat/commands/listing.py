@@ -19,7 +19,7 @@ def statistics_table(registry: Registry, tshark: str) -> Table:
     owners = {name: plugin.origin for plugin in registry.plugins for name in plugin.statistics}
     known = registry.all() if tshark else registry.statistics
     rows = [
-        (s.name, s.title, s.usage, s.family, ", ".join(s.engines), owners.get(s.name, tshark))
+        (s.name, s.title, s.usage, s.family, ", ".join(engine.name for engine in s.engines), owners.get(s.name, tshark))
         for _, s in sorted(known.items())
     ]
     table = _table("list", "Statistics", ("name", "title", "usage", "family", "engines", "from"), rows)
@@ -43,7 +43,7 @@ def taps_table(registry: Registry, installations: Mapping[str, Installation]) ->
     shipped = {path.name for path in taps.shipped()}
     rows = []
     for _, statistic in sorted(registry.statistics.items()):
-        path = statistic.tap
+        path = taps.tap_of(statistic)
         if path is None or (path.parent == taps.lua_folder() and path.name not in shipped):
             continue
         places = [place for place, installation in installations.items() if installation.has(path.name)]

@@ -72,7 +72,7 @@ def taps_install(
         say(line)
     statistics = load_registry(files or [], False).statistics.values()
     present = {*report.written, *report.replaced, *report.there}
-    names = [taps.z_name(s) for s in statistics if s.tap is not None and s.tap.name in present]
+    names = [taps.z_name(s) for s in statistics if (path := taps.tap_of(s)) is not None and path.name in present]
     missing, why = taps.names_in(tshark, names)
     if missing:
         say(f"tshark -z help does not list {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}: {why}")

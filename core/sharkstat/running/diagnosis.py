@@ -67,9 +67,10 @@ class Ending:
             self.tshark.check()
         if status < 0:
             name = signal.Signals(-status).name
-            if name == "SIGABRT" and self.plan.natives:
+            suspects = [suspect for part in self.plan.parts for suspect in part.suspects]
+            if name == "SIGABRT" and suspects:
                 raise TsharkError(
-                    f"tshark aborted (SIGABRT): a fault of its own, in one of {', '.join(self.plan.natives)}; "
+                    f"tshark aborted (SIGABRT): a fault of its own, in one of {', '.join(suspects)}; "
                     "ask for them one by one"
                 )
             raise TsharkError(
@@ -126,10 +127,8 @@ class Ending:
             said = f"{what}: bad display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
             unknown = re.search(r'"?([\w.\-]+)"? is (?:neither a field nor|not a valid protocol)', reason)
             return RequestError(said.rstrip(".") + nearest_fields(self.tshark, unknown[1]) if unknown else said)
-        if where != "-":
-            request = self.plan.requests[int(where)]
-            if message.startswith((request.statistic.name, request.statistic.tap_call(request.arguments)[0] + ":")):
-                return RequestError(message)
+        if where != "-" and message.startswith(self.plan.requests[int(where)].task.speakers):
+            return RequestError(message)
         return StatisticError(f"{what}: {message}", traceback=failure.traceback)
 
     def _raise_capture_failure(self) -> None:

@@ -15,8 +15,7 @@ _DATE = re.compile(r"\b(?:\d{4}-\d\d-\d\d|[A-Z][a-z]{2} +\d\d?, \d{4})(?:[T ]\d[
 def remarks(plan: Plan, request: Request, reading: Reading) -> list[str]:
     """The warnings for the request's table."""
     said = []
-    statistic, arguments = request.statistic, request.arguments
-    filters = [plan.source.display_filter, plan.source.read_filter, *statistic.filters(arguments)]
+    filters = [plan.source.display_filter, plan.source.read_filter, *request.filters]
     if reading.time_zone not in ("UTC", "UTC0") and any(
         not date[1] for text in filters for date in _DATE.finditer(text)
     ):
@@ -24,7 +23,7 @@ def remarks(plan: Plan, request: Request, reading: Reading) -> list[str]:
             f"dates in filters are read in the time zone {reading.time_zone}, as tshark does; the times in tables are "
             "UTC. Set TZ=UTC to read both alike"
         )
-    if reading.out_of_order and statistic.follows_time(arguments, request.engine):
+    if reading.out_of_order and request.statistic.follows_time(request.arguments, request.engine):
         said.append(
             f"{_part_of(reading.out_of_order, reading)} out of time order, by up to "
             f"{humanised_duration(reading.late_by)}: response times, retransmissions and whatever else depends on the "

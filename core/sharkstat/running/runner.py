@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from sharkstat.errors import RequestError, StatisticError, TsharkError
 from sharkstat.running.diagnosis import Ending
 from sharkstat.running.plan import Plan, make_plan
 from sharkstat.running.results import make_tables
 from sharkstat.running.source import Opened, Source
-from sharkstat.statistics.native import Printed
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables.table import Table
+from sharkstat.tshark.output import Output
 from sharkstat.tshark.process import Tshark, Workspace, find_tshark
-from sharkstat.tshark.records import Failure, Records, unescape
-
-if TYPE_CHECKING:
-    from sharkstat.running.feed import Feed
+from sharkstat.tshark.records import Records
 
 Progress = Callable[[int, int], None]
+Taker = Callable[[bytes], None]
 
 
 def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> list[Table]:
@@ -69,8 +66,7 @@ class _Pass:
         self.progress = progress
         self.exact = exact
         self.records = Records()
-        self.nonce = secrets.token_hex(16)
-        self.printed = Printed(self.nonce)
+        self.output = Output()
         self.stderr: list[str] = []
         self.interrupted = False
 
@@ -79,7 +75,8 @@ class _Pass:
         read_end, write_end = self.workspace.pipe()
         with contextlib.ExitStack() as stack:
             command = self._command(stack, write_end)
-            stdout = subprocess.PIPE if self.plan.whole_packets or self.plan.natives else subprocess.DEVNULL
+            printed = {part.prints for part in self.plan.parts} - {""}
+            stdout = subprocess.PIPE if printed else subprocess.DEVNULL
             try:
                 process = self.workspace.start(command, stdin=self.opened.stdin, stdout=stdout, pass_fds=[write_end])
             finally:
@@ -90,57 +87,49 @@ class _Pass:
             assert process.stderr is not None
             errors = threading.Thread(target=self._read_errors, args=(process.stderr,), daemon=True)
             errors.start()
-            if process.stdout is not None and not self.plan.whole_packets:
-                self.printed.read(process.stdout)
-            feed = None
-            if self.plan.listens:
-                from sharkstat.running.feed import Feed  # and pyshark: tshark starts while they are imported
-
-                pdml = process.stdout if self.plan.whole_packets else None
-                feed = Feed(self.plan, self.records, pdml, self.printed.add)
+            if process.stdout is not None:
+                self.output.read(process.stdout, packets="packets" in printed)
+            takers: dict[bytes, Taker] = {}
+            for part in self.plan.parts:
+                takers.update(part.start(self.records, self.output))
             with self._watched(), self._interruptible(process):
-                self._read(records, process, feed)
+                self._read(records, process, takers)
             status = process.wait()
             errors.join(timeout=10)
-            self.printed.finish()
-            if feed is not None:
-                feed.finish()
+            self.output.finish()
             helper_errors = self.opened.finish()
         if self.records.too_far and not self.interrupted:
             return None
         ending = Ending(
             self.plan, self.records, self.opened, self.tshark, status, self.stderr, helper_errors, self.interrupted
         )
-        return make_tables(self.plan, self.records, ending, self.printed)
+        return make_tables(self.plan, self.records, ending)
 
     def _command(self, stack: contextlib.ExitStack, write_end: int) -> list[str]:
         lua = stack.enter_context(as_file(files("sharkstat_lua")))
         library = self.workspace.readable(lua, "lua")
-        taps: dict[Path, Path] = {}
-        for request in self.plan.requests:
-            path = request.statistic.tap
-            if request.engine == "lua" and path is not None and path not in taps:
-                try:
-                    path.open("rb").close()
-                except OSError as problem:
-                    raise StatisticError(f"{request.text}: its tap {path} cannot be read: {problem.strerror}") from None
-                taps[path] = (
-                    library / path.name if path.parent == lua else self.workspace.readable(path, f"taps/{path.name}")
-                )
-        job = self.workspace.write(
-            "job", self.plan.job(f"/dev/fd/{write_end}", self.first_path, taps, self.exact, self.nonce)
-        )
+        found: dict[Path, Path] = {}
+        for number, path in (wanted for part in self.plan.parts for wanted in part.files()):
+            if path in found:
+                continue
+            try:
+                path.open("rb").close()
+            except OSError as problem:
+                text = self.plan.requests[number].text
+                raise StatisticError(f"{text}: its tap {path} cannot be read: {problem.strerror}") from None
+            ours = path.parent == lua
+            found[path] = library / path.name if ours else self.workspace.readable(path, f"taps/{path.name}")
+        job = self.workspace.write("job", self.plan.job(f"/dev/fd/{write_end}", self.first_path, found, self.exact))
         return [
             self.tshark.path,
             "-q",
-            *(["-T", "pdml"] if self.plan.whole_packets else []),
             *self.plan.leaf_options(),
             *self.opened.arguments(),
             "-X",
             f"lua_script:{library / 'host.lua'}",
             "-X",
             f"lua_script1:{job}",
-            *self.plan.native_options(),
+            *self.plan.options(),
         ]
 
     @property
@@ -154,16 +143,18 @@ class _Pass:
 
     # Reading -----------------------------------------------------------------------------------
 
-    def _read(self, stream: IO[bytes], process: subprocess.Popen[bytes], feed: Feed | None) -> None:
+    def _read(self, stream: IO[bytes], process: subprocess.Popen[bytes], takers: Mapping[bytes, Taker]) -> None:
         for line in stream:
             if not line.endswith(b"\n"):  # tshark was killed in the middle of it
                 return
-            if feed is not None and line.startswith(b"P\t"):
-                feed.packet(line)
+            take = takers.get(line[:1])
+            if take is not None:
+                take(line)
                 continue
-            self._record(line)
-            if feed is not None and line.startswith(b"H\t"):
-                feed.begin()
+            self.records.take(line)
+            if line.startswith(b"H\t"):
+                for part in self.plan.parts:
+                    part.ready()
             if self.records.too_far or (not self.records.ready and self.records.failures):
                 process.kill()
                 self.opened.interrupt()
@@ -190,36 +181,6 @@ class _Pass:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def _record(self, line: bytes) -> None:
-        records = self.records
-        kind, *words = line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")
-        if kind == "R":
-            records.rows.setdefault(int(words[0]), []).append(words[1:])
-        elif kind == "H":
-            records.ready, records.version = True, words[0]
-        elif kind == "E":
-            where, message, packet, lua_traceback = map(unescape, words)
-            records.failures[where] = Failure(message, packet, lua_traceback)
-        elif kind == "C":
-            records.columns[int(words[0])] = words[1:]
-        elif kind == "D":
-            records.counted[int(words[0])] = int(words[1])
-        elif kind == "F":
-            records.types[words[0]] = words[1]
-        elif kind == "T":
-            relative, secs, nsecs = map(int, words)
-            records.base_ns = secs * 10**9 + nsecs - relative
-        elif kind == "X":
-            records.too_far = True
-        elif kind == "A":
-            records.names[unescape(words[0])] = unescape(words[1])
-        elif kind == "B":
-            records.books = words
-        elif kind == "U":
-            records.doubts.setdefault(int(words[0]), words[1])
-        elif kind == "Z":
-            records.ended = True
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

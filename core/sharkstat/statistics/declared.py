@@ -8,16 +8,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sharkstat.engines.engine import Engine
+from sharkstat.engines.packets import PacketCounter, Packets
+from sharkstat.engines.tap import Tap
 from sharkstat.errors import RequestError
 from sharkstat.statistics.group import AnyKey, Count, Group, Measure
 from sharkstat.statistics.grouping import GroupCounter
 from sharkstat.statistics.parameter import Parameter, read_arguments, usage_of
-from sharkstat.statistics.statistic import Layer, PacketCounter, Statistic, both_filters
+from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, Row, Value
+from sharkstat.tshark.filters import both_filters
 
 if TYPE_CHECKING:
     from sharkstat.tables.table import Table
 
+GROUP_TAP = Path(str(files("sharkstat_lua"))) / "group.lua"
 # Names of fields; protocols that tshark reads packet by packet; and what it tells of a packet by those before it.
 _FIELDS = re.compile(r"\b[a-z][\w\-]*(?:\.[\w\-]+)+")
 _OF_ONE_PACKET = frozenset(("frame", "eth", "vlan", "sll", "arp", "ip", "ipv6", "icmp", "icmpv6", "tcp", "udp", "dns"))
@@ -46,10 +51,10 @@ class Declared(Statistic):
     keys: Sequence[AnyKey | str] = ()
     measures: Sequence[Measure] = (Count(),)
     parameters: Sequence[Parameter] = ()
-    tap = Path(str(files("sharkstat_lua"))) / "group.lua"
-    layer: Layer = "transport"  # its fields say more
 
     def __init__(self) -> None:
+        tap = Tap(GROUP_TAP, "transport", fields=self._fields, call=self._call)  # its fields say how far up it looks
+        self.engines = (tap, Packets(self._counter))
         if not self.usage:
             self.usage = usage_of(self.name, self.parameters)
         try:
@@ -76,19 +81,19 @@ class Declared(Statistic):
         group, rest = self.asked(arguments)
         return [text for text in (group.filter, rest) if text.strip()]
 
-    def tap_fields(self, arguments: str) -> Sequence[str]:
+    def _fields(self, arguments: str) -> Sequence[str]:
         return self.asked(arguments)[0].fields
 
-    def tap_call(self, arguments: str) -> tuple[str, str]:
+    def _call(self, arguments: str) -> tuple[str, str]:
         group, rest = self.asked(arguments)
         return "group", group.text(both_filters(group.filter, rest))
 
-    def follows_time(self, arguments: str, engine: str) -> bool:
+    def follows_time(self, arguments: str, engine: Engine) -> bool:
         group, rest = self.asked(arguments)
         names = _FIELDS.findall(" ".join([*group.fields, group.filter, rest]))
         return any(_OF_ORDER.search(name) or name.partition(".")[0] not in _OF_ONE_PACKET for name in names)
 
-    def counter(self, arguments: str) -> PacketCounter:
+    def _counter(self, arguments: str) -> PacketCounter:
         group, rest = self.asked(arguments)
         return GroupCounter(group, both_filters(group.filter, rest))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sharkstat.engines.packets import Listen, PacketCounter
 from sharkstat.errors import RequestError
 from sharkstat.statistics.group import AnyKey, Every, Group, Key, Measure, Tree
 from sharkstat.statistics.parameter import duration
-from sharkstat.statistics.statistic import Listen, PacketCounter
 from sharkstat.tables.column import Type, Value
 
 if TYPE_CHECKING:
-    from sharkstat.statistics.packet import Packet
+    from sharkstat.engines.packet import Packet
 
 _INTEGERS = frozenset(
     ["CHAR", "FRAMENUM", *(f"{sign}INT{size}" for sign in ("U", "") for size in (8, 16, 24, 32, 40, 48, 56, 64))]

@@ -53,9 +53,15 @@ def header_of(path: Path) -> dict[str, list[str]]:
         return {}
 
 
+def tap_of(statistic: Statistic) -> Path | None:
+    """The Lua file that counts a statistic in plain tshark, too."""
+    return next((engine.file for engine in statistic.engines if engine.file is not None), None)
+
+
 def z_name(statistic: Statistic) -> str:
     """What a statistic's tap is called in plain tshark, where tshark's own name would win."""
-    text = statistic.tap.read_text(encoding="utf-8", errors="replace") if statistic.tap else ""
+    path = tap_of(statistic)
+    text = path.read_text(encoding="utf-8", errors="replace") if path else ""
     return f"sharkstat,{statistic.name}" if re.search(r"\bz_name\b", text) else statistic.name
 
 

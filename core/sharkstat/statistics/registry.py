@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import pluggy
 
+from sharkstat.engines.engine import Engine
 from sharkstat.errors import RequestError
 from sharkstat.statistics.native import Unparsed, listed
 from sharkstat.statistics.statistic import Hooks, Statistic
@@ -115,8 +116,7 @@ class Registry:
         if statistic.name in self.statistics:
             owner = next(p for p in self.plugins if statistic.name in p.statistics)
             raise ValueError(f"the statistic {statistic.name} is already registered by {owner.name} ({owner.origin})")
-        if not statistic.engines:
-            raise ValueError(f"{statistic.name} has no engine: give it a tap or a counter")
+        _check_engines(statistic)
         self.statistics[statistic.name] = statistic
         plugin.statistics.append(statistic.name)
 
@@ -183,6 +183,18 @@ def _longest(text: str, known: dict[str, Statistic]) -> tuple[Statistic, str] | 
         return None
     best = max(names, key=len)
     return known[best], text[len(best) + 1 :]
+
+
+def _check_engines(statistic: Statistic) -> None:
+    """ValueError where it has no engines, or what it has are none."""
+    engines = statistic.engines
+    fix = "write engines = (sharkstat.Packets(MyCounter),), or give it a Tap"
+    if not engines:
+        raise ValueError(f"{statistic.name} has no engine: {fix}")
+    if not isinstance(engines, (tuple, list)) or not all(isinstance(engine, Engine) for engine in engines):
+        raise ValueError(f"{statistic.name}: its engines are {engines!r:.80}: {fix}")
+    if len({engine.name for engine in engines}) < len(engines):
+        raise ValueError(f"{statistic.name} has two engines of one name: leave out one")
 
 
 def plugin_folder() -> Path:

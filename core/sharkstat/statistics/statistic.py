@@ -1,17 +1,15 @@
-"""What a plugin author implements: a `Statistic`, and a `PacketCounter` where it runs in Python.
+"""What a plugin author implements: a `Statistic`, which says what the table is, and has engines that count it.
 
 import sharkstat
 
 class Hosts(sharkstat.Statistic):
     name = "hosts,sent"
     title = "Packets sent by each host"
+    engines = (sharkstat.Packets(HostCounter),)
 
     def columns(self, arguments):
         return (sharkstat.Column("address", "address", role="key"),
                 sharkstat.Column("packets", "integer", unit="packets"))
-
-    def counter(self, arguments):
-        return HostCounter(arguments)
 
 @sharkstat.hookimpl
 def register_statistics(register):
@@ -21,23 +19,18 @@ def register_statistics(register):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from sharkstat.errors import MergeError, RequestError, TextError
+from sharkstat.errors import MergeError, RequestError
 
 if TYPE_CHECKING:
-    from sharkstat.statistics.packet import Packet
+    from sharkstat.engines.engine import Engine
     from sharkstat.statistics.parameter import Parameter
-    from sharkstat.tables.column import Column, Row, Type, Value
+    from sharkstat.tables.column import Column, Row
     from sharkstat.tables.table import Table
-
-Layer = Literal["transport", "http", "messages", "application"]
 
 hookspec = pluggy.HookspecMarker("sharkstat")
 hookimpl = pluggy.HookimplMarker("sharkstat")
@@ -63,81 +56,15 @@ class Hooks:
         """Call `register(format, exporter)` for every output format that the plugin brings."""
 
 
-@dataclass(frozen=True)
-class Listen:
-    """One tap of tshark's that a packet counter listens to.
-
-    `tap` is "frame" (every packet once) or a protocol's tap ("eth", "ip", "ipv6", "tcp", "udp",
-    "http"), which tshark announces once for every header or message that counts; `filter` is a
-    display filter that the packet must match; `info` names what the tap itself says of each, as
-    tshark gives it to Lua ("ip_src", "th_sport", ...), or the packet's own addresses ("pinfo.src",
-    "pinfo.dst").
-    """
-
-    tap: str = "frame"
-    filter: str = ""
-    info: tuple[str, ...] = ()
-
-
-class PacketCounter(ABC):
-    """Counts decoded packets in Python for one request.
-
-    `listens` says which packets are wanted; `fields` which fields they carry. `fields` = None asks
-    for whole packets, as pyshark's own capture gives them: everything is there, very slowly. Before the
-    first packet, `types` is set to the types of the fields, in tshark's words ("UINT32", "RELATIVE_TIME").
-    """
-
-    listens: Sequence[Listen] = (Listen(),)
-    fields: Sequence[str] | None = ()
-    types: Mapping[str, str] = MappingProxyType({})
-
-    def begin(self) -> None:
-        """Called once, when `types` is set and before the first packet. RequestError ends the run."""
-        return
-
-    @abstractmethod
-    def packet(self, packet: Packet) -> None:
-        """Count one packet; it is called once a packet that any of `listens` takes."""
-
-    @abstractmethod
-    def rows(self) -> Iterable[Sequence[Value]]:
-        """The rows: values in the order of the statistic's columns that are not derived."""
-
-    def column_types(self) -> Sequence[Type] | None:
-        """The types of those columns, where they depend on the fields that were asked for."""
-        return None
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """What a text of tshark's says: rows, in the order of `columns` (those that are not derived).
-
-    Times are nanoseconds since the capture's first packet. Without `columns`, they are the statistic's own.
-    """
-
-    rows: Sequence[Sequence[Value]]
-    columns: tuple[Column, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
 class Statistic(ABC):
     """A statistic that can be asked for with -z.
 
     `name` is what is asked for, `title` a heading, `description` a paragraph for `sharkstat show`,
-    `usage` its argument grammar, `parameters` those of its arguments that are NAME=VALUE. `tap` is
-    the Lua file of a tap that registers the same name, for the lua engine. `layer` is "transport"
-    where neither the numbers nor the names that it gives depend on anything above TCP and UDP,
-    "http" where they depend on HTTP but not on what its bodies hold, "messages" where they depend on
-    any protocol but not on pages, scripts, images and the like in the bodies of HTTP: tshark is then
-    spared the work above.
+    `usage` its argument grammar, `parameters` those of its arguments that are NAME=VALUE, `example` arguments, where
+    it needs some; `family` names the family of tshark's own statistics that it belongs to.
 
-    `family` names the family of tshark's own statistics that it belongs to. For the tshark engine: `takes_filter`
-    says whether tshark takes a display filter at the end of its arguments; `prints_at_once` whether it
-    prints while packets are read, `once` whether it counts but once a run; `resolve` has tshark's letters
-    (-N) for the names without which it shows nothing. `example` are arguments, where it needs some. `doubts` are
-    display filters for packets whose content, printed raw, could mislead the reader of tshark's text: where one comes,
-    the text is shown unparsed; a filter with a field that this tshark has not takes none. `tshark` is set to the
-    version of the tshark that printed, before `parse` is called.
+    `engines` are the ways to count it, each with the same columns: a `Tap` in Lua, `Packets` in Python, or
+    `TsharkText`. Without --engine, the first one runs.
     """
 
     name: str = ""
@@ -145,16 +72,9 @@ class Statistic(ABC):
     description: str = ""
     usage: str = ""
     parameters: Sequence[Parameter] = ()
-    tap: Path | None = None
-    layer: Layer = "application"
-    family: str = ""
-    takes_filter: bool = True
-    prints_at_once: bool = False
-    once: bool = False
     example: str = ""
-    resolve: str = ""
-    doubts: Sequence[str] = ()
-    tshark: str = ""
+    family: str = ""
+    engines: Sequence[Engine] = ()
 
     @abstractmethod
     def columns(self, arguments: str) -> tuple[Column, ...]:
@@ -167,39 +87,12 @@ class Statistic(ABC):
         """The display filters in the arguments. By default the arguments are one."""
         return (arguments,) if arguments.strip() else ()
 
-    def tap_fields(self, arguments: str) -> Sequence[str]:
-        """The fields that its tap reads, where `layer` alone does not say how far up the layers it looks."""
-        return ()
-
-    def follows_time(self, arguments: str, engine: str) -> bool:
+    def follows_time(self, arguments: str, engine: Engine) -> bool:
         """Whether its numbers depend on the packets being in time order: the run then warns where they are not.
 
         By default they do. Counts of headers do not; response times and whatever needs TCP's payload put together do.
         """
         return True
-
-    def tap_call(self, arguments: str) -> tuple[str, str]:
-        """The name and arguments with which the tap is started. By default its own."""
-        return self.name, arguments
-
-    def counter(self, arguments: str) -> PacketCounter | None:
-        """A new counter for the packets engine; None where there is none."""
-        return None
-
-    def native(self, arguments: str, display_filter: str) -> str:
-        """What follows tshark's -z for the tshark engine, with the run's display filter in it.
-
-        By default the arguments are a filter. RequestError where tshark's statistic takes none.
-        """
-        if not self.takes_filter and display_filter:
-            raise RequestError(f"tshark's {self.name} takes no filter: leave out -Y, or read with -2 -R FILTER")
-        if not self.takes_filter:
-            return f"{self.name},{arguments}" if arguments else self.name
-        return ",".join(filter(None, (self.name, both_filters(display_filter, arguments))))
-
-    def parse(self, text: bytes, arguments: str) -> Parsed:
-        """Read what tshark's own statistic printed. TextError where its layout is not the one that is known."""
-        raise TextError(f"{self.name} is none of tshark's own statistics")
 
     def derive(self, table: Table) -> None:
         """Set the derived columns of every row of the table, from its measures.
@@ -219,30 +112,19 @@ class Statistic(ABC):
         """The rows of the tables, such that rows of equal key may be combined. MergeError if they cannot."""
         return [table.rows for table in tables]
 
-    @property
-    def engines(self) -> tuple[str, ...]:
-        has = {
-            "lua": self.tap is not None,
-            "packets": type(self).counter is not Statistic.counter,
-            "tshark": type(self).parse is not Statistic.parse,
-        }
-        return tuple(engine for engine, there in has.items() if there)
+    def engine(self, name: str = "") -> Engine:
+        """The engine of that name; "" takes the first. RequestError where there is none."""
+        for engine in self.engines:
+            if name in ("", engine.name):
+                return engine
+        names = " or ".join(engine.name for engine in self.engines)
+        raise RequestError(f"{self.name} does not run on {name}: take --engine {names}")
 
     def refuse_arguments(self, arguments: str) -> RequestError:
         return RequestError(f"{self.name} takes no arguments: leave out {arguments!r}")
 
     def refuse_merge(self, reason: str) -> MergeError:
         return MergeError(f"{self.name} cannot be merged: {reason}")
-
-
-def both_filters(one: str, other: str) -> str:
-    """A display filter that takes what both take; "" takes everything.
-
-    >>> both_filters("ip", "tcp || udp"), both_filters("", "tcp")
-    ('(ip) && (tcp || udp)', 'tcp')
-    """
-    given = [text for text in (one.strip(), other.strip()) if text]
-    return " && ".join(f"({text})" for text in given) if len(given) > 1 else "".join(given)
 
 
 def sort_rows(table: Table, key: Callable[[Row], Any], descending: bool = False) -> None:

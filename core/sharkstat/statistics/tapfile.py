@@ -25,8 +25,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from sharkstat.engines.engine import Engine, Layer
+from sharkstat.engines.tap import Tap
 from sharkstat.statistics.parameter import Parameter, ParameterType, read_arguments, usage_of
-from sharkstat.statistics.statistic import Layer, Statistic, hookimpl
+from sharkstat.statistics.statistic import Statistic, hookimpl
 from sharkstat.tables.column import Column, Local, Merge, Row, Type, Value
 from sharkstat.tables.table import Table
 
@@ -47,17 +49,19 @@ class TapFile(Statistic):
     """
 
     def __init__(self, path: Path) -> None:
-        self.tap = path
         header = read_header(path)
         self.name = header["name"][0]
         self.title = header["title"][0]
         self.description = header.get("description", [self.title])[0]
         self._takes = _one_of(path, header, "arguments", ("filter", "text", "none"))
-        self.layer = _one_of(path, header, "layer", tuple(reversed(get_args(Layer))))
         self._order = _one_of(path, header, "order", ("time", "any"))
         self.parameters = tuple(_parameter(path, text) for text in header.get("parameter", ()))
         self._columns = _columns(path, header["column"])
-        self._analysis = tuple(name for name in header.get("field", ()) if name.startswith("tcp.analysis"))
+        # Those that rest on tshark's notes of segments, which a plan spares it where nobody asks for them. The others
+        # do not count: `layer` is the author's word for how far up they look.
+        analysis = tuple(name for name in header.get("field", ()) if name.startswith("tcp.analysis"))
+        layer = _one_of(path, header, "layer", tuple(reversed(get_args(Layer))))
+        self.engines = (Tap(path, layer, fields=lambda arguments: analysis),)
         self._sort = _sort(path, header.get("sort", [""])[0], self._columns)
         self.usage = header.get("usage", [usage_of(self.name, self.parameters, self._takes != "none")])[0]
 
@@ -70,14 +74,7 @@ class TapFile(Statistic):
     def filters(self, arguments: str) -> Sequence[str]:
         return super().filters(self._rest(arguments)) if self._takes == "filter" else ()
 
-    def tap_fields(self, arguments: str) -> Sequence[str]:
-        """Those that rest on tshark's notes of segments, which a plan spares it where nobody asks for them.
-
-        The others do not count: `layer` is the author's word for how far up they look.
-        """
-        return self._analysis
-
-    def follows_time(self, arguments: str, engine: str) -> bool:
+    def follows_time(self, arguments: str, engine: Engine) -> bool:
         return bool(self._order == "time")
 
     def _rest(self, arguments: str) -> str:

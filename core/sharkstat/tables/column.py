@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
+
+from sharkstat.errors import TextError
 
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
 Row: TypeAlias = dict[str, Value]
@@ -11,6 +14,14 @@ Type = Literal["text", "integer", "number", "boolean", "time", "duration", "addr
 Role = Literal["key", "measure", "derived"]
 Merge = Literal["", "sum", "min", "max", "first", "last", "union", "none"]
 Local = Literal["", "always", "dynamic"]
+
+_PYTHON: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("text", "address"), (str,)),
+    **dict.fromkeys(("integer", "time", "duration"), (int,)),
+    "number": (int, float),
+    "boolean": (bool,),
+    **dict.fromkeys(("path", "set"), (tuple,)),
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,37 @@ class Column:
     @property
     def heading(self) -> str:
         return self.title or self.name.replace("_", " ").title()
+
+
+def check_types(columns: Sequence[Column], values: Sequence[Value]) -> None:
+    """TextError for a row that is not what its columns say."""
+    if len(values) != len(columns):
+        raise TextError(f"a row has {len(values)} values for {len(columns)} columns")
+    for column, value in zip(columns, values, strict=True):
+        if value is None:
+            continue
+        wanted = _PYTHON[column.type]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            raise TextError(f"{column.name} is {value!r}, no {column.type}")
+
+
+def typed(columns: tuple[Column, ...], types: Sequence[str] | None) -> tuple[Column, ...]:
+    """The columns; "text" and "number" give way to the types that the values turned out to have.
+
+    `types` are those of the columns that are not derived; without any, the columns stay as they are.
+    """
+    if not types:
+        return columns
+    given = dict(zip((c.name for c in columns if c.role != "derived"), types, strict=True))
+    known = [_typed(c, given.get(c.name, c.type)) for c in columns]
+    now = {c.name: c.type for c in known}
+    return tuple(_typed(c, "duration") if c.ratio and now[c.ratio[0]] == "duration" else c for c in known)
+
+
+def _typed(column: Column, kind: str) -> Column:
+    if kind == column.type or column.type not in ("text", "number"):
+        return column
+    return replace(column, type=kind, unit="seconds" if kind == "duration" else column.unit)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ def _unescaped(text: str) -> str:
     return "".join(result)
 
 
+def split(line: bytes) -> list[str]:
+    """A record's words, its kind the first; each is still escaped."""
+    return line.decode("utf-8", "surrogateescape").rstrip("\n").split("\t")
+
+
 @dataclass
 class Failure:
     message: str
@@ -84,14 +89,29 @@ class Records:
     too_far: bool = False
     version: str = ""
     base_ns: int | None = None
-    columns: dict[int, list[str]] = field(default_factory=dict)
-    rows: dict[int, list[list[str]]] = field(default_factory=dict)
-    counted: dict[int, int] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
-    types: dict[str, str] = field(default_factory=dict)
     books: list[str] = field(default_factory=list)
-    doubts: dict[int, str] = field(default_factory=dict)
+
+    def take(self, line: bytes) -> None:
+        """Take a record that is of the pass as a whole; engines take their own."""
+        kind, *words = split(line)
+        if kind == "H":
+            self.ready, self.version = True, words[0]
+        elif kind == "E":
+            where, message, packet, traceback = map(unescape, words)
+            self.failures[where] = Failure(message, packet, traceback)
+        elif kind == "T":
+            relative, secs, nsecs = map(int, words)
+            self.base_ns = secs * 10**9 + nsecs - relative
+        elif kind == "X":
+            self.too_far = True
+        elif kind == "A":
+            self.names[unescape(words[0])] = unescape(words[1])
+        elif kind == "B":
+            self.books = words
+        elif kind == "Z":
+            self.ended = True
 
 
 def described(problem: Exception) -> str:

@@ -108,6 +108,7 @@ class TcpHandshakes(sharkstat.Statistic):
         "takes then, and how many attempts were refused or never answered. Captured at the client, the server's time "
         "is the round trip; at the server, the client's is."
     )
+    engines = (sharkstat.Packets(HandshakeCounter),)
 
     def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:
         Column = sharkstat.Column
@@ -127,9 +128,6 @@ class TcpHandshakes(sharkstat.Statistic):
             Column("server_mean", "duration", "seconds", role="derived", ratio=("server_time", "answered")),
             Column("client_mean", "duration", "seconds", role="derived", ratio=("client_time", "completed")),
         )
-
-    def counter(self, arguments: str) -> HandshakeCounter:
-        return HandshakeCounter(arguments)
 
     def order(self, table: sharkstat.Table) -> None:
         sharkstat.sort_rows(table, lambda row: (row["address"], row["port"]))

@@ -29,6 +29,7 @@ class MyStatistic(sharkstat.Statistic):
     title = "My statistic"
     usage = "my,statistic[,FILTER]"
     description = "How often each name in DNS was asked for, and answered."
+    engines = (sharkstat.Packets(QueryCounter),)
 
     def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:
         return (
@@ -37,9 +38,6 @@ class MyStatistic(sharkstat.Statistic):
             sharkstat.Column("answers", "integer", "packets"),
             sharkstat.Column("answered", "number", "percent", role="derived", ratio=("answers", "queries")),
         )
-
-    def counter(self, arguments: str) -> QueryCounter:
-        return QueryCounter(arguments)
 
     def order(self, table: sharkstat.Table) -> None:
         sharkstat.sort_rows(table, lambda row: row["queries"], descending=True)

@@ -35,8 +35,9 @@ def segment(ends: tuple[tuple[str, str], tuple[str, str]], flags: str, at: int, 
 def test_time_counts_from_the_first_syn_and_what_gets_no_answer_is_told(
     sharkstat_registry: sharkstat.Registry,
 ) -> None:
-    counter = sharkstat_registry.find("tcp,handshakes")[0].counter("")
-    assert counter is not None
+    packets = sharkstat_registry.find("tcp,handshakes")[0].engine("packets")
+    assert isinstance(packets, sharkstat.Packets)
+    counter = packets.counter("")
     there, back = (CLIENT, SERVER), (SERVER, CLIENT)
     for ends, flags, at, stream in [
         (back, "ack", 0, 0),  # its beginning is not in the capture

@@ -1,0 +1,138 @@
+"""What an engine is: an `Engine` of a statistic, the `Task` it makes of one request, and its `Part` in one pass.
+
+A run knows these three and no engine by name. To add an engine is to add a module beside this one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from sharkstat.tables.column import Column, Row
+    from sharkstat.tshark.output import Output
+    from sharkstat.tshark.records import Records
+
+Layer = Literal["transport", "http", "messages", "application"]
+Prints = Literal["", "text", "packets"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request, as an engine sees it.
+
+    `text` is the whole request, `name` the statistic's, `arguments` what follows it; `columns` are the table's for
+    these arguments, `display_filter` the run's (-Y), and `resolve` its letters for names (-N).
+    """
+
+    text: str
+    name: str
+    arguments: str
+    columns: tuple[Column, ...]
+    display_filter: str = ""
+    resolve: str = ""
+
+    @property
+    def counted(self) -> tuple[Column, ...]:
+        """The columns whose values the engine gives."""
+        return tuple(column for column in self.columns if column.role != "derived")
+
+
+class Engine(ABC):
+    """One way to count a statistic. A `Statistic` has one or more in its `engines`; the first is the default.
+
+    `name` is what --engine calls it. `own` says whether sharkstat's or a plugin's code counts, rather than tshark's;
+    `resolve` has tshark's letters (-N) for the names without which it has nothing to show; `file` is the Lua file
+    that can count in plain tshark, too.
+    """
+
+    name: ClassVar[str]
+    own: ClassVar[bool] = True
+    resolve: str = ""
+    file: Path | None = None
+
+    @abstractmethod
+    def ask(self, question: Question) -> Task:
+        """What is to be done for one request in one pass. RequestError where it cannot be asked."""
+
+
+@dataclass
+class Task:
+    """One request on one engine, in one pass.
+
+    `layer` says how far up the layers it looks, where `reads`, the names of fields and filters, does not say more;
+    `remarks` are for the user, before the run; `speakers` begin a message that the user can understand as it is.
+    """
+
+    part: ClassVar[type[Part]]
+
+    question: Question
+    layer: Layer = "transport"
+    reads: Sequence[str] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        return (self.question.name,)
+
+
+@dataclass
+class Result:
+    """What came of a task: the table's columns and rows, not yet derived.
+
+    `unread` says that the rows are the lines of a text that nothing could read.
+    """
+
+    columns: tuple[Column, ...]
+    rows: list[Row]
+    warnings: tuple[str, ...] = ()
+    unread: bool = False
+
+
+class Part(ABC):
+    """What one kind of engine does in one pass, for all tasks that it has there, by the number of their request.
+
+    `prints` says what it reads of tshark's standard output: nothing, text, or packets (as PDML, with text between).
+    """
+
+    prints: Prints = ""
+
+    @abstractmethod
+    def __init__(self, tasks: Mapping[int, Task]) -> None:
+        """RequestError where these tasks do not go together in one pass."""
+
+    def options(self) -> Sequence[str]:
+        """What it adds to tshark's command line."""
+        return ()
+
+    def files(self) -> Iterable[tuple[int, Path]]:
+        """The Lua files that tshark needs, each with the number of a request that does."""
+        return ()
+
+    def job(self, files: Mapping[Path, Path]) -> Iterable[tuple[str, ...]]:
+        """The lines that it adds to the host's job; `files` says where each file is for tshark."""
+        return ()
+
+    def start(self, records: Records, output: Output) -> Mapping[bytes, Callable[[bytes], None]]:
+        """tshark has started. Gives what takes each kind of record (as b"R") that is this engine's own."""
+        return {}
+
+    def ready(self) -> None:
+        """The host has taken every filter and field; the first packet follows."""
+        return
+
+    def finish(self) -> None:
+        """tshark has come to its end. TsharkError where something of it did not come."""
+        return
+
+    @abstractmethod
+    def result(self, number: int, last_words: str) -> Result:
+        """What came of the task of that number; `last_words` are tshark's. Any exception is the statistic's failure."""
+
+    @property
+    def suspects(self) -> Sequence[str]:
+        """What may be at fault where tshark aborts."""
+        return ()

@@ -1,0 +1,157 @@
+"""Packets in Python: tshark sends the packets and fields that counters ask for, and they count."""
+
+from __future__ import annotations
+
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
+from sharkstat.engines.engine import Engine, Part, Prints, Question, Result, Task
+from sharkstat.errors import RequestError
+from sharkstat.tables.column import Column, Row, Type, Value, typed
+from sharkstat.tshark.records import Failure, Records, described, split
+
+if TYPE_CHECKING:
+    from sharkstat.engines.feed import Feed
+    from sharkstat.engines.packet import Packet
+    from sharkstat.tshark.output import Output
+
+
+@dataclass(frozen=True)
+class Listen:
+    """One tap of tshark's that a packet counter listens to.
+
+    `tap` is "frame" (every packet once) or a protocol's tap ("eth", "ip", "ipv6", "tcp", "udp",
+    "http"), which tshark announces once for every header or message that counts; `filter` is a
+    display filter that the packet must match; `info` names what the tap itself says of each, as
+    tshark gives it to Lua ("ip_src", "th_sport", ...), or the packet's own addresses ("pinfo.src",
+    "pinfo.dst").
+    """
+
+    tap: str = "frame"
+    filter: str = ""
+    info: tuple[str, ...] = ()
+
+
+class PacketCounter(ABC):
+    """Counts decoded packets in Python for one request.
+
+    `listens` says which packets are wanted; `fields` which fields they carry. `fields` = None asks
+    for whole packets, as pyshark's own capture gives them: everything is there, very slowly. Before the
+    first packet, `types` is set to the types of the fields, in tshark's words ("UINT32", "RELATIVE_TIME").
+    """
+
+    listens: Sequence[Listen] = (Listen(),)
+    fields: Sequence[str] | None = ()
+    types: Mapping[str, str] = MappingProxyType({})
+
+    def begin(self) -> None:
+        """Called once, when `types` is set and before the first packet. RequestError ends the run."""
+        return
+
+    @abstractmethod
+    def packet(self, packet: Packet) -> None:
+        """Count one packet; it is called once a packet that any of `listens` takes."""
+
+    @abstractmethod
+    def rows(self) -> Iterable[Sequence[Value]]:
+        """The rows: values in the order of the statistic's columns that are not derived."""
+
+    def column_types(self) -> Sequence[Type] | None:
+        """The types of those columns, where they depend on the fields that were asked for."""
+        return None
+
+
+class Packets(Engine):
+    """Decoded packets, counted in Python.
+
+    `counter` makes a new `PacketCounter` of a request's arguments; a class whose constructor takes them is one.
+
+    engines = (sharkstat.Packets(NameCounter),)
+    """
+
+    name = "packets"
+
+    def __init__(self, counter: Callable[[str], PacketCounter]) -> None:
+        self.counter = counter
+
+    def ask(self, question: Question) -> PacketsTask:
+        counter = self.counter(question.arguments)
+        reads = [text for listen in counter.listens for text in (listen.tap, listen.filter)]
+        if counter.fields is not None:
+            return PacketsTask(question, "transport", [*reads, *counter.fields], counter=counter)
+        remark = (
+            f"{question.text}: whole packets are slow, some hundreds a second: say in {type(counter).__name__} what "
+            'it reads, as in fields = ("ip.src", "tcp.len")'
+        )
+        return PacketsTask(question, "application", reads, (remark,), counter=counter)
+
+
+class PacketsPart(Part):
+    """The counters of one pass: what they ask for goes through one feed."""
+
+    def __init__(self, tasks: Mapping[int, PacketsTask]) -> None:
+        self.counters = {number: task.counter for number, task in tasks.items()}
+        self.fields = list(dict.fromkeys(name for c in self.counters.values() for name in c.fields or ()))
+        self.types: dict[str, str] = {}
+        self._tasks = tasks
+        self.prints: Prints = "packets" if any(c.fields is None for c in self.counters.values()) else ""
+
+    def options(self) -> Sequence[str]:
+        return ("-T", "pdml") if self.prints else ()
+
+    def job(self, files: Mapping[Path, Path]) -> Iterable[tuple[str, ...]]:
+        if self.prints:
+            yield ("prompt",)
+        for number, counter in self.counters.items():
+            yield from (("listen", str(number), one.tap, one.filter, *one.info) for one in counter.listens)
+        yield from (("field", name) for name in self.fields)
+
+    def start(self, records: Records, output: Output) -> Mapping[bytes, Callable[[bytes], None]]:
+        from sharkstat.engines.feed import Feed  # and pyshark: tshark starts while they are imported
+
+        self._records = records
+        for counter in self.counters.values():
+            counter.types = self.types
+        self._feed: Feed = Feed(self.counters, self.fields, records, output)
+        return {b"P": self._feed.packet, b"F": self._take_type}
+
+    def _take_type(self, line: bytes) -> None:
+        _, name, kind = split(line)
+        self.types[name] = kind
+
+    def ready(self) -> None:
+        """The types of the fields are known. RequestError where a counter cannot count them."""
+        for number, counter in self.counters.items():
+            try:
+                counter.begin()
+            except RequestError:
+                raise
+            except Exception as problem:
+                self._records.failures[str(number)] = Failure(described(problem), traceback=traceback.format_exc())
+
+    def result(self, number: int, last_words: str) -> Result:
+        task = self._tasks[number]
+        columns = typed(task.question.columns, task.counter.column_types())
+        counted = [column for column in columns if column.role != "derived"]
+        empty: Row = dict.fromkeys((c.name for c in columns), None)
+        rows = [{**empty, **self._row(counted, values)} for values in task.counter.rows()]
+        return Result(columns, rows, task.remarks)
+
+    def _row(self, columns: Sequence[Column], values: Sequence[Value]) -> Row:
+        if len(values) != len(columns):
+            names = [c.name for c in columns]
+            raise ValueError(f"a row has {len(values)} values for the {len(columns)} columns {names}")
+        timeless = self._records.base_ns is None
+        return {c.name: None if c.type == "time" and timeless else v for c, v in zip(columns, values, strict=True)}
+
+
+@dataclass(kw_only=True)
+class PacketsTask(Task):
+    part: ClassVar[type[Part]] = PacketsPart
+
+    counter: PacketCounter

@@ -1,0 +1,138 @@
+"""Taps in Lua: they count inside tshark, and send their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from sharkstat.engines.engine import Engine, Layer, Part, Question, Result, Task
+from sharkstat.errors import StatisticError, TsharkError
+from sharkstat.tables.column import Column, Row, Value, typed
+from sharkstat.tshark.records import LIST, Records, split, unescape
+
+if TYPE_CHECKING:
+    from sharkstat.tshark.output import Output
+
+
+class Tap(Engine):
+    """A tap in Lua, that counts inside tshark.
+
+    `file` is the Lua file, which registers the statistic's name (docs/taps.md). `layer` is "transport" where neither
+    the numbers nor the names that it gives depend on anything above TCP and UDP, "http" where they depend on HTTP
+    but not on what its bodies hold, "messages" where they depend on any protocol but not on pages, scripts, images
+    and the like in the bodies of HTTP: tshark is then spared the work above. `fields` gives, for the arguments, the
+    fields that the tap reads, where `layer` alone does not say how far up it looks. `call` gives the name and
+    arguments with which the tap is started, by default the statistic's own.
+
+    engines = (sharkstat.Tap(Path(__file__).with_name("dns_slow.lua")),)
+    """
+
+    name = "lua"
+
+    def __init__(
+        self,
+        file: Path,
+        layer: Layer = "application",
+        *,
+        fields: Callable[[str], Sequence[str]] | None = None,
+        call: Callable[[str], tuple[str, str]] | None = None,
+    ) -> None:
+        self.file: Path = file
+        self.layer: Layer = layer
+        self._fields = fields
+        self._call = call
+
+    def ask(self, question: Question) -> TapTask:
+        call = self._call(question.arguments) if self._call else (question.name, question.arguments)
+        reads = self._fields(question.arguments) if self._fields else ()
+        return TapTask(question, self.layer, reads, file=self.file, call=call)
+
+
+class TapPart(Part):
+    """The taps of one pass: each file is loaded once."""
+
+    def __init__(self, tasks: Mapping[int, TapTask]) -> None:
+        self._tasks = tasks
+        self._columns: dict[int, list[str]] = {}
+        self._rows: dict[int, list[list[str]]] = {}
+        self._counted: dict[int, int] = {}
+
+    def files(self) -> Iterable[tuple[int, Path]]:
+        return ((number, task.file) for number, task in self._tasks.items())
+
+    def job(self, files: Mapping[Path, Path]) -> Iterable[tuple[str, ...]]:
+        yield from (("load", str(files[path])) for path in dict.fromkeys(task.file for task in self._tasks.values()))
+        yield from (("run", str(number), *task.call) for number, task in self._tasks.items())
+
+    def start(self, records: Records, output: Output) -> Mapping[bytes, Callable[[bytes], None]]:
+        self._records = records
+        return {b"C": self._take_columns, b"R": self._take_row, b"D": self._take_end}
+
+    def _take_columns(self, line: bytes) -> None:
+        _, number, *words = split(line)
+        self._columns[int(number)] = words
+
+    def _take_row(self, line: bytes) -> None:
+        _, number, *values = split(line)
+        self._rows.setdefault(int(number), []).append(values)
+
+    def _take_end(self, line: bytes) -> None:
+        _, number, rows = split(line)
+        self._counted[int(number)] = int(rows)
+
+    def result(self, number: int, last_words: str) -> Result:
+        question = self._tasks[number].question
+        said = self._columns.get(number, [])
+        columns = typed(question.columns, [words.rpartition(" ")[2] for words in said])
+        raw = self._rows.pop(number, [])
+        if self._counted.get(number) != len(raw):
+            raise TsharkError(
+                f"the tap did not reach its end (tshark says: {last_words}); "
+                "nothing is shown, since it would not be whole"
+            )
+        counted = [column for column in columns if column.role != "derived"]
+        names = [words.rpartition(" ")[0] for words in said]
+        declared = [c.name for c in counted]
+        if len(names) != len(declared) or any(n in declared and n != d for n, d in zip(names, declared, strict=True)):
+            raise StatisticError(f"the tap gives the columns {names}, not {declared}")
+        readers = [reader(column, self._records.base_ns) for column in counted]
+        empty: Row = dict.fromkeys((c.name for c in columns), None)
+        rows = []
+        for values in raw:
+            row = dict(empty)
+            for column, read, value in zip(counted, readers, values, strict=True):
+                row[column.name] = None if value == "\\N" else read(value)
+            rows.append(row)
+        return Result(columns, rows)
+
+
+@dataclass(kw_only=True)
+class TapTask(Task):
+    part: ClassVar[type[Part]] = TapPart
+
+    file: Path
+    call: tuple[str, str]
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        return (self.question.name, f"{self.call[0]}:")
+
+
+def reader(column: Column, base: int | None) -> Callable[[str], Value]:
+    """What makes a value of a record's word; `base` is the time of the capture's first packet."""
+    if column.type in ("integer", "duration"):
+        return int
+    if column.type == "number":
+        return lambda text: float(text) if set(text) & set(".en") else int(text)
+    if column.type == "boolean":
+        return lambda text: text in ("1", "true")
+    if column.type == "time":
+        # "@" stands before what is since 1970; the rest is since the capture's first packet.
+        return lambda text: int(text[1:]) if text[0] == "@" else None if base is None else base + int(text)
+    if column.type == "path":
+        return lambda text: tuple(unescape(level) for level in text.split(LIST))
+    if column.type == "set":
+        return lambda text: tuple(sorted({unescape(value) for value in text.split(LIST)})) if text else ()
+    return unescape

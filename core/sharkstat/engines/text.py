@@ -1,0 +1,208 @@
+"""tshark's own statistics: what each is asked, and what a reader makes of the text that it printed.
+
+tshark prints all that it was asked for on one standard output, in layouts of its own. Between two requests the host in
+tshark (host.lua) prints a mark that no packet can hold, since it is made for the run, so each one's text is known to
+the byte. What a text means is for its reader to say; a text that none understands is shown as it is, line by line.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from sharkstat.engines.engine import Engine, Layer, Part, Prints, Question, Result, Task
+from sharkstat.errors import RequestError, TextError, TsharkError
+from sharkstat.tables.column import Column, Row, Value, check_types
+from sharkstat.tshark.filters import both_filters
+from sharkstat.tshark.records import Records, split, text_of
+
+if TYPE_CHECKING:
+    from sharkstat.tshark.output import Output
+
+MARK = "sharkstat,mark"  # the name for -z under which host.lua registers the marks
+
+LINES = (
+    Column("line", "integer", role="key", description="the line's number in tshark's text"),
+    Column("text", "text", merge="none", description="what tshark printed"),
+)
+
+# Names from DNS that tshark prints raw under -N, and that no honest host has: with blanks and control characters, which
+# the field holds escaped.
+HOSTILE_NAMES = (r'(dns.a || dns.aaaa) && dns.resp.name matches "[\\x00-\\x20\\x7f\\\\]"',)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a text of tshark's says: rows, in the order of `columns` (those that are not derived).
+
+    Times are nanoseconds since the capture's first packet. Without `columns`, they are the statistic's own.
+    """
+
+    rows: Sequence[Sequence[Value]]
+    columns: tuple[Column, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def as_lines(text: bytes) -> Parsed:
+    """A text that nothing reads, as it is: a row a line."""
+    lines = text_of(text).strip("\n").split("\n")
+    return Parsed(list(enumerate(lines, 1)) if any(lines) else [], LINES)
+
+
+class TsharkText(Engine):
+    """A statistic of tshark's own, read from the text that it prints.
+
+    `parse` is given the text and the request's arguments, and raises TextError where the layout is not the one that
+    it knows: the text is shown unparsed then. `native` gives what follows tshark's -z, for the arguments and the run's
+    display filter; without it that is the name and the arguments, and, where tshark `takes_filter` at their end, the
+    display filter with them.
+
+    `prints_at_once` says that tshark prints while packets are read, `once` that it counts but once a run; `resolve`
+    has tshark's letters (-N) for the names without which it shows nothing. `doubts` are display filters for packets
+    whose content, printed raw, could mislead the reader: where one comes, the text is shown unparsed; a filter with
+    a field that this tshark has not takes none. `layer` is that of a `Tap`. `version` is set to the version of the
+    tshark that printed, before `parse` is called.
+
+    engines = (sharkstat.TsharkText(parse_hosts, takes_filter=False, resolve="d"),)
+    """
+
+    name = "tshark"
+    own = False
+
+    def __init__(
+        self,
+        parse: Callable[[bytes, str], Parsed],
+        native: Callable[[str, str], str] | None = None,
+        *,
+        takes_filter: bool = True,
+        prints_at_once: bool = False,
+        once: bool = False,
+        resolve: str = "",
+        doubts: Sequence[str] = (),
+        layer: Layer = "application",
+    ) -> None:
+        self.parse = parse
+        self.takes_filter = takes_filter
+        self.prints_at_once = prints_at_once
+        self.once = once
+        self.resolve = resolve
+        self.doubts = doubts
+        self.layer: Layer = layer
+        self.version = ""
+        self._native = native
+
+    def native(self, name: str, arguments: str, display_filter: str) -> str:
+        """What follows tshark's -z. RequestError where there is a display filter, and tshark takes none."""
+        if display_filter and not self.takes_filter:
+            raise RequestError(f"tshark's {name} takes no filter: leave out -Y, or read with -2 -R FILTER")
+        if self._native is not None:
+            return self._native(arguments, display_filter)
+        own = both_filters(display_filter, arguments) if self.takes_filter else arguments
+        return f"{name},{own}" if own else name
+
+    def ask(self, question: Question) -> TextTask:
+        native = self.native(question.name, question.arguments, question.display_filter)
+        # Names that the run resolves stand in every text; one that resolves them itself says what is doubtful of them.
+        hostile = HOSTILE_NAMES if question.resolve and not self.resolve else ()
+        return TextTask(question, self.layer, engine=self, native=native, doubts=(*self.doubts, *hostile))
+
+
+class TextPart(Part):
+    """tshark's own statistics in one pass. The same question twice is asked once: some can run but once."""
+
+    prints: Prints = "text"
+
+    def __init__(self, tasks: Mapping[int, TextTask]) -> None:
+        self._tasks = tasks
+        self._natives = list(dict.fromkeys(task.native for task in tasks.values()))
+        self._nonce = secrets.token_hex(16)
+        self._doubts: dict[int, str] = {}
+        self._texts: list[bytes] = []
+        self._at_once = b""
+        asked: dict[str, set[str]] = {}
+        for task in tasks.values():
+            asked.setdefault(task.question.name, set()).add(task.native)
+            if task.engine.once and len(asked[task.question.name]) > 1:
+                raise RequestError(f"tshark counts {task.question.name} but once a run: ask for one filter a run")
+        talkers = {task.native: task.question.name for task in tasks.values() if task.engine.prints_at_once}
+        if len(talkers) > 1:
+            raise RequestError(f"{' and '.join(talkers.values())} print while packets are read: ask for one a run")
+
+    def options(self) -> Sequence[str]:
+        """The statistics, with marks around each."""
+        options = ["-z", f"{MARK},0"]
+        for number, native in enumerate(self._natives, 1):
+            options += ["-z", native, "-z", f"{MARK},{number}"]
+        return options
+
+    def job(self, files: Mapping[Path, Path]) -> Iterable[tuple[str, ...]]:
+        yield "marks", self._nonce
+        yield from (("doubt", str(number), text) for number, task in self._tasks.items() for text in task.doubts)
+
+    def start(self, records: Records, output: Output) -> Mapping[bytes, Callable[[bytes], None]]:
+        self._records, self._output = records, output
+        return {b"U": self._take_doubt}
+
+    def _take_doubt(self, line: bytes) -> None:
+        _, number, packet = split(line)
+        self._doubts.setdefault(int(number), packet)
+
+    @property
+    def suspects(self) -> Sequence[str]:
+        return self._natives
+
+    def finish(self) -> None:
+        """Part what tshark printed.
+
+        Results are printed in the reverse order of the requests; mark N stands before request N's end.
+        TsharkError if a mark is missing.
+        """
+        pieces = re.split(b"\n" + self._nonce.encode() + rb" (\d+)\n", self._output.text)
+        numbers, texts = [int(n) for n in pieces[1::2]], pieces[2::2]
+        if numbers != list(range(len(self._natives), -1, -1)):
+            raise TsharkError("tshark did not print its statistics to their end: nothing of them is shown")
+        self._at_once, self._texts = pieces[0], texts[: len(self._natives)][::-1]
+
+    def result(self, number: int, last_words: str) -> Result:
+        task = self._tasks[number]
+        question, base, doubt = task.question, self._records.base_ns, self._doubts.get(number, "")
+        text = self._texts[self._natives.index(task.native)]
+        if task.engine.prints_at_once:
+            text = self._at_once + text
+        task.engine.version = self._records.version
+        unread = False
+        try:
+            if doubt:
+                raise TextError(f"what packet {doubt} holds could be mistaken for a part of it")
+            parsed = task.engine.parse(text, question.arguments)
+            columns = parsed.columns or question.columns
+            counted = [column for column in columns if column.role != "derived"]
+            for values in parsed.rows:
+                check_types(counted, values)
+        except (TextError, ValueError, IndexError, KeyError) as problem:
+            cause = "cannot be read with certainty" if doubt else "has not the layout that is known"
+            remark = f"{question.text}: tshark's text {cause}, so it is shown unparsed ({problem})"
+            parsed, unread = replace(as_lines(text), warnings=(remark,)), True
+            columns, counted = parsed.columns, list(parsed.columns)
+        empty: Row = dict.fromkeys((c.name for c in columns), None)
+        rows = []
+        for values in parsed.rows:
+            row = dict(empty)
+            for column, value in zip(counted, values, strict=True):
+                absolute = column.type == "time" and value is not None
+                row[column.name] = (None if base is None else base + value) if absolute else value  # type: ignore[operator]
+            rows.append(row)
+        return Result(columns, rows, parsed.warnings, unread or columns == LINES)
+
+
+@dataclass(kw_only=True)
+class TextTask(Task):
+    part: ClassVar[type[Part]] = TextPart
+
+    engine: TsharkText
+    native: str
+    doubts: Sequence[str]

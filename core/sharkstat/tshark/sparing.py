@@ -1,0 +1,88 @@
+"""What tshark may leave out: the layers above those that anybody looks at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# How far up the layers a statistic looks. What lies above is given to tshark's `data` dissector.
+LEVELS = ("transport", "http", "messages", "application")
+
+# Ports whose traffic tshark hands, by the port alone, to a dissector that never carries IP, nor announces
+# conversations of its own (as SIP, SNMP, SOCKS and TFTP do: that changes tshark's stream numbers). Where
+# nobody asks about what is above TCP and UDP, that dissector is replaced by `data`, which claims the
+# payload just as firmly: nothing falls through to another dissector, so no tunnel is seen that was not
+# there before. (Disabling the dissector instead would let the next port or heuristic have a try.)
+LEAF_PORTS = {
+    "tcp.port": (
+        22, 23, 25, 53, 80, 110, 139, 143, 179, 389, 443, 445, 465, 514, 515, 587, 631, 636, 873, 993, 995,
+        1433, 1521, 1883, 3268, 3306, 3389, 5222, 5432, 5671, 5672, 6379, 8080, 8883, 9042, 9092,
+        9418, 11211, 27017,
+    ),
+    "udp.port": (53, 67, 68, 88, 123, 137, 138, 389, 514, 1812, 1813, 1900, 5353, 5355),
+}  # fmt: skip
+
+# Those of them that carry no HTTP either: no TLS (which may be decrypted), no proxy, no SSDP, no IPP.
+LEAF_PORTS_BESIDE_HTTP = {
+    "tcp.port": (22, 23, 53, 139, 179, 445, 1433, 1521, 3306, 5432, 6379, 9042, 11211),
+    "udp.port": (53, 67, 68, 88, 123, 137, 138, 514, 1812, 1813, 5353, 5355),
+}
+
+# Bodies of HTTP messages that hold no HTTP message themselves. Dissecting a bucket listing as XML costs
+# tshark several times what the message that carries it does.
+LEAF_MEDIA_TYPES = (
+    "application/javascript", "application/json", "application/octet-stream", "application/x-javascript",
+    "application/x-www-form-urlencoded", "application/xml", "image/gif", "image/jpeg", "image/png",
+    "image/svg+xml", "text/css", "text/html", "text/javascript", "text/plain", "text/xml",
+)  # fmt: skip
+
+# What may stand in a display filter without anyone looking above TCP and UDP, or above HTTP.
+_TRANSPORT_FIELDS = (
+    r"frame(?:\.(?:len|cap_len|number|time\w*|interface_\w+))?"
+    r"|(?:eth|vlan|arp|ip|ipv6)(?:\.[\w.]+)?"
+    r"|tcp(?:\.(?:(?:src|dst)?port|stream|flags[\w.]*|len|seq\w*|nxtseq|ack\w*|window_size\w*|hdr_len|time_\w+"
+    r"|analysis\.[\w.]+|options[\w.]*))?"
+    r"|udp(?:\.(?:(?:src|dst)?port|stream|length|time_\w+))?"
+)
+_FIELDS = {
+    "transport": re.compile(rf"(?:{_TRANSPORT_FIELDS})$"),
+    "http": re.compile(rf"(?:{_TRANSPORT_FIELDS}|http(?:\.[\w.]+)?)$"),
+    # None of these is in a page, script or image that HTTP carries.
+    "messages": re.compile(
+        rf"(?:{_TRANSPORT_FIELDS}|(?:http|dns|mdns|llmnr|tls|quic|dhcp|icmp|icmpv6|ntp)(?:\.[\w.]+)?)$"
+    ),
+}
+_WORDS = re.compile(r"""\$\{|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.\-]*|[\d:][\w:.\-/]*""")
+_OPERATORS = frozenset(
+    """and or not xor in eq ne gt ge lt le contains matches bitwise_and any_eq all_eq any_ne all_ne
+    any all len count true false True False""".split()  # noqa: SIM905 - a list of words reads best as words
+)
+
+
+def level_of(display_filter: str) -> str:
+    """How far up the layers tshark must look to answer a display filter.
+
+    >>> level_of("tcp.port == 80 && ip.src == 10.0.0.1"), level_of("http.host"), level_of("dns"), level_of("xml")
+    ('transport', 'http', 'messages', 'application')
+    """
+    words = _WORDS.findall(display_filter)
+    names = [word for word in words if word[0] not in "\"'0123456789:" and word not in _OPERATORS]
+    return next((level for level, fields in _FIELDS.items() if all(map(fields.match, names))), "application")
+
+
+def leaf_options(layers: Sequence[str], reads: Sequence[str]) -> list[str]:
+    """tshark's options that spare it the work whose results nobody asked for.
+
+    `layers` are the levels that are looked at, `reads` all filters and names of fields.
+    """
+    level = max([LEVELS[0], *layers, *map(level_of, reads)], key=LEVELS.index)
+    if level == "application":
+        return []
+    ports = {"transport": LEAF_PORTS, "http": LEAF_PORTS_BESIDE_HTTP}.get(level, {})
+    given = [f"{table}=={port}" for table, numbers in ports.items() for port in numbers]
+    given += [f"media_type=={name}" for name in LEAF_MEDIA_TYPES] if level != "transport" else []
+    options = [part for layer in given for part in ("-d", f"{layer},data")]
+    if not any("analysis" in text for text in reads):
+        # Only tcp.analysis.bytes_in_flight and push_bytes_sent need it, and it keeps a note of every segment.
+        options += ["-o", "tcp.track_bytes_in_flight:FALSE"]
+    return options
