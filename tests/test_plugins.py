@@ -344,7 +344,7 @@ def test_a_counter_that_fails_at_a_packet_ends_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("return Counter(arguments)", "return Counter()", "hosts,sent: it cannot be asked for: TypeError: "),
+        ("Packets(Counter)", "Packets(lambda arguments: Counter())", "hosts,sent: it cannot be asked for: TypeError: "),
         ("def columns(self, arguments)", "def columns(self)", "hosts,sent: it cannot be asked for: TypeError: "),
         ("return self.seen.items()", "return self.unseen", "hosts,sent failed: AttributeError: "),
         ("self.seen = {}", "self.start = 1 / 0", "hosts,sent: it cannot be asked for: ZeroDivisionError: "),
