@@ -2,7 +2,8 @@
 -- title: DNS names
 -- description: Which names are asked for, with what success, and how long do the answers take?
 --     A row has the queries for a name and type that were answered with the same response code; one without a code has
---     those that nobody answered. A query that is sent again within five seconds is a retransmission, as tshark tells.
+--     those that nobody answered. A response belongs to the query of its connection with the same transaction, name and
+--     type. A query that is sent again within five seconds, before its answer, is a retransmission.
 --     Names are in lower case, since their case means nothing. Of several questions in one message the first counts.
 --     Multicast DNS and LLMNR are not in it, as they are not in `dns,tree`. Once `max` names and types have rows, all
 --     further ones are in a row with the name (other).
@@ -25,21 +26,23 @@
 -- field: dns.count.queries
 -- field: dns.qry.name
 -- field: dns.qry.type
--- field: dns.response_to
--- field: dns.retransmit_request_in
+-- field: tcp.stream
+-- field: udp.stream
 -- layer: messages
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 
-local moment = sharkstat.moment
+local moment, elapsed = sharkstat.moment, sharkstat.elapsed
 
 local CODES = {
   [0] = "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
   "NOTZONE", "DSOTYPENI",
 }
 local RESPONSE = 0x8000
+-- After so long, the same query is another one.
+local AGAIN = 5e9
 
 -- A table that has all of its keys from the beginning need not grow: a capture may hold many names.
 local function new_code()
@@ -49,8 +52,7 @@ end
 sharkstat.tap(__FILE__, function(run)
   local flags, ids, counts = sharkstat.field "dns.flags", sharkstat.field "dns.id", sharkstat.field "dns.count.queries"
   local names, types = sharkstat.field "dns.qry.name", sharkstat.field "dns.qry.type"
-  local response_to = sharkstat.field "dns.response_to"
-  local request_in = sharkstat.field "dns.retransmit_request_in"
+  local tcp_streams, udp_streams = sharkstat.field "tcp.stream", sharkstat.field "udp.stream"
 
   local max = run.parameters.max
   local asked = rows.new(max, function(name, kind) return { name = name or "(other)", kind = kind, codes = {} } end)
@@ -80,68 +82,98 @@ sharkstat.tap(__FILE__, function(run)
     return asked:at(name and name.value:lower(), kind and type_name(kind))
   end
 
-  -- By the packet of the query; where it holds several, by packet and transaction.
-  local function give_up(query, entry)
+  local function give_up_one(query, entry)
     local row = at_code(entry or query.entry, "")
     row.queries, row.unanswered = row.queries + 1, row.unanswered + 1
     row.retransmissions = row.retransmissions + query.again
   end
-  local waiting = rows.waiting(max, give_up)
 
-  local function query_message(key, time, name, kind, repeats, id)
-    if not repeats then
-      return waiting:put(key, { entry = entry_of(name, kind), time = time, again = 0 })
+  -- The queries that wait, by connection and transaction. A client may use a number again: then the queries with that
+  -- number form a chain, the newest first.
+  local waiting = rows.waiting(max, function(query)
+    while query do
+      give_up_one(query)
+      query = query.older
     end
-    local number = repeats.value
-    local query = waiting:find(number) or waiting:find(number .. ":" .. id)
-    if query then
-      query.again = query.again + 1
+  end)
+
+  -- What tells the transactions of a connection from those of all others. Inside of a tunnel the last stream counts.
+  local function last_of(streams)
+    local first, second = streams()
+    if second then
+      for _, found in ipairs { streams() } do first = found end
+    end
+    return first
+  end
+  local function connection()
+    local udp, tcp = last_of(udp_streams), last_of(tcp_streams)
+    if tcp and (not udp or tcp.offset > udp.offset) then return -1 - tcp.value end
+    return udp and udp.value or 0
+  end
+
+  -- The query of a chain that asks for this, and the one before it in the chain.
+  local function find(query, entry)
+    local newer
+    while query and query.entry ~= entry do newer, query = query, query.older end
+    return query, newer
+  end
+
+  local function take(key, query, newer)
+    if newer then
+      newer.older = query.older
     else
-      local row = at_code(entry_of(name, kind), "")
-      row.retransmissions = row.retransmissions + 1
+      waiting:take(key)
+      if query.older then waiting:put(key, query.older) end
     end
   end
 
-  local function response_message(time, bits, query, name, kind)
+  local function query_message(key, time, entry)
+    local head = waiting:find(key)
+    local query = { entry = entry, time = time, again = 0, older = head }
+    if head then
+      local before, newer = find(head, entry)
+      if before and elapsed(before.time, time) < AGAIN then
+        before.again = before.again + 1
+        return
+      end
+      if before then
+        give_up_one(before)
+        if newer then newer.older = before.older else query.older = before.older end
+      end
+      waiting:take(key)
+    end
+    waiting:put(key, query)
+  end
+
+  local function response_message(key, time, bits, name, kind)
+    local head, entry = waiting:find(key), name and entry_of(name, kind)
+    local query, newer = head, nil
+    if head and entry and head.entry ~= entry then query, newer = find(head, entry) end
     local code = CODES[bits % 16] or ("RCODE%.0f"):format(bits % 16)
-    local row = at_code(query and query.entry or entry_of(name, kind), code)
+    local row = at_code(query and query.entry or entry or entry_of(), code)
     row.responses = row.responses + 1
     if query then
+      take(key, query, newer)
       row.queries, row.retransmissions = row.queries + 1, row.retransmissions + query.again
-      rows.time(row, time - query.time)
+      rows.time(row, elapsed(query.time, time))
     end
   end
 
-  -- Several messages in one packet (DNS over TCP): questions are dealt out by their counts; the rest, which tshark
-  -- lays over the message itself, by where the message begins (behind the length, over TCP).
+  -- Several messages in one packet (DNS over TCP): questions are dealt out by their counts.
   local function several(pinfo)
-    local packet, _, time = moment(pinfo)
+    local _, _, time = moment(pinfo)
+    local stream = connection() * 65536
     local all_names, all_types, all_counts, all_ids = { names() }, { types() }, { counts() }, { ids() }
-    local function by_start(field)
-      local found = {}
-      for _, value in ipairs { field() } do
-        local start = value.offset
-        found[start] = found[start] or {}
-        table.insert(found[start], value)
-      end
-      return function(start)
-        local here = found[start] or found[start - 2]
-        return here and table.remove(here, 1)
-      end
-    end
-    local to, requests = by_start(response_to), by_start(request_in)
     local at = 1
     for index, field in ipairs { flags() } do
-      local id, count = all_ids[index], all_counts[index] and all_counts[index].value or 0
+      local key, count = stream + all_ids[index].value, all_counts[index] and all_counts[index].value or 0
       local name, kind
       if count > 0 then name, kind = all_names[at], all_types[at] end
       at = at + count
       if field.value < RESPONSE then
-        query_message(packet .. ":" .. id.value, time, name, kind, requests(id.offset), id.value)
+        query_message(key, time, entry_of(name, kind))
       else
-        local query = to(id.offset)
-        query = query and (waiting:take(query.value) or waiting:take(query.value .. ":" .. id.value))
-        response_message(time, field.value, query, name, kind)
+        response_message(key, time, field.value, name, kind)
       end
     end
   end
@@ -150,23 +182,23 @@ sharkstat.tap(__FILE__, function(run)
     local first, second = flags()
     if second then return several(pinfo) end
     if not first then return end  -- cut short
-    local bits, packet, _, time = first.value, moment(pinfo)
+    local bits, _, _, time = first.value, moment(pinfo)
+    local key = connection() * 65536 + ids().value
     if bits < RESPONSE then
-      local repeats = request_in()
-      return query_message(packet, time, names(), types(), repeats, repeats and ids().value)
+      query_message(key, time, entry_of(names(), types()))
+    else
+      response_message(key, time, bits, names(), types())
     end
-    local number, query = response_to(), nil
-    if number then
-      number = number.value
-      query = waiting:take(number) or waiting:take(number .. ":" .. ids().value)
-    end
-    if query then return response_message(time, bits, query) end
-    response_message(time, bits, nil, names(), types())
   end, "dns && !icmp && !icmpv6")  -- an error quotes what was said before
 
   return function()
     local result, of = asked:result(run)
-    for query in waiting:each() do give_up(query, of(query.entry)) end
+    for query in waiting:each() do
+      while query do
+        give_up_one(query, of(query.entry))
+        query = query.older
+      end
+    end
     for entry in result:each() do
       for code, row in pairs(entry.codes) do
         run:row {

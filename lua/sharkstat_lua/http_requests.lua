@@ -5,7 +5,7 @@
 --     status has those without a response in the capture. Responses are dealt to the requests of their connection in
 --     order, since HTTP/1 answers in order. An interim response (100 Continue) has a row of its own, without requests;
 --     so has a response whose request was not captured, without method, host and path. Bytes are those of the messages,
---     headers and bodies, as they were sent; not those of packets. The time goes from the end of the request to the end
+--     headers and bodies, as they were sent; not those of packets. HTTP over UDP (SSDP) is not in it. The time goes from the end of the request to the end
 --     of the response. Hosts are in lower case, since their case means nothing. Once `max` methods, hosts and paths have
 --     rows, all further ones are in a row with the path (other).
 -- parameter: path full|template full `template` replaces numbers, dates, hashes and the like: /user/17 becomes
@@ -149,18 +149,18 @@ sharkstat.tap(__FILE__, function(run)
     return lengths[nth] or 0
   end
 
+  -- The TCP connection; nothing for HTTP over UDP.
   local function connection()
     local stream = tcp_stream()
-    if stream then return stream.value end
-    stream = udp_stream()
-    return stream and -1 - stream.value or "none"
+    return stream and stream.value or not udp_stream() and "none" or nil
   end
 
   run:listen("http", function(pinfo, _, info)
+    local key = connection()
+    if not key then return end
     local method, status = info.request_method, info.response_code or 0
     local bytes = length_of(pinfo.number)
     if status ~= 0 then
-      local key = connection()
       local queue = waiting:find(key)
       local frame = queue and queue.first < queue.last and request_in()
       local request = queue and (frame and answered(queue, frame.value) or queue[queue.first])
@@ -184,7 +184,6 @@ sharkstat.tap(__FILE__, function(run)
         entry = asked:at(method, host and host:lower(), shown(info.request_uri or "")), time = relative_ns(pinfo),
         bytes = bytes, frame = pinfo.number,
       }
-      local key = connection()
       local queue = waiting:find(key)
       if queue then
         if queue.last - queue.first >= DEEPEST then give_up_first(queue) end

@@ -2,7 +2,11 @@
 -- title: RTP loss and jitter
 -- description: Which voice and video streams lose packets, or get them unevenly?
 --     Every RTP stream (one SSRC from one end to another): packets lost, doubled and out of order by their sequence
---     numbers, and the jitter of RFC 3550. A sequence number that is behind by more than 1000 begins a new sequence, and so do timestamps that jump by 10 s.
+--     numbers, and the jitter of RFC 3550. A sequence number that is ahead by 3000 or more, behind by 1000 or more, or
+--     there again with another timestamp, begins a new sequence. The clock of a payload type without a fixed one is that of the session description (SDP)
+--     for the stream's receiver, else its sender; where the addresses were translated that of the port, and where that is
+--     unknown, too, the one on which all descriptions so far agree. Without a clock there is no jitter, and none is
+--     computed across timestamps that jump by 10 s.
 --     tshark's own rtp,streams takes one number for losses and doubles: its Lost is lost minus duplicates here.
 -- parameter: max integer 100000 streams told apart; all further ones share the row `(other)`
 -- column: source_address address key
@@ -29,6 +33,8 @@
 -- field: rtp.seq
 -- field: rtp.timestamp
 -- field: rtp.p_type
+-- field: sdp.connection_info.address
+-- field: sdp.media
 -- field: sdp.media_attr
 -- layer: messages
 
@@ -46,36 +52,45 @@ local CLOCKS = {
 }
 for _, payload_type in ipairs { 0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 18, 19 } do CLOCKS[payload_type] = 8000 end
 
--- Sequence numbers that did not come are remembered for this long, to know what is late from what is double.
+-- The last sequence numbers are remembered with their timestamps, or `false` where they did not come, to know what is
+-- late from what is double.
 local WINDOW = 1000
+-- So many packets are not lost at once: the sender began anew (RFC 3550, A.1).
+local DROPOUT = 3000
 
-local function number_packet(s, sequence)
-  if not s.top then
-    s.top, s.expected = sequence, 1
-    return
-  end
-  local ahead = (sequence - s.top) % 65536
-  if ahead >= 32768 then ahead = ahead - 65536 end
-  if ahead > 0 then
-    for missing = math.max(s.top + 1, s.top + ahead - WINDOW), s.top + ahead - 1 do
-      s.missing[missing % WINDOW] = missing
-    end
-    s.missing[(s.top + ahead) % WINDOW] = nil
-    s.lost, s.expected, s.top = s.lost + ahead - 1, s.expected + ahead, s.top + ahead
-  elseif ahead > -WINDOW then
-    local number = s.top + ahead
-    if s.missing[number % WINDOW] == number then
-      s.missing[number % WINDOW] = nil
-      s.lost, s.out_of_order = s.lost - 1, s.out_of_order + 1
-    else
-      s.duplicates = s.duplicates + 1
-    end
-  else
-    s.top, s.expected, s.missing = sequence, s.expected + 1, {}
-  end
+local function begin_sequence(s, sequence, timestamp)
+  s.base, s.top, s.expected, s.stamps = sequence, sequence, s.expected + 1, { [sequence % WINDOW] = timestamp }
 end
 
--- Timestamps that jump by more than this against the clock begin anew: a call that was held, a sender that restarted.
+local function are_missing(s, from, to)
+  for number = math.max(from, to - WINDOW + 1), to do s.stamps[number % WINDOW] = false end
+end
+
+local function number_packet(s, sequence, timestamp)
+  if not s.top then return begin_sequence(s, sequence, timestamp) end
+  local ahead = (sequence - s.top) % 65536
+  if ahead >= 32768 then ahead = ahead - 65536 end
+  if ahead >= DROPOUT or ahead <= -WINDOW then return begin_sequence(s, sequence, timestamp) end
+  local number = s.top + ahead
+  local stamps, slot = s.stamps, number % WINDOW
+  if ahead > 0 then
+    if ahead > 1 then are_missing(s, s.top + 1, number - 1) end
+    s.lost, s.expected, s.top = s.lost + ahead - 1, s.expected + ahead, number
+  elseif number < s.base then  -- it was sent before the first that came
+    are_missing(s, number + 1, s.base - 1)
+    s.lost, s.expected = s.lost + s.base - number - 1, s.expected + s.base - number
+    s.base, s.out_of_order = number, s.out_of_order + 1
+  elseif not stamps[slot] then
+    s.lost, s.out_of_order = s.lost - 1, s.out_of_order + 1
+  elseif stamps[slot] == timestamp then
+    s.duplicates = s.duplicates + 1
+  else
+    return begin_sequence(s, sequence, timestamp)
+  end
+  stamps[slot] = timestamp
+end
+
+-- Timestamps that jump by more than this against the clock tell of no jitter: a call was held, a sender restarted.
 local JUMP = 10e9
 
 -- The estimate of RFC 3550, section 6.4.1: how much the way of a packet differed in length from that of the one before,
@@ -85,7 +100,7 @@ local function time_packet(s, time, timestamp, clock)
   if delta > s.max_delta then s.max_delta = delta end
   s.seen = time
   if clock == 0 then return end
-  if s.time then
+  if s.time and s.clock == clock then
     local ticks = (timestamp - s.timestamp) % 2 ^ 32
     if ticks >= 2 ^ 31 then ticks = ticks - 2 ^ 32 end
     local difference = math.abs(elapsed(s.time, time) - ticks * 1e9 / clock)
@@ -96,45 +111,101 @@ local function time_packet(s, time, timestamp, clock)
       if not s.max_jitter or jitter > s.max_jitter then s.max_jitter = jitter end
     end
   end
-  s.time, s.timestamp = time, timestamp
+  s.time, s.timestamp, s.clock = time, timestamp, clock
 end
+
+-- How many receivers' session descriptions are remembered.
+local SESSIONS = 100000
 
 sharkstat.tap(__FILE__, function(run)
   local ssrc_field, sequence_field = sharkstat.field "rtp.ssrc", sharkstat.field "rtp.seq"
   local timestamp_field, type_field = sharkstat.field "rtp.timestamp", sharkstat.field "rtp.p_type"
+  local address_field, media_field = sharkstat.field "sdp.connection_info.address", sharkstat.field "sdp.media"
   local attribute_field = sharkstat.field "sdp.media_attr"
   local streams = rows.new(run.parameters.max, function(ssrc, source_port, destination_port, source, destination)
     if not ssrc then return { source = "(other)", packets = 0, bytes = 0 } end
     return {
       source = source, source_port = source_port, destination = destination, destination_port = destination_port,
       ssrc = ("0x%08x"):format(ssrc), packets = 0, bytes = 0, lost = 0, duplicates = 0, out_of_order = 0, expected = 0,
-      missing = {}, jitter = 0, jitter_total = 0, jitters = 0, max_delta = 0,
+      jitter = 0, jitter_total = 0, jitters = 0, max_delta = 0,
     }
   end)
-  local clocks = setmetatable({}, { __index = CLOCKS })
+  -- The clocks of payload types by receiver, as "address port" and as port alone, and of all sessions together.
+  local sessions, agreed = rows.waiting(SESSIONS, function() end), {}
+  local described = 0  -- how many descriptions came: only then a stream's clock may change
 
+  local function clock_at(key, payload_type)
+    local clocks = sessions:find(key)
+    return clocks and clocks[payload_type]
+  end
+
+  local function clock_of(pinfo, source, destination, payload_type)
+    return clock_at(destination .. " " .. pinfo.dst_port, payload_type)
+      or clock_at(source .. " " .. pinfo.src_port, payload_type)
+      or clock_at(pinfo.dst_port, payload_type) or clock_at(pinfo.src_port, payload_type)
+      or CLOCKS[payload_type] or agreed[payload_type] or 0
+  end
+
+  local function describe(address, port, clocks)
+    for _, key in ipairs { address and address .. " " .. port, port } do
+      if not sessions:find(key) then sessions:put(key, {}) end
+      local known = sessions:find(key)
+      for payload_type, clock in pairs(clocks) do known[payload_type] = clock end
+    end
+    for payload_type, clock in pairs(clocks) do
+      agreed[payload_type] = (agreed[payload_type] or clock) == clock and clock or 0
+    end
+  end
+
+  -- A description is lines of text: what stands before the first media line holds for all media (RFC 8866).
   run:listen("sdp", function()
-    for _, attribute in ipairs { attribute_field() } do
-      local payload_type, encoding, rate = tostring(attribute.value):match("^rtpmap:(%d+)%s+([^/]+)/(%d+)")
-      -- The timestamps of key presses stand still (RFC 4733), so there is no jitter in them.
-      if payload_type then
-        clocks[tonumber(payload_type)] = encoding:lower() ~= "telephone-event" and tonumber(rate) or 0
+    described = described + 1
+    local lines = {}
+    for kind, field in pairs { address = address_field, media = media_field, attribute = attribute_field } do
+      for _, line in ipairs { field() } do lines[#lines + 1] = { line.offset, kind, tostring(line.value) } end
+    end
+    table.sort(lines, function(one, other) return one[1] < other[1] end)
+    local for_all, address, port, clocks
+    local function ends()
+      if port then describe(address or for_all, port, clocks) end
+    end
+    for _, line in ipairs(lines) do
+      local _, kind, text = table.unpack(line)
+      if kind == "media" then
+        ends()
+        address, port, clocks = nil, tonumber(text:match("^%S+ (%d+)")), {}
+      elseif kind == "address" then
+        if clocks then address = text else for_all = text end
+      elseif clocks then
+        local payload_type, encoding, rate = text:match("^rtpmap:(%d+)%s+([^/]+)/(%d+)")
+        -- The timestamps of key presses stand still (RFC 4733), so there is no jitter in them.
+        if payload_type then
+          clocks[tonumber(payload_type)] = encoding:lower() ~= "telephone-event" and tonumber(rate) or 0
+        end
       end
     end
+    ends()
   end)
 
   run:listen("rtp", function(pinfo)
     local ssrc, sequence = ssrc_field(), sequence_field()
     if not ssrc or not sequence then return end  -- only the version was there
     local _, length, time = moment(pinfo)
-    local s = streams:at(
-      ssrc.value, pinfo.src_port, pinfo.dst_port, run:address(pinfo.src), run:address(pinfo.dst))
+    local source, destination = run:address(pinfo.src), run:address(pinfo.dst)
+    local s = streams:at(ssrc.value, pinfo.src_port, pinfo.dst_port, source, destination)
     s.packets, s.bytes = s.packets + 1, s.bytes + length
     if not s.start or time < s.start then s.start = time end
     if not s.stop or time > s.stop then s.stop = time end
     if s ~= streams.other then
-      number_packet(s, sequence.value)
-      time_packet(s, time, timestamp_field().value, clocks[type_field().value] or 0)
+      local timestamp = timestamp_field()
+      if not timestamp then return end  -- cut short
+      timestamp = timestamp.value
+      number_packet(s, sequence.value, timestamp)
+      local payload_type = type_field().value
+      if payload_type ~= s.payload_type or described ~= s.described then
+        s.payload_type, s.described, s.rate = payload_type, described, clock_of(pinfo, source, destination, payload_type)
+      end
+      time_packet(s, time, timestamp, s.rate)
     end
   end)
 

@@ -3,7 +3,7 @@
 -- description: Which TLS servers are spoken to, with what version, cipher suite and protocol, how long do handshakes
 --     take, and when do certificates expire?
 --     A row has the connections over TCP with the same server name, address, port and negotiated parameters; what is
---     missing was not in the capture, or is encrypted. In TLS 1.3 the server's choice of ALPN and its certificate are:
+--     missing was not in the capture, or is encrypted. A connection without any hello in the capture is not in it. In TLS 1.3 the server's choice of ALPN and its certificate are:
 --     they are seen where tshark has the keys (--keylog). The handshake's time goes from the ClientHello to the packet
 --     with the server's Finished, which is the first one that it encrypts. Bytes are those of whole TCP conversations,
 --     as in `conv,tcp`. Once `max` rows are there, all further connections are in a row with the server name (other).
@@ -23,7 +23,7 @@
 -- column: min_handshake duration min seconds
 -- column: mean_handshake duration time/timed seconds
 -- column: max_handshake duration max seconds
--- column: certificate_expires text min ; the earliest end of a certificate that the server showed, in UTC
+-- column: certificate_expires text min ; the earliest end of a server's own certificate, not of those that signed it, in UTC
 -- sort: connections descending, bytes descending, server_name, address, port, version, cipher_suite, alpn
 -- field: tcp.stream
 -- field: tls.handshake.type
@@ -113,7 +113,7 @@ sharkstat.tap(__FILE__, function(run)
     return stream
   end
 
-  -- When the first certificate in the packet ends.
+  -- When the first certificate in the packet ends: the server's own comes before those that signed it (RFC 8446, 4.4.2).
   local function expiry()
     local last = not_after()
     if not last then return end
@@ -159,7 +159,7 @@ sharkstat.tap(__FILE__, function(run)
       elseif kind == ENCRYPTED_EXTENSIONS and c then
         local protocol = protocols()
         c.alpn = protocol and protocol.value
-      elseif kind == CERTIFICATE and pinfo.src_port == (c or settled or pinfo).port then
+      elseif kind == CERTIFICATE and (c or settled) and pinfo.src_port == (c or settled).port then
         local holder, expires = c or settled, expiry()
         if expires and (not holder.expires or expires < holder.expires) then holder.expires = expires end
       end
