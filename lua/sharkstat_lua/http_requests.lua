@@ -5,9 +5,9 @@
 --     status has those without a response in the capture. Responses are dealt to the requests of their connection in
 --     order, since HTTP/1 answers in order. An interim response (100 Continue) has a row of its own, without requests;
 --     so has a response whose request was not captured, without method, host and path. Bytes are those of the messages,
---     headers and bodies, as they were sent; not those of packets. HTTP over UDP (SSDP) is not in it. The time goes from the end of the request to the end
---     of the response. Hosts are in lower case, since their case means nothing. Once `max` methods, hosts and paths have
---     rows, all further ones are in a row with the path (other).
+--     headers and bodies, as they were sent; not those of packets. HTTP over UDP (SSDP) is not in it. The time goes
+--     from the end of the request to the end of the response. Hosts are in lower case, since their case means nothing.
+--     Once `max` methods, hosts and paths have rows, all further ones are in a row with the path (other).
 -- parameter: path full|template full `template` replaces numbers, dates, hashes and the like: /user/17 becomes
 --     /user/{n}
 -- parameter: query yes|no - whether the path includes the query, after the question mark: by default not; by default

@@ -3,11 +3,11 @@
 -- description: Which voice and video streams lose packets, or get them unevenly?
 --     Every RTP stream (one SSRC from one end to another): packets lost, doubled and out of order by their sequence
 --     numbers, and the jitter of RFC 3550. A sequence number that is ahead by 3000 or more, behind by 1000 or more, or
---     there again with another timestamp, begins a new sequence. The clock of a payload type without a fixed one is that of the session description (SDP)
---     for the stream's receiver, else its sender; where the addresses were translated that of the port, and where that is
---     unknown, too, the one on which all descriptions so far agree. Without a clock there is no jitter, and none is
---     computed across timestamps that jump by 10 s.
---     tshark's own rtp,streams takes one number for losses and doubles: its Lost is lost minus duplicates here.
+--     there again with another timestamp, begins a new sequence. The clock of a payload type without a fixed one is
+--     that of the session description (SDP) for the stream's receiver, else its sender; where the addresses were
+--     translated that of the port, and where that is unknown, too, the one on which all descriptions so far agree.
+--     Without a clock there is no jitter, and none is computed across timestamps that jump by 10 s. tshark's own
+--     rtp,streams takes one number for losses and doubles: its Lost is lost minus duplicates here.
 -- parameter: max integer 100000 streams told apart; all further ones share the row `(other)`
 -- column: source_address address key
 -- column: source_port integer key dynamic

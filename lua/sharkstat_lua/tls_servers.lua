@@ -3,10 +3,11 @@
 -- description: Which TLS servers are spoken to, with what version, cipher suite and protocol, how long do handshakes
 --     take, and when do certificates expire?
 --     A row has the connections over TCP with the same server name, address, port and negotiated parameters; what is
---     missing was not in the capture, or is encrypted. A connection without any hello in the capture is not in it. In TLS 1.3 the server's choice of ALPN and its certificate are:
---     they are seen where tshark has the keys (--keylog). The handshake's time goes from the ClientHello to the packet
---     with the server's Finished, which is the first one that it encrypts. Bytes are those of whole TCP conversations,
---     as in `conv,tcp`. Once `max` rows are there, all further connections are in a row with the server name (other).
+--     missing was not in the capture, or is encrypted. A connection without any hello in the capture is not in it. In
+--     TLS 1.3 the server's choice of ALPN and its certificate are: they are seen where tshark has the keys (--keylog).
+--     The handshake's time goes from the ClientHello to the packet with the server's Finished, which is the first one
+--     that it encrypts. Bytes are those of whole TCP conversations, as in `conv,tcp`. Once `max` rows are there, all
+--     further connections are in a row with the server name (other).
 -- parameter: max integer 100000 how many rows there may be
 -- column: server_name text key ; from the ClientHello, in lower case
 -- column: address address key ; of the server
