@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.measure import CORPUS, PROJECT, Measured, corpus_captures, data_captures, measure
 
+_ENDINGS = (".pcap", ".pcapng", ".gz")
 _NO_CORPUS = pytest.mark.skip(reason="the large captures are not there: ../shared/captures beside the checkout")
 
 
@@ -35,14 +38,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if not CORPUS.exists() and item.get_closest_marker("corpus"):
             item.add_marker(_NO_CORPUS)
-        capture = getattr(item, "callspec", None) and item.callspec.params.get("measured")  # type: ignore[attr-defined]
+        if item.get_closest_marker("xdist_group"):
+            continue
+        capture = _capture_of(item)
         if capture:
-            item.add_marker(pytest.mark.xdist_group(str(capture)))
-        elif not item.get_closest_marker("xdist_group") and any(
+            item.add_marker(pytest.mark.xdist_group(capture))
+        elif any(
             definitions[-1].scope == "module"
             for definitions in item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
         ):
             item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+def _capture_of(item: pytest.Item) -> str:
+    """The file name of the capture that a test is given; "" where it is given none."""
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return next((Path(str(one)).name for one in given if str(one).endswith(_ENDINGS)), "")
 
 
 @pytest.fixture(scope="session", params=_captures())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tests import oracle
 from tests.oracle import KINDS, Known, Text
@@ -22,6 +24,15 @@ CORPUS = PROJECT.parent / "shared" / "captures"
 
 ADDRESSES = [*(f"conv,{kind}" for kind in KINDS), *(f"endpoints,{kind}" for kind in KINDS)]
 TREES = ["http,tree", "http_req,tree", "http_srv,tree"]
+
+# What tests ask of many captures: `once` has all of them in one run.
+OURS = [
+    *("tcp,health", "tcp,servers", "tcp,connections", "apps", "talkers", "talkers,every=1s", "talkers,every=1d"),
+    *("latency", "loss", "dns,names", "http,requests", "http,requests,query=yes", "http,requests,query=no"),
+    *("tls,servers", "quic,servers", "arp,hosts", "dhcp,leases", "icmp,errors", "dns,tree", "rtp,streams", "io,stat,1"),
+    *ADDRESSES,
+    *TREES,
+]
 
 # Any preference, even one at its default, has tshark dissect everything.
 FULL = ("ip.defragment:TRUE",)
@@ -112,10 +123,35 @@ def on_both_engines(capture: Path, requests: list[str]) -> tuple[list[Table], li
     if capture.parent == DATA:
         lua = sharkstat.run(capture, requests)
         return lua, sharkstat.run(capture, requests, engine="packets", preferences=FULL)
-    source = Source(files=(str(capture),))
-    plans = [make_plan(source, requests, engine, Registry.default()) for engine in ("lua", "packets")]
+    lua, packets = engines(capture, requests)
+    return lua, packets
+
+
+def engines(capture: Path, requests: Sequence[str], *names: str, **options: Any) -> list[list[Table]]:
+    """The tables of each of these engines (lua and packets, where none is named), in one run of tshark."""
+    source = Source(files=(str(capture),), **options)
+    plans = [make_plan(source, requests, engine, Registry.default()) for engine in names or ("lua", "packets")]
     tables = run_plan(Plan(source, [request for plan in plans for request in plan.requests]), find_tshark())
-    return tables[: len(requests)], tables[len(requests) :]
+    return [tables[at : at + len(requests)] for at in range(0, len(tables), len(requests))]
+
+
+def once(capture: Path, request: str) -> Table:
+    """A statistic of a capture that does not change, from one run for all tests that want it. Not to be changed.
+
+    That statistics together are what each is alone has tests of its own.
+    """
+    return _all_of_ours(capture)[request] if request in OURS else _alone(capture, request)
+
+
+@cache
+def _all_of_ours(capture: Path) -> dict[str, Table]:
+    return {table.request: table for table in sharkstat.run(capture, OURS)}
+
+
+@cache
+def _alone(capture: Path, request: str) -> Table:
+    [table] = sharkstat.run(capture, request)
+    return table
 
 
 _local = threading.local()

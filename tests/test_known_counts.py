@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from tests.measure import ADDRESSES, DATA, TREES
+from tests.measure import ADDRESSES, DATA, TREES, once
 
 import sharkstat
 from sharkstat import Table
@@ -18,8 +18,7 @@ TRUTH: dict[str, dict[str, Any]] = json.loads((DATA / "truth.json").read_text())
 
 @cache
 def tables(name: str) -> dict[str, Table]:
-    requests = [*ADDRESSES, *TREES, "io,stat,1"]
-    return {table.request: table for table in sharkstat.run(DATA / name, requests)}
+    return {request: once(DATA / name, request) for request in (*ADDRESSES, *TREES, "io,stat,1")}
 
 
 def captures(fact: str) -> list[str]:

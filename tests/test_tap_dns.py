@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests import oracle
-from tests.measure import CORPUS, DATA
+from tests.measure import CORPUS, DATA, once
 
 import sharkstat
 from sharkstat import Table
@@ -21,8 +21,7 @@ CODES = {"0": "NOERROR", "1": "FORMERR", "2": "SERVFAIL", "3": "NXDOMAIN", "4": 
 
 
 def names(capture: Path, arguments: str = "") -> Table:
-    [table] = sharkstat.run(capture, f"dns,names{arguments}")
-    return table
+    return once(capture, f"dns,names{arguments}")
 
 
 def added(table: Table, keys: tuple[str, ...], *measures: str) -> Counter[tuple[Any, ...]]:
@@ -120,7 +119,8 @@ def test_every_number_is_that_of_tsharks_fields(capture: Path) -> None:
 
 
 def test_the_books_balance_with_dns_tree() -> None:
-    table, tree = sharkstat.run(DATA / "story-after.pcapng", ["dns,names", "dns,tree"])
+    capture = DATA / "story-after.pcapng"
+    table, tree = names(capture), once(capture, "dns,tree")
     messages = table.total("queries") + table.total("retransmissions") + table.total("responses")
     # Queries that are in the capture by themselves, and responses: each message once.
     assert messages == next(row["count"] for row in tree if len(row["path"]) == 1)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests import oracle
-from tests.measure import CORPUS, DATA
+from tests.measure import CORPUS, DATA, once
 
 import sharkstat
 from sharkstat import Table
@@ -19,8 +19,7 @@ KINDS = ("discover", "offer", "request", "decline", "ack", "nak", "release", "in
 
 
 def hosts(capture: Path, request: str = "arp,hosts") -> Table:
-    [table] = sharkstat.run(capture, request)
-    return table
+    return once(capture, request)
 
 
 def real(*names: str) -> list[Any]:

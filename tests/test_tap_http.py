@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests import oracle
-from tests.measure import CORPUS, DATA
+from tests.measure import CORPUS, DATA, once
 from tests.test_known_counts import ascii_only
 
 import sharkstat
@@ -21,8 +21,7 @@ MEASURES = ("requests", "responses", "unanswered", "request_bytes", "response_by
 
 
 def requests(capture: Path, arguments: str = "") -> Table:
-    [table] = sharkstat.run(capture, f"http,requests{arguments}")
-    return table
+    return once(capture, f"http,requests{arguments}")
 
 
 def added(table: Table, *keys: str, measure: str = "requests") -> Counter[tuple[Any, ...]]:
@@ -99,7 +98,7 @@ REAL = [
 def test_counts_are_those_of_http_tree_and_times_those_of_http_time(capture: Path) -> None:
     if not capture.exists():
         pytest.skip("the large captures are not there")
-    table, tree = sharkstat.run(capture, ["http,requests,query=yes", "http,tree"])
+    table, tree = requests(capture, ",query=yes"), once(capture, "http,tree")
     counts = {row["path"][-1]: row["count"] for row in tree if row["path"]}  # type: ignore[index]
     assert table.total("requests") == counts["HTTP Request Packets"]
     assert table.total("responses") == counts["HTTP Response Packets"]

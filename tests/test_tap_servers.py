@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests import oracle
-from tests.measure import CORPUS, DATA
+from tests.measure import CORPUS, DATA, once
 
 import sharkstat
 from sharkstat import Table
@@ -19,6 +19,8 @@ VERSIONS = {"TLSv1_2": "TLS 1.2", "TLSv1_3": "TLS 1.3", "TLSv1.2": "TLS 1.2", "T
 
 
 def servers(capture: Path, request: str = "tls,servers", **options: Any) -> Table:
+    if not options:
+        return once(capture, request)
     [table] = sharkstat.run(capture, request, **options)
     return table
 
@@ -147,7 +149,8 @@ def test_every_number_is_that_of_tsharks_fields(capture: Path) -> None:
 
 
 def test_bytes_are_those_of_conv_tcp() -> None:
-    table, conversations = sharkstat.run(DATA / "handshakes.pcapng", ["tls,servers", "conv,tcp"])
+    capture = DATA / "handshakes.pcapng"
+    table, conversations = servers(capture), once(capture, "conv,tcp")
     assert table.total("bytes") == conversations.total("bytes")
 
 

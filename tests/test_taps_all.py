@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 from tests import oracle
-from tests.measure import CORPUS, DATA, data_captures
+from tests.measure import CORPUS, DATA, data_captures, once
 
-import sharkstat
 from sharkstat import Table
 
 TAPS = ["tcp,health", "tcp,servers", "tcp,connections", "apps", "talkers", "talkers,every=1d", "latency", "loss"]
@@ -63,8 +62,9 @@ def whole(name: str, folder: Path) -> Path:
 
 @cache
 def tables(name: str, folder: Path) -> dict[str, Table]:
-    found = sharkstat.run(whole(name, folder), [*TAPS, "conv,tcp", "endpoints,ip", "rtp,streams"])
-    return {table.request: table for table in found}
+    return {
+        request: once(whole(name, folder), request) for request in (*TAPS, "conv,tcp", "endpoints,ip", "rtp,streams")
+    }
 
 
 @cache

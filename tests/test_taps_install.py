@@ -57,11 +57,11 @@ class Home:
             extra_groups=[] if USER else None,
         )
 
-    def counted(self, capture: str, request: str) -> str:
-        """What plain tshark prints of a capture, which its user may read."""
+    def counted(self, capture: str, *requests: str) -> str:
+        """What plain tshark prints of a capture, which its user may read: the last request first."""
         copy = self.path / capture
         shutil.copyfile(DATA / capture, copy)
-        done = self.tshark("-q", "-n", "-r", copy, "-z", request)
+        done = self.tshark("-q", "-n", "-r", copy, *(word for request in requests for word in ("-z", request)))
         assert done.returncode == 0, done.stderr
         assert "Lua" not in done.stderr, done.stderr
         return done.stdout
@@ -101,13 +101,14 @@ def test_installed_taps_are_names_of_plain_tshark_and_gone_after_uninstall(home:
     assert installed_names(home) == before
 
 
-@pytest.mark.parametrize("request_text", ["conv,tcp,tcp.port == 80", "endpoints,ipv6", "http_req,tree"])
-def test_an_installed_tap_counts_what_sharkstat_counts(home: Home, request_text: str) -> None:
+def test_installed_taps_count_what_sharkstat_counts(home: Home) -> None:
     home.run("taps", "install")
-    [table] = library.run(DATA / "http.pcapng", request_text)
-    assert table.rows
-    request = request_text.replace(table.name, f"sharkstat,{table.name},format=rows", 1)
-    assert rows_of(home.counted("http.pcapng", request)) == cells(table)
+    tables = library.run(DATA / "http.pcapng", ["conv,tcp,tcp.port == 80", "endpoints,ipv6", "http_req,tree"])
+    asked = [table.request.replace(table.name, f"sharkstat,{table.name},format=rows", 1) for table in tables]
+    texts = home.counted("http.pcapng", *asked).rstrip("\n").split("\n\n")
+    for table, text in zip(tables, reversed(texts), strict=True):
+        assert table.rows
+        assert rows_of(text) == cells(table)
 
 
 def test_no_field_is_made_until_a_tap_that_reads_it_is_asked_for(home: Home) -> None:
@@ -186,10 +187,11 @@ def test_every_tap_that_a_header_describes_counts_alike(home: Home, capture: str
     own = [path for tap in HEADERS if (path := tap.engines[0].file) is not None and path.parent == EXAMPLES]
     home.run("taps", "install", *own)
     tables = library.run(DATA / capture, [tap.name for tap in HEADERS], registry=library.Registry.default(own))
-    for table in tables:
+    texts = home.counted(capture, *(f"{table.name},format=rows" for table in tables)).rstrip("\n").split("\n\n")
+    for table, text in zip(tables, reversed(texts), strict=True):
         # A set that nobody is shown is left out of sharkstat's.
         columns = {c.name: c for c in table.columns if c.role != "derived" or c.ratio}
-        head, *lines = (line.split("\t") for line in home.counted(capture, f"{table.name},format=rows").splitlines())
+        head, *lines = (line.split("\t") for line in text.splitlines())
         assert set(head) <= set(columns), table.name
 
         def value(column: library.Column, row: library.Row, table: library.Table = table) -> str:
