@@ -7,6 +7,7 @@
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
+local exact = require "sharkstat_exact"
 local values = require "values"
 
 -- The type of a field, which this tap must know, only an extractor tells, and tshark makes those only while it loads
@@ -14,8 +15,7 @@ local values = require "values"
 for _, name in ipairs { ... } do sharkstat.extractor(name) end
 
 local concat, floor = table.concat, math.floor
-local EXACT_INTEGER = 2 ^ 53
-local FAR = 2 ^ 52 -- nanoseconds from the capture's first packet, beyond which a double may not hold a time
+local NEAR = 8e15 -- nanoseconds from the capture's first packet: with an interval more, a double still holds them
 local NONE = {} -- the key of packets without the field
 
 local function fail(text, ...) error("group: " .. text:format(...), 0) end
@@ -120,16 +120,15 @@ end
 
 function Writer:put(text, ...) self.lines[#self.lines + 1] = select("#", ...) > 0 and text:format(...) or text end
 
--- The values behind the first.
+-- The values behind the first; nil where there are none.
 local function others(convert, _, ...)
-  local list = { ... }
-  for index = 1, #list do list[index] = convert(list[index]) end
-  return list
+  local list = {}
+  for _, found in ipairs { ... } do list[#list + 1] = convert(found) end
+  return list[1] ~= nil and list or nil
 end
 
 -- Writes the reading of a field, and gives the names of its first value and of the others, and its kind. `how` is
--- "key" or "number" (see values.lua): numbers that a double does not hold are tshark's own objects, which add and
--- compare.
+-- "key" or "number" (see values.lua).
 function Writer:field(name, how)
   local known = self.fields[how .. " " .. name]
   if known then return known[1], known[2], known[3] end
@@ -144,7 +143,10 @@ function Writer:field(name, how)
     ("local %s, %s"):format(first, more),
     ("do local one, another = %s()"):format(read),
     ("if one then %s = %s"):format(first, convert == values.plain and "one()" or change .. "(one)"),
-    ("if another then %s = %s(%s, %s()) end end end"):format(more, self:outside(others), change, read),
+    ("if another then %s = %s(%s, %s())"):format(more, self:outside(others), change, read),
+    ("if %s == nil and %s then %s = table.remove(%s, 1) if not %s[1] then %s = nil end end"):format(
+      first, more, first, more, more, more), -- the first was no number
+    "end end end",
   }, "\n")
   self.fields[how .. " " .. name] = { first, more, kind }
   return first, more, kind
@@ -193,8 +195,11 @@ local function place_of(above, level, value)
   local parts = { text }
   if level.split then
     parts = {}
-    for part in text:gmatch("[^%" .. level.split .. "]+") do
-      table.insert(parts, level.reverse and 1 or #parts + 1, part)
+    local from = 1
+    while from <= #text + 1 do
+      local at = text:find(level.split, from, true) or #text + 1
+      if at > from then table.insert(parts, level.reverse and 1 or #parts + 1, text:sub(from, at - 1)) end
+      from = at + 1
     end
   end
   for _, part in ipairs(parts) do
@@ -206,11 +211,16 @@ local function place_of(above, level, value)
   return place
 end
 
--- (secs * 10^9 + nsecs) modulo the interval: digit by digit, since a double does not hold the whole.
-local function modulo(secs, nsecs, interval)
-  local whole = secs % interval
-  for _ = 1, 9 do whole = whole * 10 % interval end
-  return (whole + nsecs) % interval
+-- A time that no double holds is an object, which is another table key each time it is made: this gives the one that was
+-- made first.
+local function interning()
+  local known = {}
+  return function(time)
+    if type(time) == "number" then return time end
+    local digits = tostring(time)
+    known[digits] = known[digits] or time
+    return known[digits]
+  end
 end
 
 -- Each writes the lines that give a key's value in the local `name`, and gives the column's type and whether the
@@ -220,7 +230,11 @@ local KEYS = {}
 function KEYS.by(writer, key, name)
   local given = #key.fields == 1 and GIVEN[key.fields[1]]
   if given then
-    writer:put("local %s = %s", name, given[1])
+    if given[1] == "ns" then
+      writer:put("local %s = %s(ns)", name, writer:outside(interning()))
+    else
+      writer:put("local %s = %s", name, given[1])
+    end
     return given[2]
   end
   local first, more, column = writer:source(key.fields, name)
@@ -242,19 +256,21 @@ end
 function KEYS.every(writer, key, name)
   local interval = key.interval
   if interval <= 0 or interval > 7 * 86400e9 then fail("every: take an interval of up to 7 d") end
-  local offset, secs, nsecs
+  local offset, interned = nil, interning() -- of the capture's beginning in its interval
   local function bucket(pinfo, ns)
-    if not offset then -- of the capture's first packet in its interval
-      secs, nsecs = sharkstat.epoch(pinfo)
-      offset = (modulo(secs, nsecs, interval) - ns) % interval
+    if not offset then
+      local since = sharkstat.epoch(pinfo)
+      if not since then return NONE end -- this packet has no time, and none before it
+      local _, rest = exact.divided(exact.elapsed(ns, since), interval)
+      offset = rest
     end
-    local start = floor((offset + ns) / interval) * interval - offset
-    if start < FAR and start > -FAR then return start end
-    local time = sharkstat.field("frame.time_epoch")().value -- the run reads exact times where there are such
-    local past = modulo(time.secs, time.nsecs, interval)
-    secs, nsecs = time.secs - floor(past / 1e9), time.nsecs - past % 1e9
-    if nsecs < 0 then secs, nsecs = secs - 1, nsecs + 1e9 end
-    return ("%.0f%09.0f"):format(secs, nsecs)
+    if type(ns) == "number" and ns < NEAR and ns > -NEAR then
+      local into = offset + ns
+      local rest = into - floor(into / interval) * interval
+      return ns - (rest < 0 and rest + interval or rest)
+    end
+    local _, rest = exact.divided(exact.plus(ns, offset), interval)
+    return interned(exact.elapsed(rest, ns))
   end
   writer:put("local %s = %s(pinfo, ns)", name, writer:outside(bucket))
   return "time"
@@ -295,7 +311,7 @@ function Writer:each(first, more, text)
 end
 
 -- Each writes the lines that count into slots of the group `g` from `at` on, and gives the columns' types and the
--- slots' first values. `state.too_large` is set where a sum is no longer exact.
+-- slots' first values, and whether they are times since 1970 rather than since the capture's first packet.
 local MEASURES = {}
 
 function MEASURES.count(writer, measure, at)
@@ -308,34 +324,27 @@ function MEASURES.count(writer, measure, at)
   return { "integer" }, { 0 }
 end
 
-local function sum(writer, measure, at, state, counted)
-  local given = GIVEN[measure.field]
-  local too_large = writer:outside(state) .. ".too_large = true"
-  local column = check_type(measure, NUMBERS)
+-- A double holds neither large integers nor many nanoseconds: there sharkstat.plus adds.
+local function addition(at, column, value)
+  if column == "number" then return ("g[%d] = (g[%d] or 0) + %s"):format(at, at, value) end
+  return ("do local s = (g[%d] or 0) + %s "):format(at, value)
+    .. ("if s < 9e15 and s > -9e15 then g[%d] = s else g[%d] = plus(g[%d] or 0, %s) end end"):format(at, at, at, value)
+end
+
+local function sum(writer, measure, at, counted)
+  local given, column = GIVEN[measure.field], check_type(measure, NUMBERS)
+  local count = counted and (" g[%d] = g[%d] + 1"):format(at + 1, at + 1) or ""
   if given then
-    writer:put("g[%d] = (g[%d] or 0) + %s", at, at, given[1])
-    writer:put("if g[%d] >= 2^53 then %s end", at, too_large)
-    if counted then writer:put("g[%d] = g[%d] + 1", at + 1, at + 1) end
-    return column
+    writer:put(addition(at, column, given[1]) .. count)
+  else
+    local first, more = writer:field(measure.field, "number")
+    writer:each(first, more, addition(at, column, "%s") .. count)
   end
-  local first, more, kind = writer:field(measure.field, "number")
-  local add = ("g[%d] = (g[%d] or 0) + %%s"):format(at, at)
-  if column == "duration" then -- tshark's own objects, as 64-bit integers, which wrap around without a word
-    add = ("g[%d] = g[%d] and g[%d] + %%s or %%s"):format(at, at, at)
-  elseif kind.key ~= kind.number then
-    add = ("local s = g[%d] and g[%d] + %%s or %%s "):format(at, at)
-      .. ("if g[%d] and (%%s < %%s - %%s) == (g[%d] < s) then %s end g[%d] = s"):format(at, at, too_large, at)
-    add = "do " .. add .. " end"
-  end
-  if counted then add = add .. (" g[%d] = g[%d] + 1"):format(at + 1, at + 1) end
-  writer:each(first, more, add)
   return column
 end
 
-function MEASURES.sum(writer, measure, at, state) return { sum(writer, measure, at, state, false) }, { "false" } end
-function MEASURES.mean(writer, measure, at, state)
-  return { sum(writer, measure, at, state, true), "integer" }, { "false", 0 }
-end
+function MEASURES.sum(writer, measure, at) return { sum(writer, measure, at, false) }, { "false" } end
+function MEASURES.mean(writer, measure, at) return { sum(writer, measure, at, true), "integer" }, { "false", 0 } end
 
 local function extreme(sign)
   return function(writer, measure, at)
@@ -347,7 +356,7 @@ local function extreme(sign)
       local first, more = writer:field(measure.field, "number")
       writer:each(first, more, text)
     end
-    return { column }, { "false" }
+    return { column }, { "false" }, column == "time" and not given
   end
 end
 MEASURES.min, MEASURES.max = extreme("<"), extreme(">")
@@ -355,7 +364,7 @@ MEASURES.min, MEASURES.max = extreme("<"), extreme(">")
 function MEASURES.distinct(writer, measure, at)
   local given = GIVEN[measure.field]
   if given and given[2] ~= "time" then
-    writer:put("g[%d][%s] = true", at, given[1])
+    writer:put("g[%d][type(%s) == 'number' and %s or tostring(%s)] = true", at, given[1], given[1], given[1])
   else
     local first, more = writer:field(measure.field, "key")
     writer:each(first, more, ("g[%d][%%s] = true"):format(at))
@@ -384,9 +393,9 @@ function Writer:request(keys, measures, state)
   local slots = {}
   for _, measure in ipairs(measures) do
     local at = #columns + 1
-    local types, initial = MEASURES[measure.kind](self, measure, at, state)
+    local types, initial, since_1970 = MEASURES[measure.kind](self, measure, at)
     for index, column in ipairs(types) do
-      columns[#columns + 1] = { "m" .. at + index - 1, column }
+      columns[#columns + 1] = { "m" .. at + index - 1, column, since_1970 = since_1970 }
       slots[#slots + 1] = initial[index]
     end
   end
@@ -411,18 +420,16 @@ end
 function Writer:written()
   local parameters = {}
   for index = 1, #self.values do parameters[index] = "v" .. index end
-  local text = "local moment, ipairs, outside = ...\n"
+  local text = "local moment, plus, outside = ...\n"
     .. (#parameters > 0 and "local " .. concat(parameters, ", ") .. " = outside()\n" or "")
     .. "return function(pinfo)\nlocal number, length, ns = moment(pinfo)\n"
     .. concat(self.reading, "\n") .. "\n" .. concat(self.lines, "\n") .. "\nend"
   local chunk = assert(load(text, "=group", "t"))
-  return chunk(sharkstat.moment, ipairs, function() return table.unpack(self.values) end)
+  return chunk(sharkstat.moment, sharkstat.plus, function() return table.unpack(self.values) end)
 end
 
 ---------------------------------------------------------------------------------------------------
 -- Rows
-
-local function too_large() fail("a sum is too large to be exact") end
 
 local function set_of(values_seen)
   local list = {}
@@ -434,18 +441,10 @@ end
 
 local function row_value(value, column)
   if value == NONE or value == nil then return nil end
-  if column == "path" then return value end
-  if column == "set" then return set_of(value) end
-  local kind = type(value)
-  if kind == "userdata" then -- a 64-bit integer or a time
-    if column ~= "time" and column ~= "duration" then return tostring(value) end
-    value, kind = values.nanoseconds(value), "string"
-  end
-  if column == "time" and kind == "string" then return "@" .. value end -- since 1970
-  if kind == "number" and (value >= EXACT_INTEGER or value <= -EXACT_INTEGER) then
-    if column == "duration" or column == "time" then return sharkstat.integer(value) end
-    if column == "integer" and not (math.type and math.type(value) == "integer") then too_large() end
-  end
+  local kind = column[2]
+  if kind == "set" then return set_of(value) end
+  -- A time that is a text was a key, and is since 1970.
+  if kind == "time" and (column.since_1970 or type(value) == "string") then return "@" .. sharkstat.integer(value) end
   return value
 end
 
@@ -472,13 +471,12 @@ local function start(run)
   return function()
     local failure = shared.run.failure
     if failure then error(("packet %s: %s"):format(failure.packet, failure.message), 0) end
-    if state.too_large then too_large() end
     for _, group in ipairs(state.all) do
       local row = {}
       for index, column in ipairs(columns) do
         local value = group[index]
         if value == false and index > #keys then value = nil end -- nothing was counted
-        row[index] = row_value(value, column[2])
+        row[index] = row_value(value, column)
       end
       run:row(row)
     end

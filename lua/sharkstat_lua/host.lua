@@ -10,15 +10,17 @@
 --   P number length time hits... fields...   a packet for Python
 --   A digits name                     an address with the name that tshark gave it
 --   U run packet                      what tshark prints for a run may mislead, because of this packet
---   B packets bytes first last unordered lateness cut
---                                     what was read; how many packets came after a later one, by how much at most, and
---                                     how many were captured only in part
---   T relative secs nsecs             the first packet's time since the capture's first, and since 1970
+--   B packets bytes first last unordered lateness cut timeless
+--                                     what was read; how many packets came after a later one, by how much at most, how
+--                                     many were captured only in part, and how many have no time
+--   T relative since                  the first packet's time since the capture's first, and since 1970
+--   X first                           there are times that only the fields hold: read again, with "exact FIRST"
 --   Z                                 the end: without it, the results are not whole
 --
 -- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once),
 -- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?),
 -- "doubt ID FILTER" (packets to tell of), "load FILE", "run ID NAME ARGUMENTS",
+-- "exact FIRST" (times from fields; FIRST as of X),
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
 package.path = __DIR__ .. "?.lua;" .. package.path
@@ -30,6 +32,7 @@ for _, name in ipairs {
   package.loaded[name] = nil
 end
 local sharkstat = require "sharkstat"
+local exact = require "sharkstat_exact"
 
 local job_path = ...
 local concat = table.concat
@@ -67,7 +70,7 @@ local function emit(run, values)
   local words = {}
   for index = 1, #run.columns do
     local value = values[index]
-    if type(value) == "table" then
+    if type(value) == "table" and not exact.is_whole(value) then
       local levels = {}
       for at, level in ipairs(value) do levels[at] = sharkstat.escape(level):gsub("\31", "\\u") end
       words[index] = concat(levels, "\31")
@@ -150,7 +153,7 @@ for _, words in ipairs(jobs) do
   elseif verb == "prompt" then
     out:setvbuf("line")
   elseif verb == "exact" then
-    sharkstat.use_exact_times()
+    sharkstat.use_exact_times(words[2] and exact.number(words[2]))
   elseif verb == "names" then
     sharkstat.use_names()
   elseif verb == "marks" then
@@ -175,14 +178,6 @@ local packets, bytes, first, last = 0, 0, nil, nil
 local unordered, lateness, cut = 0, 0, 0
 local relative_ns, moment = sharkstat.relative_ns, sharkstat.moment
 
-local too_far_told = false
-function sharkstat.too_far()
-  if too_far_told then return end
-  too_far_told = true
-  send("X")
-  out:flush()
-end
-
 -- Lua's times of a packet are doubles, which hold too few digits of an absolute time. A file that tshark
 -- itself writes has them all, and costs one packet, where a field costs every packet.
 local function saved_time(pinfo)
@@ -202,38 +197,68 @@ local function saved_time(pinfo)
   -- The file holds the seconds modulo 2^32.
   local secs, nsecs = word(25), word(29)
   if nsecs >= 2 ^ 31 then nsecs = nsecs - 2 ^ 32 end  -- what a damaged file says
-  return secs + math.floor((pinfo.abs_ts - secs) / 2 ^ 32 + 0.5) * 2 ^ 32, nsecs
+  return exact.of_seconds(secs + math.floor((pinfo.abs_ts - secs) / 2 ^ 32 + 0.5) * 2 ^ 32, nsecs)
 end
 
--- The exact time of the first packet that anyone asks for, since 1970: seconds, nanoseconds. The host tells Python.
+-- Seconds since 1970 beyond which a double does not say which 2^32 of them are meant.
+local KNOWN = 2 ^ 50
+
+local again_told, may_be_timeless = false, false
+local function read_again(first)
+  if again_told then return end
+  again_told = true
+  send("X", first)
+  out:flush()
+end
+
+-- Where the first packets may have no time, the first that has one says when the capture begins.
+function sharkstat.too_far(pinfo)
+  if pinfo.abs_ts == 0 and packets == 0 then may_be_timeless = true else read_again() end
+end
+
+local function look_for_time(pinfo)
+  local since = pinfo.abs_ts
+  if since == 0 then return end
+  local fine, first = false, nil
+  if since < KNOWN and since > -KNOWN then fine, first = pcall(saved_time, pinfo) end
+  read_again(fine and exact.integer(first) or nil)
+end
+
+-- The exact time of the first packet that anyone asks for, in nanoseconds since 1970; nil where it has none. The host
+-- tells Python.
 local told = false
 function sharkstat.epoch(pinfo)
-  local secs, nsecs
+  local ns = relative_ns(pinfo)
+  local since
   if sharkstat.exact then
-    local epoch = sharkstat.field("frame.time_epoch")()
-    if epoch then secs, nsecs = epoch.value.secs, epoch.value.nsecs end
+    local field = sharkstat.field("frame.time_epoch")()
+    since = field and exact.nanoseconds(field.value)
+  elseif may_be_timeless then
+    return exact.number(0) -- the run starts again
   else
-    local fine
-    fine, secs, nsecs = pcall(saved_time, pinfo)
+    local fine = false
+    if pinfo.abs_ts < KNOWN and pinfo.abs_ts > -KNOWN then fine, since = pcall(saved_time, pinfo) end
     if not fine then
-      sharkstat.too_far()
-      return math.floor(pinfo.abs_ts), 0 -- the run starts again
+      read_again()
+      return exact.of_seconds(math.floor(pinfo.abs_ts), 0)
     end
   end
-  if secs and not told then
+  if since and not told then
     told = true
-    send("T", relative_ns(pinfo), secs, nsecs)
+    send("T", ns, since)
     if not sharkstat.exact then out:flush() end
   end
-  return secs, nsecs
+  return since
 end
 
 local function keep_books(pinfo)
   local _, length, time = moment(pinfo)
   bytes = bytes + length
   if pinfo.caplen < length then cut = cut + 1 end
+  if not told then
+    if may_be_timeless then look_for_time(pinfo) else sharkstat.epoch(pinfo) end
+  end
   if packets == 0 then
-    sharkstat.epoch(pinfo)
     first, last = time, time
   elseif time > last then
     last = time
@@ -269,6 +294,7 @@ end
 
 if ready and books then
   function books.draw()
+    if may_be_timeless then read_again() end
     if flush then flush() end
     for index, run in ipairs(feed_runs) do
       if run.failure then fail(listens[index].id, run.failure) end
@@ -285,7 +311,7 @@ if ready and books then
       end
     end
     for digits, name in pairs(sharkstat.names()) do send("A", digits, name) end
-    send("B", packets, bytes, first, last, unordered, lateness, cut)
+    send("B", packets, bytes, first, last, unordered, lateness, cut, sharkstat.timeless)
     out:write("Z\n")
     out:close()
   end

@@ -174,7 +174,7 @@ sharkstat.tap(__FILE__, function(run)
       row.responses, row.response_bytes = row.responses + 1, row.response_bytes + bytes
       if status < 200 and status ~= 101 then return end
       add_request(request, row)
-      rows.time(row, relative_ns(pinfo) - request.time)
+      rows.time(row, sharkstat.elapsed(request.time, relative_ns(pinfo)))
       queue[queue.first] = nil
       queue.first = queue.first + 1
       if queue.first > queue.last then waiting:take(key) end

@@ -9,6 +9,7 @@
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
+local exact = require "sharkstat_exact"
 
 local floor = math.floor
 local relative_ns = sharkstat.relative_ns
@@ -74,54 +75,32 @@ local function parse(arguments)
   return floor(seconds * 1e6 + 0.5), columns
 end
 
--- How the values of a field are read and kept. Durations are kept as seconds and nanoseconds apart
--- and 64-bit integers as tshark's own objects, since a double holds neither exactly.
-local DURATION, WIDE, PLAIN = 1, 2, 3
+-- How the values of a field are kept: durations in nanoseconds, and these and integers as whole numbers that lose no
+-- digit (sharkstat_exact.lua).
+local DURATION, WHOLE, FLOAT = 1, 2, 3
 local KINDS = {}
 for kind, names in pairs {
   [DURATION] = { "RELATIVE_TIME" },
-  [WIDE] = { "UINT64", "INT64", "UINT40", "UINT48", "UINT56", "INT40", "INT48", "INT56" },
-  [PLAIN] = { "UINT8", "UINT16", "UINT24", "UINT32", "INT8", "INT16", "INT24", "INT32", "FLOAT", "DOUBLE" },
+  [WHOLE] = {
+    "UINT8", "UINT16", "UINT24", "UINT32", "UINT40", "UINT48", "UINT56", "UINT64", "INT8", "INT16", "INT24", "INT32",
+    "INT40", "INT48", "INT56", "INT64",
+  },
+  [FLOAT] = { "FLOAT", "DOUBLE" },
 } do
   for _, name in ipairs(names) do if ftypes[name] then KINDS[ftypes[name]] = kind end end
 end
 
-local function add(total, value, kind)
-  if total == nil then
-    if kind == DURATION then return { value.secs, value.nsecs } end
-    return value
-  end
-  if kind == DURATION then
-    total[1], total[2] = total[1] + value.secs, total[2] + value.nsecs
-    return total
-  end
-  return total + value
-end
-
--- A pair of seconds and nanoseconds as the digits of its nanoseconds.
-local function nanoseconds(secs, nsecs)
-  local carry = floor(nsecs / 1000000000)
-  secs, nsecs = secs + carry, nsecs - carry * 1000000000
-  if secs < 0 and nsecs > 0 then secs, nsecs = secs + 1, nsecs - 1000000000 end
-  local sign = (secs < 0 or nsecs < 0) and "-" or ""
-  secs, nsecs = math.abs(secs), math.abs(nsecs)
-  if secs == 0 then return sign .. string.format("%.0f", nsecs) end
-  return sign .. string.format("%.0f%09.0f", secs, nsecs)
-end
-
-local function value_text(value, kind)
-  if value == nil then return nil end
-  if kind == DURATION then
-    if type(value) == "table" then return nanoseconds(value[1], value[2]) end
-    return nanoseconds(value.secs, value.nsecs)
-  end
-  if kind == WIDE then return tostring(value) end
+local function number_of(found, kind)
+  local value = found.value
+  if kind == DURATION then return exact.nanoseconds(value) end
+  if kind == WHOLE and type(value) ~= "number" then return exact.number(value) end
   return value
 end
 
-local function less(a, b, kind)
-  if kind ~= DURATION then return a < b end
-  return a.secs < b.secs or (a.secs == b.secs and a.nsecs < b.nsecs)
+local function add(total, value, kind)
+  if total == nil then return value end
+  if kind == FLOAT then return total + value end
+  return exact.plus(total, value)
 end
 
 -- Each counter: packet(slots, pinfo, bucket, slot_of) adds to the slots from `at` on.
@@ -145,7 +124,7 @@ local function type_of(kind) return kind == DURATION and "duration" or "number" 
 function counters.SUM(column, at, kind)
   local field = column.reader
   return { type_of(kind) }, function(slots)
-    for _, found in ipairs { field() } do slots[at] = add(slots[at], found.value, kind) end
+    for _, found in ipairs { field() } do slots[at] = add(slots[at], number_of(found, kind), kind) end
   end
 end
 
@@ -153,7 +132,7 @@ function counters.AVG(column, at, kind)
   local field = column.reader
   return { type_of(kind), "integer" }, function(slots)
     for _, found in ipairs { field() } do
-      slots[at] = add(slots[at], found.value, kind)
+      slots[at] = add(slots[at], number_of(found, kind), kind)
       slots[at + 1] = (slots[at + 1] or 0) + 1
     end
   end
@@ -164,33 +143,33 @@ local function extreme(wanted)
     local field = column.reader
     return { type_of(kind) }, function(slots)
       for _, found in ipairs { field() } do
-        local value = found.value
-        if slots[at] == nil or wanted(value, slots[at], kind) then slots[at] = value end
+        local value = number_of(found, kind)
+        if slots[at] == nil or wanted(value, slots[at]) then slots[at] = value end
       end
     end
   end
 end
 
-counters.MIN = extreme(less)
-counters.MAX = extreme(function(a, b, kind) return less(b, a, kind) end)
+counters.MIN = extreme(function(a, b) return a < b end)
+counters.MAX = extreme(function(a, b) return a > b end)
 
 -- The load of an interval is the time that calls were under way in it: a response time reaches back
 -- from its packet over the intervals before, in whole microseconds, as far as the first interval.
 function counters.LOAD(column, at, _, interval, slots_of)
   local field = column.reader
+  local exact_start = exact.interval(1)
   return { "duration" }, function(_, pinfo, bucket)
-    local into = interval > 0 and floor(relative_ns(pinfo) / 1000 + 0.5) % interval or math.huge
+    local into = interval > 0 and exact.elapsed(bucket, exact_start(relative_ns(pinfo))) or math.huge
     for _, found in ipairs { field() } do
-      local left = found.value.secs * 1000000 + floor(found.value.nsecs / 1000)
-      local part, at_bucket = math.min(into, left), bucket
+      local left = exact.divided(exact.nanoseconds(found.value), 1000)
+      local part, at_bucket = into < left and into or left, bucket
       while left > 0 do
         local slots = slots_of(at_bucket)
-        slots[at] = slots[at] or { 0, 0 }
-        slots[at][2] = slots[at][2] + part * 1000
-        if at_bucket == 0 then break end
-        at_bucket = at_bucket - 1
-        left = left - part
-        part = math.min(left, interval)
+        slots[at] = exact.plus(slots[at] or 0, exact.of_microseconds(part))
+        if at_bucket <= 0 then break end
+        at_bucket = exact.elapsed(interval, at_bucket)
+        left = exact.elapsed(part, left)
+        part = interval < left and interval or left
       end
     end
   end
@@ -198,11 +177,11 @@ end
 
 -- How a value is kept whose field's type is not known: by itself, a tap sees it only in the first value.
 local function kind_of(value)
-  if type(value) == "number" then return PLAIN end
+  if type(value) == "number" then return FLOAT end
   if type(value) ~= "userdata" then return nil end
   local fine, seconds = pcall(function() return value.secs end)
   if fine and seconds then return DURATION end
-  return tonumber(tostring(value)) and WIDE
+  return tonumber(tostring(value)) and WHOLE
 end
 
 local function check_kind(column, kind)
@@ -214,8 +193,7 @@ end
 -- The counter of a column whose field's type only its first value tells.
 local function late_counter(column, at, interval, slots_of)
   local field, packet = column.reader, nil
-  local types, kinds = { "number", column.calculation == "AVG" and "integer" or nil }, { PLAIN, PLAIN }
-  return types, kinds, function(slots, pinfo, bucket)
+  return { "number", column.calculation == "AVG" and "integer" or nil }, function(slots, pinfo, bucket)
     if not packet then
       local first = field()
       if not first then return end
@@ -223,7 +201,7 @@ local function late_counter(column, at, interval, slots_of)
       check_kind(column, kind)
       local real_types
       real_types, packet = counters[column.calculation](column, at, kind, interval, slots_of)
-      column.learn(real_types[1], kind)
+      column.learn(real_types[1])
     end
     packet(slots, pinfo, bucket)
   end
@@ -250,16 +228,16 @@ local function readable(shown, columns)
   return result
 end
 
--- Prepares the counters of a column: their types, how values are kept, and the function that counts a packet.
+-- Prepares the counters of a column: their types, and the function that counts a packet.
 local function counter_of(column, at, interval, slots_of)
   if not column.calculation then
     local frames, bytes = at, at + 1
-    return { "integer", "integer" }, { PLAIN, PLAIN }, function(slots, pinfo)
+    return { "integer", "integer" }, function(slots, pinfo)
       slots[frames] = (slots[frames] or 0) + 1
       slots[bytes] = (slots[bytes] or 0) + pinfo.len
     end
   end
-  local calculation, kind = column.calculation, PLAIN
+  local calculation, kind = column.calculation, WHOLE
   if calculation ~= "FRAMES" and calculation ~= "BYTES" then
     if not column.field then error(("io,stat: %s() needs a field"):format(calculation), 0) end
     local fine, field = pcall(sharkstat.field, column.field)
@@ -271,10 +249,7 @@ local function counter_of(column, at, interval, slots_of)
       check_kind(column, kind)
     end
   end
-  local types, packet = counters[calculation](column, at, kind, interval, slots_of)
-  local kinds = { kind, calculation == "AVG" and PLAIN or nil }
-  if calculation == "COUNT" then kinds[1] = PLAIN end
-  return types, kinds, packet
+  return counters[calculation](column, at, kind, interval, slots_of)
 end
 
 sharkstat.register {
@@ -294,23 +269,21 @@ sharkstat.register {
       end
       return slots
     end
-    local function bucket_of(pinfo)
-      if interval == 0 then return 0 end
-      return floor(floor(relative_ns(pinfo) / 1000 + 0.5) / interval)
-    end
+    -- An interval goes by the microsecond that it begins with.
+    local start_of = interval > 0 and exact.interval(interval) or function() return 0 end
+    local function bucket_of(pinfo) return start_of(relative_ns(pinfo)) end
 
-    local shown, kinds, slots = { { "start", "duration", rule = "key" } }, {}, 0
+    local shown, slots = { { "start", "duration", rule = "key" } }, 0
     local seen_by_column = false
     for number, column in ipairs(columns) do
       local first_slot = slots + 1
       column.shown = {}
-      function column.learn(type_name, kind)
-        shown[first_slot + 1][2], kinds[first_slot] = type_name, kind
+      function column.learn(type_name)
+        shown[first_slot + 1][2] = type_name
         if column.mean then column.mean[2] = type_name end
       end
-      local types, column_kinds, packet = counter_of(column, slots + 1, interval, slots_of)
+      local types, packet = counter_of(column, slots + 1, interval, slots_of)
       for index, type_name in ipairs(types) do
-        kinds[slots + index] = column_kinds[index]
         column.shown[index] = { ("%d.%d"):format(number, index), type_name }
         shown[#shown + 1] = column.shown[index]
       end
@@ -333,10 +306,8 @@ sharkstat.register {
       for bucket in pairs(buckets) do order[#order + 1] = bucket end
       table.sort(order)
       for _, bucket in ipairs(order) do
-        local row = { nanoseconds(0, 0) }
-        local start = bucket * interval
-        row[1] = start == 0 and "0" or string.format("%.0f000", start)
-        for slot = 1, slots do row[slot + 1] = value_text(buckets[bucket][slot], kinds[slot]) end
+        local row = { exact.thousand(bucket) }
+        for slot = 1, slots do row[slot + 1] = buckets[bucket][slot] end
         run:row(row)
       end
     end

@@ -40,8 +40,7 @@ local WITHOUT_PORTS = { icmp = true, icmpv6 = true, usb = true, aoe = true }
 
 -- Nanoseconds. What is not kept as a time is a number of milliseconds.
 local function nanoseconds(value)
-  if type(value) == "number" then return floor(value * 1e6 + 0.5) end
-  return value.secs * 1000000000 + value.nsecs
+  return type(value) == "number" and floor(value * 1e6 + 0.5) or sharkstat.nanoseconds(value)
 end
 
 sharkstat.tap(__FILE__, function(run)

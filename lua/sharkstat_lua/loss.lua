@@ -103,11 +103,12 @@ local function time_packet(s, time, timestamp, clock)
   if s.time and s.clock == clock then
     local ticks = (timestamp - s.timestamp) % 2 ^ 32
     if ticks >= 2 ^ 31 then ticks = ticks - 2 ^ 32 end
-    local difference = math.abs(elapsed(s.time, time) - ticks * 1e9 / clock)
+    local passed = elapsed(s.time, time)
+    local difference = type(passed) == "number" and math.abs(passed - ticks * 1e9 / clock) or JUMP
     if difference < JUMP then
       s.jitter = s.jitter + (difference - s.jitter) / 16
       local jitter = floor(s.jitter + 0.5)
-      s.jitter_total, s.jitters = s.jitter_total + jitter, s.jitters + 1
+      s.jitter_total, s.jitters = sharkstat.plus(s.jitter_total, jitter), s.jitters + 1
       if not s.max_jitter or jitter > s.max_jitter then s.max_jitter = jitter end
     end
   end

@@ -94,7 +94,7 @@ sharkstat.tap(__FILE__, function(run)
     for _, protocol in ipairs(c.offered) do rows.add(row.offered, protocol) end
     if at and to.finished then
       row.completed = row.completed + 1
-      if c.hello and from.began then rows.time(row, to.finished - from.began) end
+      if c.hello and from.began then rows.time(row, sharkstat.elapsed(from.began, to.finished)) end
     end
     return row
   end

@@ -8,6 +8,8 @@
 -- Once there are `max` rows, all further keys share one more, `other`, which is made without a key: so memory is
 -- bounded, and what is counted is in some row.
 
+local exact = require "sharkstat_exact"
+
 local rows = {}
 local Rows = {}
 Rows.__index = Rows
@@ -160,7 +162,7 @@ end
 -- (packets out of order, a clock that was set back) has no time.
 function rows.time(row, time)
   if time < 0 then return end
-  row.timed, row.time = (row.timed or 0) + 1, (row.time or 0) + time
+  row.timed, row.time = (row.timed or 0) + 1, exact.plus(row.time or 0, time)
   if not row.least or time < row.least then row.least = time end
   if not row.most or time > row.most then row.most = time end
 end

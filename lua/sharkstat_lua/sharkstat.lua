@@ -47,7 +47,8 @@ local Run = {}
 Run.__index = Run
 
 -- Whole numbers and values as text (sharkstat_exact.lua), and the parameters of a request (sharkstat_header.lua).
-sharkstat.integer, sharkstat.elapsed, sharkstat.escape = exact.integer, exact.elapsed, exact.escape
+sharkstat.integer, sharkstat.escape = exact.integer, exact.escape
+sharkstat.plus, sharkstat.elapsed, sharkstat.nanoseconds = exact.plus, exact.elapsed, exact.nanoseconds
 sharkstat.read_arguments = header.arguments
 
 ---------------------------------------------------------------------------------------------------
@@ -78,54 +79,77 @@ end
 ---------------------------------------------------------------------------------------------------
 -- Time
 
-local relative_field
+local relative_field, epoch_field
+local zero       -- of times: the capture's first packet; where that has no time, the first packet that has one
+local fast = EXACT_SECONDS -- times up to here are read from pinfo
 
--- Reads times that a double cannot hold from a field. That costs every packet a part of its tree, so a
--- hosted run asks for it only when such a time came (sharkstat.too_far) or when it cannot start again.
-function sharkstat.use_exact_times()
+-- Reads times that a double cannot hold from fields, and knows which packets have none. That costs every packet a part of
+-- its tree, so a hosted run asks for it only when such a time came (sharkstat.too_far) or when it cannot start again.
+-- `first` is the time (nanoseconds since 1970) of the first packet that has one, where the capture's first has not.
+function sharkstat.use_exact_times(first)
   sharkstat.exact = true
   relative_field = sharkstat.field("frame.time_relative")
-  sharkstat.field("frame.time_epoch")
+  epoch_field = sharkstat.field("frame.time_epoch")
+  if first then zero, fast = first, 0 end
 end
 
--- What is called for a time too far from the first packet to be exact without the field.
+-- What is called for a packet whose time is too far from the first packet's to be exact without the field, or which may
+-- have none.
 sharkstat.too_far = function() end
 
--- Nanoseconds since the first packet of the capture. pinfo.rel_ts is a double and cheap; where it
--- is too large to be exact, the field is read. Lua 5.2 has no integers beyond 2^53: there the exact
--- digits are kept beside the number, for sharkstat.integer to find.
-function sharkstat.relative_ns(pinfo)
-  local seconds = pinfo.rel_ts
-  if seconds < EXACT_SECONDS and seconds > -EXACT_SECONDS then
-    return floor(seconds * 1e9 + 0.5)
+-- How many packets had no time.
+sharkstat.timeless = 0
+
+local current_pinfo, current, current_length, current_ns
+
+-- A packet at or before the capture's first in time, or far from it. One without a time is taken for as late as the packet
+-- before it.
+local function unusual_ns(pinfo, seconds)
+  if not relative_field then
+    local near = seconds < EXACT_SECONDS and seconds > -EXACT_SECONDS
+    if (not near or pinfo.abs_ts == 0) then
+      sharkstat.too_far(pinfo)
+      if current_ns and pinfo.abs_ts == 0 then return current_ns end
+    end
+    if near then return floor(seconds * 1e9 + 0.5) end
+    return exact.of_seconds(floor(seconds), floor(seconds % 1 * 1e9 + 0.5))
   end
-  local value = relative_field and relative_field()
-  if not value then
-    sharkstat.too_far()
-    return floor(seconds * 1e9 + 0.5)
+  local found = relative_field()
+  if not found then
+    sharkstat.timeless = sharkstat.timeless + 1
+    return current_ns or 0
   end
-  local secs, nsecs = value.value.secs, value.value.nsecs
-  local total = secs * 1000000000 + nsecs
-  if math.type then return total end
-  if total >= 2 ^ 53 or total <= -2 ^ 53 then
-    local sign = ""
-    if secs < 0 or nsecs < 0 then sign, secs, nsecs = "-", 0 - secs, 0 - nsecs end
-    exact.remember(total, sign .. string.format("%.0f%09.0f", secs, nsecs))
+  if zero then
+    if current_ns then return exact.elapsed(zero, exact.nanoseconds(epoch_field().value)) end
+    zero, fast = nil, EXACT_SECONDS  -- the first packet has a time
   end
-  return total
+  return exact.nanoseconds(found.value)
 end
 
--- A packet's number, length and relative_ns. The host's books and the lean feed both want them for every
--- packet, and each reading of pinfo costs, so they are read once.
-local current_pinfo, current, current_length, current_ns
+-- A packet's number, its length, and its nanoseconds since the first packet of the capture. pinfo.rel_ts is a double, and
+-- cheap. Nearly all listeners want them, and each reading of pinfo costs, so they are read once a packet.
 function sharkstat.moment(pinfo)
   if pinfo == current_pinfo then return current, current_length, current_ns end  -- a listener that is shared
   current_pinfo = pinfo
   local number = pinfo.number
   if number ~= current then
-    current, current_length, current_ns = number, pinfo.len, sharkstat.relative_ns(pinfo)
+    local seconds = pinfo.rel_ts
+    if seconds > 0 and seconds < fast then
+      current_ns = floor(seconds * 1e9 + 0.5)
+    else
+      current_ns = unusual_ns(pinfo, seconds)
+    end
+    current, current_length = number, pinfo.len
   end
   return number, current_length, current_ns
+end
+local moment = sharkstat.moment
+
+-- Nanoseconds since the first packet of the capture: a number, or an object that adds and compares like one
+-- (sharkstat_exact.lua). sharkstat.elapsed(from, to) and sharkstat.plus(a, b) count with them, and lose no digit.
+function sharkstat.relative_ns(pinfo)
+  local _, _, ns = moment(pinfo)
+  return ns
 end
 
 require "sharkstat_addresses"(sharkstat, Run)

@@ -1,10 +1,10 @@
 -- Rows as a table, or as tab-separated values, where sharkstat is not there to lay them out (sharkstat_alone.lua).
 
-local escape = require("sharkstat_exact").escape
+local exact = require "sharkstat_exact"
 local as_text = require "sharkstat_text"
 
 local tables = {}
-local concat, floor = table.concat, math.floor
+local concat = table.concat
 local safe, number_of = as_text.safe, as_text.number_of
 
 -- The quotient of two measures, as Column.derived_from computes it.
@@ -12,14 +12,12 @@ local function ratio(column, row, place)
   local above, below = number_of(row[place[column.above]]), number_of(row[place[column.below]])
   if not above or not below or below == 0 then return nil end
   if column[2] == "duration" or column[2] == "integer" then
-    local whole = floor(above / below)
-    local rest = above - whole * below
-    if rest < 0 then whole, rest = whole - 1, rest + below end
-    if 2 * rest > below or (2 * rest == below and whole % 2 == 1) then whole = whole + 1 end
+    local whole, rest = exact.divided(above, below)
+    if 2 * rest > below or (2 * rest == below and exact.integer(whole):find("[13579]$")) then whole = exact.plus(whole, 1) end
     return whole
   end
   local unit = column.unit or ""
-  return above / below * (unit == "percent" and 100 or unit:find("per second$") and 1e9 or 1)
+  return tonumber(tostring(above)) / tonumber(tostring(below)) * (unit == "percent" and 100 or unit:find("per second$") and 1e9 or 1)
 end
 
 -- The columns of a run, derived ones too, and its rows with the values of all of them.
@@ -67,7 +65,7 @@ function tables.sort_rows(text, columns, rows)
     local value = row[key.index]
     if value == nil then return nil end
     if key.numeric then return number_of(value) end
-    if type(value) == "table" then return concat(value, "\1") end
+    if type(value) == "table" and not exact.is_whole(value) then return concat(value, "\1") end
     return tostring(value)
   end
   table.sort(rows, function(one, other)
@@ -156,7 +154,7 @@ end
 -- Tab-separated values, a line each, as `sharkstat run --format tsv` writes them, with times since the first packet.
 function tables.rows(columns, rows)
   local lines, words = {}, {}
-  for index, column in ipairs(columns) do words[index] = safe(escape(column[1])) end
+  for index, column in ipairs(columns) do words[index] = safe(exact.escape(column[1])) end
   lines[1] = concat(words, "\t")
   for number, row in ipairs(rows) do
     words = {}

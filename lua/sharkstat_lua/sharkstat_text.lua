@@ -46,11 +46,7 @@ local function safe(text)
 end
 
 -- A value that is a number, whatever form the tap gave it (digits, a 64-bit object); nil for another.
-local function number_of(value)
-  if type(value) == "number" then return value end
-  if type(value) == "string" or type(value) == "userdata" then return tonumber(tostring(value)) end
-  return nil
-end
+local number_of = exact.number
 
 local function grouped(digits)
   local sign, whole, rest = digits:match("^(%-?)(%d+)(.*)$")
@@ -69,6 +65,7 @@ end
 
 local BYTE_UNITS = { "kB", "MB", "GB", "TB", "PB", "EB" }
 local function humanised_bytes(count)
+  count = tonumber(tostring(count))
   local size = math.abs(count)
   if size < 1000 then return exact.integer(count) .. " B" end
   for index, unit in ipairs(BYTE_UNITS) do
@@ -80,6 +77,7 @@ end
 
 local LONG_UNITS = { { 86400, math.huge, "d" }, { 3600, 24, "h" }, { 60, 60, "min" }, { 1, 60, "s" } }
 local function humanised_duration(nanoseconds)
+  nanoseconds = tonumber(tostring(nanoseconds))
   local value, sign = math.abs(nanoseconds), nanoseconds < 0 and "-" or ""
   if value == 0 then return "0 s" end
   if value < 1000 then return sign .. format("%.0f ns", value) end
@@ -102,14 +100,16 @@ end
 function values.cell(column, value)
   if value == nil then return "-" end
   local kind, unit = column[2], column.unit or ""
-  if type(value) == "table" then return safe(concat(value, kind == "set" and ", " or " / ")) end
+  if type(value) == "table" and not exact.is_whole(value) then
+    return safe(concat(value, kind == "set" and ", " or " / "))
+  end
   if type(value) == "boolean" then return value and "yes" or "no" end
   local number = (kind == "integer" or kind == "number" or kind == "time" or kind == "duration") and number_of(value)
   if not number then return safe(tostring(value)) end
-  if kind == "time" then return format("%.6f", number / 1e9) end
+  if kind == "time" then return format("%.6f", tonumber(tostring(number)) / 1e9) end
   if kind == "duration" then return is_moment(column) and seconds(number) or humanised_duration(number) end
   if unit == "percent" then return format("%.1f %%", number) end
-  if number ~= floor(number) then return grouped(format("%.6g", number)) end
+  if type(number) == "number" and number ~= floor(number) then return grouped(format("%.6g", number)) end
   if unit == "bytes" then return humanised_bytes(number) end
   if unit ~= "" and column.rule ~= "key" then return grouped(exact.escape(value)) end
   return exact.escape(value)
@@ -131,7 +131,7 @@ local function escaped(value) return exact.escape(type(value) == "string" and va
 
 function values.exact(column, value)
   if value == nil then return "" end
-  if type(value) == "table" then
+  if type(value) == "table" and not exact.is_whole(value) then
     local mark, parts = column[2] == "set" and "," or "/", {}
     for index, part in ipairs(value) do
       parts[index] = safe(escaped(part)):gsub("%" .. mark, "\\" .. mark)

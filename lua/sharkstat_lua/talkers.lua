@@ -22,6 +22,7 @@
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
+local exact = require "sharkstat_exact"
 local rows = require "rows"
 local server = require "server"
 
@@ -79,15 +80,11 @@ sharkstat.tap(__FILE__, function(run)
     if every < 1000 or every % 1000 ~= 0 then
       error(("talkers: every=%.0fns: give whole microseconds, as 500ms, 10s or 5m"):format(every), 0)
     end
-    every = every / 1000
   end
-  -- In digits, since a double holds no nanoseconds of years. Microseconds, as io,stat has them, it does hold.
-  local function start_of(bucket)
-    return bucket == 0 and "0" or ("%.0f000"):format(bucket * every)
-  end
+  local start_of = every and exact.interval(every / 1000)
   local hosts = rows.new(run.parameters.max, function(_, address, bucket)
     address = address or "(other)"
-    return { address ~= "" and address or "none", bucket and start_of(bucket), 0, 0, 0, 0, {}, 0 }
+    return { address ~= "" and address or "none", bucket, 0, 0, 0, 0, {}, 0 }
   end)
   local known = hosts.known
 
@@ -95,8 +92,8 @@ sharkstat.tap(__FILE__, function(run)
   local prefix = ""
   local function look_at(time)
     if not every then return end
-    local now = floor(floor(time / 1000 + 0.5) / every)
-    if now ~= bucket then bucket, prefix = now, now .. " " end
+    local now = start_of(time)
+    if now ~= bucket then bucket, prefix = now, sharkstat.integer(now) .. " " end
   end
 
   local function host_of(address)
@@ -157,7 +154,7 @@ sharkstat.tap(__FILE__, function(run)
   return function()
     for host in hosts:each() do
       run:row {
-        host[START], host[ADDRESS], host[BYTES_IN] + host[BYTES_OUT], host[BYTES_IN], host[BYTES_OUT],
+        host[START] and exact.thousand(host[START]), host[ADDRESS], host[BYTES_IN] + host[BYTES_OUT], host[BYTES_IN], host[BYTES_OUT],
         host[PACKETS_IN] + host[PACKETS_OUT], host[PACKETS_IN], host[PACKETS_OUT],
         host ~= hosts.other and most_used(host, book) or nil,
       }

@@ -109,9 +109,9 @@ sharkstat.tap(__FILE__, function(run)
       streams.add(s.server, server)
       local start, handshake = streams.start(c), streams.handshake(c)
       if not s.start or start < s.start then s.start = start end
-      s.duration = s.duration + streams.duration(c)
+      s.duration = sharkstat.plus(s.duration, streams.duration(c))
       if handshake then
-        s.handshakes, s.handshake_total = s.handshakes + 1, s.handshake_total + handshake
+        s.handshakes, s.handshake_total = s.handshakes + 1, sharkstat.plus(s.handshake_total, handshake)
         if not s.handshake_min or handshake < s.handshake_min then s.handshake_min = handshake end
         if not s.handshake_max or handshake > s.handshake_max then s.handshake_max = handshake end
       end

@@ -7,7 +7,7 @@ local sharkstat = require "sharkstat"
 local rows = require "rows"
 local server = require "server"
 
-local moment, elapsed = sharkstat.moment, sharkstat.elapsed
+local moment, elapsed, plus = sharkstat.moment, sharkstat.elapsed, sharkstat.plus
 
 local streams = {}
 
@@ -126,7 +126,7 @@ function streams.follow(run, most, analysis)
 
   local connections = rows.new(most, function(stream, info, time)
     if not stream then
-      return { 0, 0, new_side(), new_side(), math.huge, -math.huge, NOTHING, count = 0, last_stream = -1 }
+      return { 0, 0, new_side(), new_side(), math.huge, -math.huge, NOTHING, count = 0, seen = {} }
     end
     local c = { info.th_sport, info.th_dport, new_side(), new_side(), time, time, NOTHING }
     c.stream = stream
@@ -157,10 +157,9 @@ function streams.follow(run, most, analysis)
   end
 
   local function note_rtt(side, found)
-    local value = found.value
-    local rtt = value.secs * 1000000000 + value.nsecs
+    local rtt = sharkstat.nanoseconds(found.value)
     if rtt < 0 then return end  -- the packets are out of order, and the host says so
-    side[RTTS], side[RTT_TOTAL] = side[RTTS] + 1, side[RTT_TOTAL] + rtt
+    side[RTTS], side[RTT_TOTAL] = side[RTTS] + 1, plus(side[RTT_TOTAL], rtt)
     if not side[RTT_MIN] or rtt < side[RTT_MIN] then side[RTT_MIN] = rtt end
     if not side[RTT_MAX] or rtt > side[RTT_MAX] then side[RTT_MAX] = rtt end
   end
@@ -181,8 +180,8 @@ function streams.follow(run, most, analysis)
     local flags, payload = info.th_flags, info.th_seglen
     if payload > 0 then side[PAYLOAD] = side[PAYLOAD] + payload end
     if not c.stream then
-      -- Many in one. tshark counts streams up, so a higher number is a connection that was not there before.
-      if stream > c.last_stream then c.count, c.last_stream = c.count + 1, stream end
+      -- Many in one.
+      if not c.seen[stream] then c.count, c.seen[stream] = c.count + 1, true end
       if flags % 8 >= 4 then side[RESETS] = side[RESETS] + 1 end
     else
       if payload > 0 then side[NEW] = side[NEW] + new_bytes(side, info.th_seq, payload) end
@@ -263,6 +262,8 @@ function streams.add(sum, side)
       if side[at] and not (sum[at] and sum[at] <= side[at]) then sum[at] = side[at] end
     elseif at == RTT_MAX then
       if side[at] and not (sum[at] and sum[at] >= side[at]) then sum[at] = side[at] end
+    elseif at == RTT_TOTAL then
+      sum[at] = plus(sum[at], side[at])
     elseif at ~= TOP then
       sum[at] = sum[at] + side[at]
     end

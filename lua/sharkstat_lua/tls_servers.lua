@@ -78,7 +78,7 @@ sharkstat.tap(__FILE__, function(run)
     if c.expires and (not row.expires or c.expires < row.expires) then row.expires = c.expires end
     if c.ended then
       row.completed = row.completed + 1
-      if c.began then rows.time(row, c.ended - c.began) end
+      if c.began then rows.time(row, sharkstat.elapsed(c.began, c.ended)) end
     end
     return row
   end

@@ -5,7 +5,7 @@
 -- largest count within a sliding window of 100 ms, kept in buckets of 5 ms (tshark's preferences
 -- statistics.st_burst_windowlen and st_burst_resolution), divided by the window.
 
-local floor = math.floor
+local divided = require("sharkstat_exact").divided
 
 local RESOLUTION_NS, WINDOW_BUCKETS = 5000000, 20
 
@@ -23,7 +23,7 @@ local function new_node(tree, name, parent)
 end
 
 local function count_burst(node, now)
-  local bucket = floor(now / RESOLUTION_NS)
+  local bucket = divided(now, RESOLUTION_NS)
   local tail, head = node.tail, node.head
   if bucket > tail.number then
     local new = { number = bucket, count = 1, start = now, prev = tail }

@@ -2,6 +2,7 @@
 -- it, but for booleans, times and addresses. The lean feed and the groups share it, so that both engines agree.
 
 local sharkstat = require "sharkstat"
+local exact = require "sharkstat_exact"
 
 local escape, integer = sharkstat.escape, sharkstat.integer
 local floor, format = math.floor, string.format
@@ -31,27 +32,18 @@ function values.number_text(value)
   return text
 end
 
--- The sign, seconds and nanoseconds of a time. What a damaged file says may have more than a second of nanoseconds, or
--- less than none.
-local function parts_of(value)
+-- The nanoseconds of a field's time. found() is found.value, for less.
+local function nanoseconds(found) return exact.nanoseconds(found()) end
+
+-- Seconds and nine decimals.
+local function time_text(found)
+  local value = found()
   local secs, nsecs = value.secs, value.nsecs
-  if secs >= 0 and nsecs >= 0 and nsecs < 1e9 then return "", secs, nsecs end
-  local carried = floor(nsecs / 1e9)
-  secs, nsecs = secs + carried, nsecs - carried * 1e9
-  if secs >= 0 then return "", secs, nsecs end
-  if nsecs > 0 then secs, nsecs = secs + 1, 1e9 - nsecs end
-  return "-", 0 - secs, nsecs  -- to negate 0 gives a -0 with a sign of its own
+  if secs >= 0 and nsecs >= 0 and nsecs < 1e9 and secs < 2 ^ 53 then return format("%.0f.%09.0f", secs, nsecs) end
+  local sign, digits = integer(exact.nanoseconds(value)):match("^(-?)(%d+)$")
+  digits = ("0"):rep(10 - #digits) .. digits
+  return sign .. digits:sub(1, -10) .. "." .. digits:sub(-9)
 end
-
--- The digits of a time's nanoseconds.
-local function nanoseconds(value)
-  local sign, secs, nsecs = parts_of(value)
-  return secs == 0 and format("%s%.0f", sign, nsecs) or format("%s%.0f%09.0f", sign, secs, nsecs)
-end
-values.nanoseconds = nanoseconds
-
--- found() is found.value, for less.
-local function time_text(found) return format("%s%.0f.%09.0f", parts_of(found())) end
 
 -- An address in digits; where tshark resolves names, its name is kept for the host.
 local function address_text(found)
@@ -70,6 +62,15 @@ local function there() return true end
 local function plain(found) return found() end
 values.plain = plain
 
+-- A 64-bit integer is one of tshark's own objects, which wrap around without a word.
+local function wide(found) return exact.number(found()) end
+local function digits(found) return tostring(found()) end
+-- What is not a number is no value.
+local function float(found)
+  local value = found()
+  if value == value then return value end
+end
+
 -- What a column of such a field is, how its value is had as something that a table may have for a key, and as a
 -- number that may be added and compared, where it is one.
 local KINDS = {}
@@ -82,13 +83,14 @@ kind("boolean", "PROTOCOL NONE", there)
 kind("boolean", "BOOLEAN", plain)
 kind("address", "IPv4 IPv6 ETHER", address_text)
 kind("integer", "CHAR UINT8 UINT16 UINT24 UINT32 INT8 INT16 INT24 INT32 FRAMENUM", plain, plain)
-kind("integer", "UINT40 UINT48 UINT56 UINT64 INT40 INT48 INT56 INT64", function(found) return tostring(found()) end, plain)
-kind("number", "FLOAT DOUBLE", plain, plain)
-kind("duration", "RELATIVE_TIME", function(found) return nanoseconds(found()) end, plain)
-kind("time", "ABSOLUTE_TIME", function(found) return nanoseconds(found()) end, plain)
+kind("integer", "UINT40 UINT48 UINT56 UINT64 INT40 INT48 INT56 INT64", digits, wide)
+kind("number", "FLOAT DOUBLE", float, float)
+kind("duration", "RELATIVE_TIME", function(found) return integer(nanoseconds(found)) end, nanoseconds)
+kind("time", "ABSOLUTE_TIME", function(found) return integer(nanoseconds(found)) end, nanoseconds)
 local OTHER = { column = "text", key = shown_text }
 
--- The kind of a field of that type (tshark's number for it): column, key(found), number(found).
+-- The kind of a field of that type (tshark's number for it): column, key(found), number(found). Numbers add with
+-- sharkstat.plus, and compare; times are nanoseconds.
 function values.kind(type_number) return KINDS[type_number] or OTHER end
 
 -- tshark's words for the types. Its table `ftypes` has others beside them (lengths, results) with the same numbers.
@@ -112,7 +114,7 @@ function values.writer(type_number)
     return function(found) return known.key(found) and "1" or "0" end
   elseif known.column == "time" or known.column == "duration" then
     return time_text
-  elseif known.key == plain then
+  elseif known.key == plain or known.key == float then
     return function(found)
       local value = found()
       return type(value) == "number" and values.number_text(value) or values.text(shown_text(found))

@@ -406,7 +406,7 @@ class IoCounter(PacketCounter):
         part = min((relative_ns + 500) // 1000 % self._interval, left) if self._interval else left
         while left > 0:
             _add(self._slots(bucket), at, part * 1000)
-            if bucket == 0:
+            if bucket <= 0:
                 return
             bucket -= 1
             left -= part

@@ -68,6 +68,8 @@ class Feed:
         # Most numbers are one more than the last, and left out.
         self._number = number = int(words[1]) if words[1] else self._number + 1
         length, relative = int(words[2]), int(words[3])
+        if self._shape is not None:  # a packet without a time may have come before the capture's beginning was told
+            self._shape.base_ns = self._records.base_ns or 0
         fields = words[self._fields_at :]
         for index, counter, where in self._counters:
             hits = [_hit(words[at]) for at in where]

@@ -15,6 +15,12 @@ _DATE = re.compile(r"\b(?:\d{4}-\d\d-\d\d|[A-Z][a-z]{2} +\d\d?, \d{4})(?:[T ]\d[
 def remarks(plan: Plan, request: Request, reading: Reading) -> list[str]:
     """The warnings for the request's table."""
     said = []
+    if reading.timeless:
+        have = "has" if reading.timeless == 1 else "have"
+        said.append(
+            f"{_share(reading.timeless, reading)} {have} no time in the capture, and count as if they came with the "
+            "packet before"
+        )
     filters = [plan.source.display_filter, plan.source.read_filter, *request.filters]
     if reading.time_zone not in ("UTC", "UTC0") and any(
         not date[1] for text in filters for date in _DATE.finditer(text)
@@ -37,6 +43,10 @@ def _part_of(count: int, reading: Reading) -> str:
     >>> _part_of(1, Reading(packets=200)), _part_of(3, Reading(packets=7))
     ('1 of 200 packets (0.5 %) is', '3 of 7 packets (42.9 %) are')
     """
+    return f"{_share(count, reading)} {'is' if count == 1 else 'are'}"
+
+
+def _share(count: int, reading: Reading) -> str:
     share = 100 * count / reading.packets
     digits = f"{share:.1f}" if share >= 0.05 else "less than 0.1"
-    return f"{count:,} of {reading.packets:,} packets ({digits} %) {'is' if count == 1 else 'are'}"
+    return f"{count:,} of {reading.packets:,} packets ({digits} %)"

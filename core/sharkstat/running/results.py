@@ -64,7 +64,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
 
 
 def _reading(plan: Plan, records: Records, ending: Ending) -> Reading:
-    packets, size, first, last, unordered, lateness, cut = records.books
+    packets, size, first, last, unordered, lateness, cut, timeless = records.books
     base = records.base_ns
 
     def at(text: str) -> int | None:
@@ -86,4 +86,5 @@ def _reading(plan: Plan, records: Records, ending: Ending) -> Reading:
         late_by=int(lateness),
         cut=int(cut),
         time_zone=time_zone(),
+        timeless=int(timeless),
     )

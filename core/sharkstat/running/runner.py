@@ -33,14 +33,18 @@ def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> li
     """One pass over the source. Gives a table a request, in order."""
     try:
         # What cannot be read again reads its times exactly from the start (see host.lua).
-        exact = plan.source.live or not all(Path(name).is_file() for name in plan.source.files)
-        while True:
+        once = plan.source.live or not all(Path(name).is_file() for name in plan.source.files)
+        exact: str | None = "" if once else None
+        for last in (False, True):
             with Workspace(tshark) as workspace, Opened(plan.source, workspace) as opened:
-                tables = _Pass(plan, tshark, workspace, opened, progress, exact).run()
+                reading = _Pass(plan, tshark, workspace, opened, progress, exact)
+                tables = reading.run()
             if tables is not None:
                 return tables
-            exact = True
-            plan = plan.again()
+            if last or once:
+                break
+            exact, plan = reading.records.first, plan.again()
+        raise TsharkError(f"tshark tells no exact times of {', '.join(plan.source.names)}: no results")
     except OSError as problem:
         # shutil's own error is a list of (from, to, reason).
         reason = problem.args[0][0][2] if isinstance(problem, shutil.Error) else problem.strerror
@@ -57,7 +61,7 @@ class _Pass:
         workspace: Workspace,
         opened: Opened,
         progress: Progress | None,
-        exact: bool,
+        exact: str | None,
     ) -> None:
         self.plan = plan
         self.tshark = tshark

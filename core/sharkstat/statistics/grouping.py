@@ -104,6 +104,8 @@ class GroupCounter(PacketCounter):
                 read = _READ.get(self._type(name))
                 texts = packet.values(name)
                 known = [read(text) for text in texts] if read else texts
+                if read is float:
+                    known = [value for value in known if value == value]  # what is not a number is no value
             self._values[name] = known
         return known
 

@@ -132,7 +132,8 @@ class Reading:
     packet. `captured` and `dropped` are dumpcap's figures for live runs.
 
     What is wrong with these packets is counted too: `out_of_order` have an earlier time than a packet before them,
-    by `late_by` nanoseconds at most; `cut` were captured only in part (a snapshot length).
+    by `late_by` nanoseconds at most; `cut` were captured only in part (a snapshot length); `timeless` have no
+    time, and count as if they came together with the packet before them.
 
     `time_zone` is that in which dates in display filters were read. All times of tables are UTC.
     """
@@ -150,4 +151,5 @@ class Reading:
     out_of_order: int = 0
     late_by: int = 0
     cut: int = 0
+    timeless: int = 0
     time_zone: str = "UTC"

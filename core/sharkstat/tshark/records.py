@@ -86,7 +86,8 @@ class Records:
 
     ready: bool = False
     ended: bool = False
-    too_far: bool = False
+    too_far: bool = False  # for doubles: the run must be read again, with times from fields
+    first: str = ""  # then: when the capture begins, where its first packets have no time
     version: str = ""
     base_ns: int | None = None
     failures: dict[str, Failure] = field(default_factory=dict)
@@ -102,10 +103,10 @@ class Records:
             where, message, packet, traceback = map(unescape, words)
             self.failures[where] = Failure(message, packet, traceback)
         elif kind == "T":
-            relative, secs, nsecs = map(int, words)
-            self.base_ns = secs * 10**9 + nsecs - relative
+            relative, since = map(int, words)
+            self.base_ns = since - relative
         elif kind == "X":
-            self.too_far = True
+            self.too_far, self.first = True, words[0].removeprefix("\\N")
         elif kind == "A":
             self.names[unescape(words[0])] = unescape(words[1])
         elif kind == "B":
