@@ -26,8 +26,8 @@
 package.path = __DIR__ .. "?.lua;" .. package.path
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
-  "sharkstat", "sharkstat_addresses", "sharkstat_exact", "sharkstat_header", "path_template", "rows", "services", "talks", "tcp_streams",
-  "tree", "values",
+  "sharkstat", "sharkstat_addresses", "sharkstat_exact", "sharkstat_header", "layers", "path_template", "rows", "server",
+  "talks", "tcp_streams", "tree", "values",
 } do
   package.loaded[name] = nil
 end
