@@ -91,7 +91,7 @@ class Plan:
         """The text that tells host.lua what to do.
 
         `rows` is the pipe for its records, `first` the file for the first packet; `files` says where each Lua file
-        of the engines is for tshark. Unless `exact` is None, times are read from fields where a double cannot hold them;
+        of the engines is for tshark. Unless `exact` is None, times that no double holds are read from fields;
         it may say when the capture begins whose first packets have no time (nanoseconds since 1970).
         """
         lines: list[Iterable[str]] = [("rows", rows), ("first", str(first))]
