@@ -10,6 +10,11 @@ local integer, moment = sharkstat.integer, sharkstat.moment
 local concat = table.concat
 local value_text, number_text = values.text, values.number_text
 
+-- The packet's own addresses and ports, for taps that do not tell theirs.
+local OF_PACKET = {
+  ["pinfo.src"] = "src", ["pinfo.dst"] = "dst", ["pinfo.src_port"] = "src_port", ["pinfo.dst_port"] = "dst_port",
+}
+
 local LIST, ITEM = "\31", "\30"
 local EMPTY = "\\e"  -- a value without a character; a word that is empty says that the packet has not the field
 
@@ -79,9 +84,9 @@ function feed.new(fields, count, emit)
         end
         local values = {}
         for nth, key in ipairs(keys) do
-          local value = info and info[key]
-          -- The packet's own addresses, for taps that do not tell theirs.
-          if key == "pinfo.src" then value = pinfo.src elseif key == "pinfo.dst" then value = pinfo.dst end
+          local of_packet = OF_PACKET[key]
+          local value
+          if of_packet then value = pinfo[of_packet] else value = info and info[key] end
           if type(value) == "userdata" then value = run:address(value) end
           values[nth] = value_text(value)
         end

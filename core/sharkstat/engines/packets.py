@@ -28,8 +28,8 @@ class Listen:
     `tap` is "frame" (every packet once) or a protocol's tap ("eth", "ip", "ipv6", "tcp", "udp",
     "http"), which tshark announces once for every header or message that counts; `filter` is a
     display filter that the packet must match; `info` names what the tap itself says of each, as
-    tshark gives it to Lua ("ip_src", "th_sport", ...), or the packet's own addresses ("pinfo.src",
-    "pinfo.dst").
+    tshark gives it to Lua ("ip_src", "th_sport", ...), or the packet's own addresses and ports ("pinfo.src",
+    "pinfo.dst", "pinfo.src_port", "pinfo.dst_port").
     """
 
     tap: str = "frame"

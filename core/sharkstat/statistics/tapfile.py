@@ -77,8 +77,12 @@ class TapFile(Statistic):
     def follows_time(self, arguments: str, engine: Engine) -> bool:
         return bool(self._order == "time")
 
+    def read(self, arguments: str) -> tuple[dict[str, Any], str]:
+        """The values of all parameters, and what follows them. RequestError if they are bad."""
+        return read_arguments(self.name, arguments, self.parameters)
+
     def _rest(self, arguments: str) -> str:
-        return read_arguments(self.name, arguments, self.parameters)[1]
+        return self.read(arguments)[1]
 
     def order(self, table: Table) -> None:
         for name, descending in reversed(self._sort):
