@@ -70,3 +70,20 @@ def test_trees_add_up(measured: Measured) -> None:
     packets = {row["path"]: row["count"] for row in by_name(measured.lua)["http,tree"]}
     kinds = [count for path, count in packets.items() if len(path) == 2]  # type: ignore[arg-type]
     assert sum(kinds) == sum(count for path, count in packets.items() if len(path) == 1)  # type: ignore[arg-type, misc]
+
+
+def test_every_packet_is_of_one_service(measured: Measured) -> None:
+    for table in measured.tables("services"):
+        assert_services_balance(table)
+
+
+def assert_services_balance(table: Table) -> None:
+    """Rows add up to what was read, and of a service whose server is known to what went both ways."""
+    assert (table.total("packets"), table.total("bytes")) == (table.reading.packets, table.reading.bytes)
+    for row in table:
+        for what in ("packets", "bytes"):
+            to, back = row[f"{what}_to_server"], row[f"{what}_from_server"]
+            known = row["server_address"] is not None
+            assert (to is not None, back is not None) == (known, known)
+            assert not known or to + back == row[what]  # type: ignore[operator]
+        assert row["transport"] in ("tcp", "udp", "sctp") or row["connections"] is None or row["protocol"] == "(other)"

@@ -24,6 +24,7 @@ OTHERS = {
     "tcp,servers": ("tcp_servers.lua", "story-after.pcapng"),
     "tcp,connections": ("tcp_connections.lua", "connections.pcapng"),
     "apps": ("apps.lua", "story-after.pcapng"),
+    "services": ("services.lua", "story-after.pcapng"),
     "talkers": ("talkers.lua", "story-after.pcapng"),
     "latency": ("latency.lua", "waits.pcapng"),
     "loss": ("loss.lua", "rtp.pcapng"),
