@@ -309,6 +309,7 @@ def generated_statuses(_: str) -> str:
             "",
             "Results were printed, but the source was not read to its end: a table says incomplete.",
         ],
+        [str(errors.EXIT_CHANGED), "", "`sharkstat diff --fail-over`: traffic changed by more than that."],
         [
             str(errors.EXIT_INTERRUPTED),
             "",
@@ -606,6 +607,7 @@ def check_complete(found: Sequence[Page]) -> Iterator[str]:
         0,
         1,
         errors.EXIT_INCOMPLETE,
+        errors.EXIT_CHANGED,
         errors.EXIT_INTERRUPTED,
     }
     yield from missing("docs/exit-statuses.md", "the exit status", [str(s) for s in sorted(statuses)], "| {} |")

@@ -30,6 +30,7 @@ from sharkstat.tshark.records import bytes_of, text_of
 
 if TYPE_CHECKING:
     from sharkstat.engines.packet import Packet
+    from sharkstat.running.comparison import diff
     from sharkstat.running.loading import read
     from sharkstat.running.runner import run
     from sharkstat.running.source import Source
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     )
     from sharkstat.statistics.registry import Registry
     from sharkstat.statistics.tapfile import TapFile
+    from sharkstat.tables.diff import Diff, Finding
 
 __version__ = "0.1.0"
 
@@ -57,9 +59,11 @@ __all__ = [
     "Column",
     "Count",
     "Declared",
+    "Diff",
     "Distinct",
     "Engine",
     "Every",
+    "Finding",
     "Group",
     "Key",
     "Layer",
@@ -97,6 +101,7 @@ __all__ = [
     "Value",
     "both_filters",
     "bytes_of",
+    "diff",
     "hookimpl",
     "read",
     "run",
@@ -115,6 +120,8 @@ _LAZY = {
     "Registry": "sharkstat.statistics.registry",
     "Source": "sharkstat.running.source",
     "TapFile": "sharkstat.statistics.tapfile",
+    **dict.fromkeys(("Diff", "Finding"), "sharkstat.tables.diff"),
+    "diff": "sharkstat.running.comparison",
     "read": "sharkstat.running.loading",
     "run": "sharkstat.running.runner",
 }

@@ -69,4 +69,6 @@ class MergeError(SharkstatError):
 
 # Exit statuses that are no exceptions: results were printed, but they are not whole.
 EXIT_INCOMPLETE = 6
+# `diff --fail-over`: the results are whole, and traffic changed by more than was allowed.
+EXIT_CHANGED = 8
 EXIT_INTERRUPTED = 130

@@ -46,74 +46,18 @@ local sharkstat = require "sharkstat"
 local rows = require "rows"
 local server = require "server"
 local layers = require "layers"
+local naming = require "service_names"
 
-local moment, digits = sharkstat.moment, sharkstat.digits
+local moment = sharkstat.moment
 
 -- Connections of which it may still show what they are. Where there are more, all are settled by what is known.
 local MOST_CONNECTIONS = 100000
 local MOST_CLIENTS = 100000
-local MOST_NAMES = 100000
 local MOST_FRAGMENTS = 10000
 local MOST_PATHS = 10000
-local LONGEST_NAME = 255
 
 -- Of a connection, by position: what its first end `a` has sent, and the other one, and the first and last time.
 local PACKETS_A, BYTES_A, PACKETS_B, BYTES_B, FIRST, LAST = 1, 2, 3, 4, 5, 6
-
--- A host's name as it is asked for, without a port; nil for what is no name.
-local function host_name(text)
-  if #text > LONGEST_NAME then return nil end
-  local name = text:lower():match("^%s*(.-)%s*$"):gsub(":%d+$", ""):gsub("%.$", "")
-  if name == "" or name == "<root>" or name:find("^%d+%.%d+%.%d+%.%d+$") or name:find("^%[") then return nil end
-  return name
-end
-
--- The names that DNS gave for addresses, the last one of each.
-local A, CNAME, AAAA = 1, 5, 28
-local function address_book()
-  local owners, types = sharkstat.field "dns.resp.name", sharkstat.field "dns.resp.type"
-  local targets = sharkstat.field "dns.cname"
-  local values = { [A] = sharkstat.field "dns.a", [AAAA] = sharkstat.field "dns.aaaa" }
-  local names, room = {}, MOST_NAMES
-
-  local function learn()
-    if not (values[A]() or values[AAAA]()) then return end
-    local owner, kind = { owners() }, { types() }
-    local left = { [A] = { values[A]() }, [AAAA] = { values[AAAA]() }, [CNAME] = { targets() } }
-    local counts = { [A] = 0, [AAAA] = 0, [CNAME] = 0 }
-    for index = 1, #kind do
-      local value = kind[index].value
-      if counts[value] then counts[value] = counts[value] + 1 end
-    end
-    if #owner ~= #kind then return end
-    for value, count in pairs(counts) do
-      if count ~= #left[value] then return end  -- cut short, or malformed
-    end
-    -- Who asks for an alias has asked for its owner.
-    local alias_of, at = {}, { [A] = 0, [AAAA] = 0, [CNAME] = 0 }
-    for index = 1, #kind do
-      if kind[index].value == CNAME then
-        at[CNAME] = at[CNAME] + 1
-        alias_of[left[CNAME][at[CNAME]].value] = owner[index].value
-      end
-    end
-    for index = 1, #kind do
-      local value = kind[index].value
-      if value == A or value == AAAA then
-        at[value] = at[value] + 1
-        local name, steps = owner[index].value, 0
-        while alias_of[name] and steps < #kind do name, steps = alias_of[name], steps + 1 end
-        name = host_name(name)
-        local address = digits(left[value][at[value]])
-        if name and (names[address] or room > 0) then
-          if not names[address] then room = room - 1 end
-          names[address] = name
-        end
-      end
-    end
-  end
-  return names, learn
-end
 
 local function new_row(protocol, name, address, port, transport)
   return {
@@ -140,19 +84,11 @@ local function add_client(row, address)
   row.client_count = row.client_count + 1
 end
 
--- What all connections with a server's port have in common: false where they differ.
-local function agree(known, key, value)
-  if value == nil then return end
-  local before = known[key]
-  if before == nil then known[key] = value elseif before ~= value then known[key] = false end
-end
-
 sharkstat.tap(__FILE__, function(run)
   local path_field = sharkstat.field "frame.protocols"
-  local hosts, hellos = sharkstat.field "http.host", sharkstat.field "tls.handshake.extensions_server_name"
-  local authorities = sharkstat.field "http2.headers.authority"
   local fragments = { sharkstat.field "ip.fragment", sharkstat.field "ipv6.fragment" }
-  local names, learn = address_book()
+  local names, learn = naming.address_book()
+  local own_name = naming.of_connection()
   local book = server.book(run, MOST_CONNECTIONS, true)
   local services = rows.new(run.parameters.max, new_row)
 
@@ -164,38 +100,13 @@ sharkstat.tap(__FILE__, function(run)
     return path
   end
 
-  -- A connection's own name, if this packet tells it.
-  local function own_name(path)
-    local field = path.holds.http and hosts() or path.holds.http2 and authorities()
-      or (path.holds.tls or path.holds.quic or path.holds.dtls) and hellos()
-    return field and host_name(field.value)
-  end
-
   -- Adds connections to their services.
   local function settle(batch, among, forget)
-    local serves, ends, protocols, own_names = {}, {}, {}, {}
+    local told = naming.identify(book, batch, names)
     for at, c in ipairs(batch) do
-      local second = book:second_serves(c)
-      serves[at] = second
-      if second ~= nil then
-        local address, port = second and c.b or c.a, second and c.port_b or c.port_a
-        ends[at] = c.kind .. " " .. address .. " " .. port
-        c.dns_name = names[address]
-        agree(protocols, ends[at], c.protocol or c.carrier)
-        agree(own_names, ends[at], c.name or nil)
-      end
-    end
-    for at, c in ipairs(batch) do
-      local second, key = serves[at], ends[at]
-      local protocol = c.protocol or c.carrier or (key and protocols[key]) or c.kind
-      local row
-      if second == nil then
-        row = among:at(protocol, c.name, nil, nil, c.kind)
-      else
-        local met = second and c.name_b or not second and c.name_a
-        local name = c.name or met or c.dns_name or own_names[key] or nil
-        row = among:at(protocol, name, second and c.b or c.a, second and c.port_b or c.port_a, c.kind)
-      end
+      local service = told[at]
+      local second = service.second
+      local row = among:at(service.protocol, service.name, service.address, service.port, c.kind)
       count(row, c[PACKETS_A] + c[PACKETS_B], c[BYTES_A] + c[BYTES_B], c[FIRST], c[LAST])
       row.connections = (row.connections or 0) + 1
       if second ~= nil and row ~= among.other then

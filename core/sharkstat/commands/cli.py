@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from sharkstat.commands.console import execute, load_registry, print_tables, say, terminated_by_reader
+from sharkstat.commands.diff import add_to as add_diff
 from sharkstat.commands.options import NoPluginsOption, PluginOption, Running, make_running, make_source, with_options
 from sharkstat.commands.taps import taps_app
 from sharkstat.errors import (
@@ -21,7 +21,6 @@ from sharkstat.errors import (
     SharkstatError,
     TsharkError,
 )
-from sharkstat.running.interruption import SIGNALS, Interrupted, interrupt
 
 if TYPE_CHECKING:
     from sharkstat.running.source import Source
@@ -208,6 +207,7 @@ def new(
     print(*(f"  {command}" for command in made.next_commands), sep="\n")
 
 
+add_diff(app)
 app.add_typer(taps_app, name="taps", help="The taps in plain tshark and in Wireshark: list, install, uninstall.")
 
 
@@ -257,9 +257,6 @@ def prepare_streams() -> None:
 def main() -> None:
     """The program's entry: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
     try:
-        for number in SIGNALS:
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                signal.signal(number, interrupt)
         prepare_streams()
         sys.exit(app(standalone_mode=False) or 0)
     except WRONG_USE as problem:
@@ -276,7 +273,7 @@ def main() -> None:
             traceback.print_exc()
         say(str(problem))
         sys.exit(problem.exit_status)
-    except (Interrupted, KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
 

@@ -97,6 +97,7 @@ def described(table: Table) -> dict[str, Any]:
             "out_of_order": reading.out_of_order,
             "late_by": reading.late_by / 10**9,
             "cut": reading.cut,
+            "timeless": reading.timeless,
             "time_zone": reading.time_zone,
         },
         "columns": [

@@ -173,6 +173,11 @@ def _reading(told: Mapping[str, Any]) -> Reading:
         capture_filter=told["capture_filter"],
         captured=told["captured"],
         dropped=told["dropped"],
+        out_of_order=told.get("out_of_order", 0),
+        late_by=_nanoseconds(told.get("late_by", 0)),
+        cut=told.get("cut", 0),
+        timeless=told.get("timeless", 0),
+        time_zone=told.get("time_zone", "UTC"),
     )
 
 

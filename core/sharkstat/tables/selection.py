@@ -135,6 +135,11 @@ def _top_of_tree(rows: Sequence[Row], path: str, top: int) -> list[Row]:
     return _walk({key: group[:top] for key, group in _levels(rows, path).items()}, path)
 
 
+def walked(rows: Sequence[Row], path: str) -> list[Row]:
+    """The rows of a tree, each behind its parent, those of a level in the order in which they are."""
+    return _walk(_levels(rows, path), path)
+
+
 def _walk(children: dict[tuple[str, ...], list[Row]], path: str) -> list[Row]:
     """The rows depth first."""
     result: list[Row] = []

@@ -148,6 +148,10 @@ def cell(table: Table, column: Column, value: Value) -> str:
         return "yes" if value else "no"
     if column.unit == "bytes" and isinstance(value, int):
         return humanised_bytes(value)
+    if column.unit == "bytes per second" and isinstance(value, (int, float)):
+        return f"{humanised_bytes(round(value))}/s"
+    if column.unit == "times" and isinstance(value, (int, float)):
+        return f"{value:.2f}"
     if column.unit == "percent" and isinstance(value, (int, float)):
         return f"{value:.1f} %"
     if isinstance(value, int):

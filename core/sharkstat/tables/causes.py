@@ -1,0 +1,543 @@
+"""Why did traffic change? Causes of a change, level by level, so that the parts of each level add up to it.
+
+The input is the finest table there is: cells, each with what its packets have in common (service, client, request,
+status, ...) and what was counted before and after. A cause is a set of cells that share values of some of these
+dimensions. Every packet is in one cell, so nothing is counted twice, and a level with its rest has every cell.
+
+Which dimension explains a set of cells is chosen as in Adtributor (Bhagwan et al., NSDI 2014): of the dimensions in
+which few elements make up most of the change (explanatory power, succinctness), the one whose elements change their
+part of the whole the most (surprise, by the Jensen-Shannon divergence). Elements must have support, as in the DIFF
+operator (Abuzaid et al., VLDB 2019): a part of all traffic below which nothing is blamed; and what would also come by
+chance is no cause. docs/diff.md describes all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sharkstat.tables.column import Row
+
+Kind = Literal["changed", "new", "gone", "moved", "rest"]
+Direction = Literal["more", "less"]
+By = Literal["bytes", "packets", "connections", "requests"]
+MEASURES: tuple[By, ...] = ("bytes", "packets", "connections", "requests")
+
+# The least part of all traffic, before or after, that is worth a word.
+SUPPORT = 0.1
+# What a dimension's elements must make up of what went up and down in it, and by how many of them.
+EXPLAINED, ENOUGH, MOST_ELEMENTS = 0.5, 0.67, 8
+# Below this an element's part of the whole is what it was: everything grew alike.
+SURPRISE = 0.005
+# Standard errors by which a total, or the mean size of a connection's part, must differ.
+UNLIKELY_TOTAL, UNLIKELY_SIZE = 3.0, 4.0
+# With fewer connections than this, chance cannot be told from a cause by counting: a large change counts as one.
+FEW, FEW_FACTOR, FEW_SUPPORT = 3, 1.5, 0.2
+# What moved must have about the same size on both sides, and be (nearly) gone or (nearly) new on one.
+SAME_SIZE, NEARLY = 0.5, 0.8
+MOST_CHILDREN = 6
+
+Value = Any
+Service = tuple[str, str, Any, str]
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What was counted on one side, weighted so that both sides compare (a rate times a constant).
+
+    `parts` is how many connections have packets in a cell, and `squares` the sum of the squares of their bytes in it:
+    so much may differ by chance.
+    """
+
+    bytes: int = 0
+    packets: int = 0
+    connections: int = 0
+    requests: int = 0
+    parts: int = 0
+    squares: float = 0.0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(
+            self.bytes + other.bytes,
+            self.packets + other.packets,
+            self.connections + other.connections,
+            self.requests + other.requests,
+            self.parts + other.parts,
+            self.squares + other.squares,
+        )
+
+    def of(self, measure: By) -> int:
+        return int(getattr(self, measure))
+
+
+NOTHING = Amount()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The packets that have all of this in common, on both sides."""
+
+    values: Mapping[str, Value]
+    before: Amount = NOTHING
+    after: Amount = NOTHING
+
+
+@dataclass(frozen=True)
+class Weights:
+    """By what totals are multiplied so that they compare: the other side's span for rates, 1 for totals."""
+
+    before: int = 1
+    after: int = 1
+
+    def swapped(self) -> Weights:
+        return Weights(self.after, self.before)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Cells and what they add up to."""
+
+    cells: tuple[Cell, ...]
+    before: Amount
+    after: Amount
+
+    @staticmethod
+    def of(cells: Iterable[Cell]) -> Sum:
+        kept = tuple(cells)
+        before = after = NOTHING
+        for cell in kept:
+            before, after = before + cell.before, after + cell.after
+        return Sum(kept, before, after)
+
+
+@dataclass
+class Cause:
+    """A part of a change: what the cells of `total` share is `dimension` = `value`, within the cause above it.
+
+    A cause of the kind "moved" has gone from `source` to `target`, elements of the dimension; "rest" is all that the
+    others of its level are not.
+    """
+
+    dimension: str
+    value: Value
+    total: Sum
+    kind: Kind = "changed"
+    source: Value = None
+    target: Value = None
+    elements: int = 1
+    children: list[Cause] = field(default_factory=list)
+
+    def walk(self, depth: int = 0) -> Iterator[tuple[int, Cause]]:
+        yield depth, self
+        for child in self.children:
+            yield from child.walk(depth + 1)
+
+
+@dataclass
+class Explanation:
+    """The causes of a change of one measure, the largest first, with the rest that makes them add up."""
+
+    by: By
+    total: Sum
+    weights: Weights
+    causes: list[Cause]
+
+    def change(self, part: Sum, by: By | None = None) -> int:
+        """How much more there is after, in weighted units: exact."""
+        by = by or self.by
+        return part.after.of(by) * self.weights.after - part.before.of(by) * self.weights.before
+
+    def weight(self, cause: Cause) -> int:
+        """How much a cause matters: what went up or down in all, and what moved within."""
+        return abs(self.change(cause.total)) + 2 * self.moved(cause)
+
+    def gross(self) -> int:
+        """All that went up and all that went down, on the first level."""
+        return sum(map(self.weight, self.causes))
+
+    def moved(self, cause: Cause) -> int:
+        """How much of it moved: what went down on one side and up on the other."""
+        if cause.kind == "moved":
+            return _moved(self, cause)
+        return sum(self.moved(child) for child in cause.children)
+
+    @property
+    def nothing(self) -> bool:
+        return all(cause.kind == "rest" for cause in self.causes)
+
+
+def _moved(explanation: Explanation, cause: Cause) -> int:
+    changes = [explanation.change(part) for part in _by(cause.total.cells, cause.dimension).values()]
+    return min(sum(c for c in changes if c > 0), -sum(c for c in changes if c < 0))
+
+
+# Dimensions ---------------------------------------------------------------------------------------------
+
+ROOT = ("service", "client", "host")
+INSIDE = ("client", "host", "request", "query", "status", "resent", "service")
+
+
+def _by(cells: Iterable[Cell], dimension: str) -> dict[Value, Sum]:
+    groups: dict[Value, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.values.get(dimension), []).append(cell)
+    return {value: Sum.of(group) for value, group in groups.items()}
+
+
+def _applicable(used: Sequence[str]) -> list[str]:
+    """The dimensions by which cells can be told apart further."""
+    if not used:
+        return list(ROOT)
+    found = [name for name in INSIDE if name not in used]
+    if "request" not in used:
+        found.remove("query")
+    if "service" not in used:  # what is asked for means something within a service
+        found = [name for name in found if name in ("service", "host")]
+    return found
+
+
+# Chance --------------------------------------------------------------------------------------------------
+
+
+class _Judge:
+    """Says which parts changed enough, and more than they would by chance."""
+
+    def __init__(self, by: By, weights: Weights, total: Sum) -> None:
+        self.by, self.weights = by, weights
+        self.whole = max(total.before.of(by) * weights.before, total.after.of(by) * weights.after)
+
+    def sizes(self, part: Sum) -> tuple[int, int]:
+        return part.before.of(self.by) * self.weights.before, part.after.of(self.by) * self.weights.after
+
+    def change(self, part: Sum) -> int:
+        before, after = self.sizes(part)
+        return after - before
+
+    def changed(self, part: Sum) -> bool:
+        before, after = self.sizes(part)
+        change = abs(after - before)
+        if not change or change < SUPPORT * self.whole:
+            return False
+        if not before or not after:
+            parts = max(part.before.parts, part.after.parts)
+            return parts > FEW or change >= FEW_SUPPORT * self.whole
+        fewest = min(part.before.parts, part.after.parts)
+        if (
+            fewest <= FEW
+            and max(before, after) >= FEW_FACTOR * min(before, after)
+            and change >= FEW_SUPPORT * self.whole
+        ):
+            return True
+        return self._unlikely_total(part, change) or self._unlikely_size(part)
+
+    def _unlikely_total(self, part: Sum, change: int) -> bool:
+        """Whether connections that come by chance (a compound Poisson process) would seldom differ so much."""
+        variance = (
+            self._variance(part.before) * self.weights.before**2 + self._variance(part.after) * self.weights.after**2
+        )
+        return change >= UNLIKELY_TOTAL * math.sqrt(variance)
+
+    def _variance(self, amount: Amount) -> float:
+        if self.by == "bytes":
+            return max(amount.squares, float(amount.bytes))
+        count = amount.of(self.by)
+        # So many to a connection, as if all had the same.
+        return max(count, count * count / amount.parts) if amount.parts else float(count)
+
+    def _unlikely_size(self, part: Sum) -> bool:
+        """Whether connections carry more or less each than their own differences allow (Welch's test)."""
+        if self.by != "bytes" or min(part.before.parts, part.after.parts) <= FEW:
+            return False
+        means, errors = [], []
+        for amount in (part.before, part.after):
+            mean = amount.bytes / amount.parts
+            variance = max(amount.squares / amount.parts - mean * mean, 0.0)
+            means.append(mean)
+            errors.append(variance / (amount.parts - 1))
+        difference = abs(means[1] - means[0])
+        # Rounding leaves no variance of equal sizes at exactly 0.
+        return difference > SUPPORT * max(means) and difference >= UNLIKELY_SIZE * math.sqrt(sum(errors))
+
+
+def _surprise(part: float, after: float) -> float:
+    """An element's term of the Jensen-Shannon divergence, of its parts of the whole before and after, in bits / 2."""
+    middle = (part + after) / 2
+    terms = [p * math.log2(p / middle) / 2 for p in (part, after) if p]
+    return sum(terms)
+
+
+# The search ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Level:
+    """What one dimension says of a set of cells: the elements that changed, and how well they explain it."""
+
+    dimension: str
+    elements: dict[Value, Sum]
+    changed: list[Value]
+    inner: dict[Value, list[Cause]]
+    needed: int
+    surprise: float
+
+
+class _Search:
+    def __init__(self, by: By, weights: Weights, total: Sum) -> None:
+        self.judge = _Judge(by, weights, total)
+        self.explanation = Explanation(by, total, weights, [])
+
+    def causes(self, whole: Sum, used: tuple[str, ...]) -> list[Cause]:
+        """The causes of a change within these cells, with the rest; none where no few elements explain it."""
+        levels = [level for name in _applicable(used) if (level := self.level(whole, name, used)) is not None]
+        if not levels:
+            return []
+        if used:
+            best = min(levels, key=lambda level: (level.needed, -round(level.surprise, 6)))
+        else:  # a service, unless fewer clients or hosts explain more
+            best = min(levels, key=lambda level: level.needed)
+        return self.told(best, used)
+
+    def level(self, whole: Sum, dimension: str, used: tuple[str, ...]) -> _Level | None:
+        elements = _by(whole.cells, dimension)
+        if len(elements) < 2 and used:
+            return None
+        judge = self.judge
+        change = {value: judge.change(part) for value, part in elements.items()}
+        changed = [value for value, part in elements.items() if judge.changed(part)]
+        inner: dict[Value, list[Cause]] = {}
+        if not used and dimension == "service":
+            # What moved within a service, from one address to another, need not change the service.
+            for value, part in elements.items():
+                if max(judge.sizes(part)) >= SUPPORT * judge.whole:
+                    inner[value] = self.causes(part, (dimension,))
+            changed = [value for value in elements if value in set(changed) or inner.get(value)]
+        if not changed:
+            return None
+        moved = {value: sum(self.explanation.moved(cause) for cause in inner.get(value, ())) for value in changed}
+        weight = {value: abs(change[value]) + 2 * moved[value] for value in changed}
+        changed.sort(key=lambda value: (-weight[value], str(value)))
+        gross = sum(abs(c) for c in change.values()) + 2 * sum(moved.values())
+        told = sum(weight.values())
+        if used and told < EXPLAINED * gross:
+            return None
+        needed, reached = 0, 0
+        for value in changed:
+            needed, reached = needed + 1, reached + weight[value]
+            if reached >= ENOUGH * told:
+                break
+        if used and needed > MOST_ELEMENTS:
+            return None
+        surprise = self.surprise(whole, [elements[value] for value in changed])
+        if used and surprise < SURPRISE:
+            return None
+        return _Level(dimension, elements, changed, inner, needed, surprise)
+
+    def surprise(self, whole: Sum, parts: Sequence[Sum]) -> float:
+        before, after = self.judge.sizes(whole)
+        if not before or not after:
+            return 0.0
+        sizes = [self.judge.sizes(part) for part in parts]
+        return sum(_surprise(b / before, a / after) for b, a in sizes)
+
+    def told(self, level: _Level, used: tuple[str, ...]) -> list[Cause]:
+        """The elements that changed as causes, those that offset each other as one, and the rest."""
+        pairs = self.pairs(level)
+        paired = {value for pair in pairs for value in pair}
+        found: list[Cause] = []
+        for source, target in pairs:
+            cells = (*level.elements[source].cells, *level.elements[target].cells)
+            cause = Cause(level.dimension, None, Sum.of(cells), "moved", source, target)
+            found.append(cause)
+        for value in level.changed:
+            if value in paired:
+                continue
+            part = level.elements[value]
+            before, after = self.judge.sizes(part)
+            kind: Kind = "new" if not before else "gone" if not after else "changed"
+            cause = Cause(level.dimension, value, part, kind)
+            if value in level.inner:
+                cause.children = level.inner[value]
+            elif kind == "changed":
+                cause.children = self.causes(part, (*used, level.dimension))
+            found.append(cause)
+        found.sort(
+            key=lambda cause: (-self.explanation.weight(cause), str(cause.value), str(cause.source), str(cause.target))
+        )
+        kept = found[:MOST_CHILDREN]
+        told = {value for cause in kept for value in _values(cause)}
+        others = [value for value in level.elements if value not in told]
+        if others:
+            rest = Sum.of(cell for value in others for cell in level.elements[value].cells)
+            kept.append(Cause(level.dimension, None, rest, "rest", elements=len(others)))
+        return kept
+
+    def pairs(self, level: _Level) -> list[tuple[Value, Value]]:
+        """Elements of which one took the other's place: one fell, the other rose about as much."""
+        change = {value: self.judge.change(level.elements[value]) for value in level.changed}
+        fallen = [value for value in level.changed if change[value] < 0]
+        risen = [value for value in level.changed if change[value] > 0]
+        candidates = []
+        for source in fallen:
+            for target in risen:
+                down, up = -change[source], change[target]
+                related = _relation(level, source, target)
+                if not related or min(down, up) < SAME_SIZE * max(down, up):
+                    continue
+                left, came = self.judge.sizes(level.elements[source]), self.judge.sizes(level.elements[target])
+                if down < NEARLY * left[0] and up < NEARLY * came[1]:
+                    continue
+                candidates.append((-related, -min(down, up), str(source), str(target), source, target))
+        pairs: list[tuple[Value, Value]] = []
+        taken: set[Value] = set()
+        for *_, source, target in sorted(candidates, key=lambda c: c[:4]):
+            if source not in taken and target not in taken:
+                pairs.append((source, target))
+                taken |= {source, target}
+        return pairs
+
+
+def _values(cause: Cause) -> tuple[Value, ...]:
+    return (cause.source, cause.target) if cause.kind == "moved" else (cause.value,)
+
+
+def _relation(level: _Level, source: Value, target: Value) -> int:
+    """How much speaks for it that one element is the other in a new place: 0 for nothing."""
+    if level.dimension == "resent":
+        return 0
+    if level.dimension != "service":
+        return 1
+    one, other = level.elements[source].cells, level.elements[target].cells
+    names, hosts, clients = (_known(one, name) & _known(other, name) for name in ("name", "host", "client"))
+    same_port = source[2] is not None and source[2] == target[2] and source[3] == target[3]
+    same_protocol = bool(source[0] == target[0])
+    if names:
+        return 4 + same_protocol
+    if hosts:  # two services of a host are two services, unless the same clients use them
+        alike = same_protocol or _are_kin(source[0], target[0])
+        return 2 + same_protocol if clients and alike else 0
+    if same_port and same_protocol:
+        return 1 + bool(clients) if clients or _families(one) != _families(other) else 0
+    return 0
+
+
+_KIN = ({"http", "tls", "quic", "http2", "tcp", "grpc"}, {"dns", "tls", "quic"}, {"ldap", "tls"}, {"smtp", "tls"})
+
+
+def _are_kin(one: str, other: str) -> bool:
+    """Whether one protocol is what the other is called when it is encrypted, or carried otherwise."""
+    return any({one, other} <= kin for kin in _KIN)
+
+
+def _known(cells: Sequence[Cell], dimension: str) -> set[Value]:
+    return {value for cell in cells if (value := cell.values.get(dimension)) is not None}
+
+
+def cells_of(before: Sequence[Row], after: Sequence[Row]) -> list[Cell]:
+    """The cells of both sides' rows of the statistic `traffic`.
+
+    A service that has a name on one side, or for one client, has it for all; a service with a name is the same
+    wherever it is served.
+    """
+    names, protocols = _agreed((*before, *after))
+    sums: dict[tuple[Value, ...], list[Amount]] = {}
+    for side, rows in enumerate((before, after)):
+        for row in rows:
+            key = _values_of(row, names, protocols)
+            amounts = sums.setdefault(key, [NOTHING, NOTHING])
+            amounts[side] = amounts[side] + _amount(row)
+    return [Cell(dict(zip(DIMENSIONS, key, strict=True)), *amounts) for key, amounts in sums.items()]
+
+
+DIMENSIONS = ("service", "name", "host", "client", "request", "query", "status", "resent")
+
+
+def _end(row: Row) -> tuple[Value, ...]:
+    return row["server_address"], row["server_port"], row["transport"]
+
+
+def _agreed(rows: Sequence[Row]) -> tuple[dict[tuple[Value, ...], Value], dict[tuple[Value, ...], Value]]:
+    """The one name, and the one protocol above the transport, of each server's port: None where there are several."""
+    names: dict[tuple[Value, ...], Value] = {}
+    protocols: dict[tuple[Value, ...], Value] = {}
+    for row in rows:
+        if row["server_address"] is None:
+            continue
+        end = _end(row)
+        for found, value in ((names, row["server_name"]), (protocols, row["protocol"])):
+            if value is not None and value != row["transport"]:
+                found[end] = value if found.get(end, value) == value else None
+    return names, protocols
+
+
+def _values_of(
+    row: Row, names: Mapping[tuple[Value, ...], Value], protocols: Mapping[tuple[Value, ...], Value]
+) -> tuple[Value, ...]:
+    end = _end(row)
+    protocol, name = row["protocol"], row["server_name"] or names.get(end)
+    if protocol == row["transport"]:
+        protocol = protocols.get(end) or protocol
+    service = (protocol, name or row["server_address"], row["server_port"], row["transport"] or "")
+    operation, path = row["operation"], row["path"]
+    request, query = None, None
+    if operation is not None or path is not None:
+        target, _, query = str(path or "").partition("?") if _is_target(path) else (str(path or ""), "", "")
+        request = (operation or "", target)
+    host, client, resent = row["server_address"], row["client"], bool(row["retransmitted"])
+    return service, name, host, client, request, query, row["status"], resent
+
+
+def _is_target(path: Value) -> bool:
+    return isinstance(path, str) and (path.startswith("/") or "://" in path)
+
+
+def _amount(row: Row) -> Amount:
+    counts = {name: row[name] or 0 for name in ("bytes", "packets", "connections", "requests", "parts", "squares")}
+    return Amount(**counts)  # type: ignore[arg-type]
+
+
+def _families(cells: Sequence[Cell]) -> set[bool]:
+    return {":" in host for host in _known(cells, "host")}
+
+
+def explain(cells: Sequence[Cell], by: By, weights: Weights) -> Explanation:
+    """Why the measure changed. The causes of a level, and the rest, add up to the change of the level above.
+
+    >>> a = Cell({"service": "a"}, Amount(bytes=100, packets=1, parts=1), Amount(bytes=900, packets=9, parts=1))
+    >>> b = Cell({"service": "b"}, Amount(bytes=50, packets=1, parts=1), Amount(bytes=50, packets=1, parts=1))
+    >>> found = explain([a, b], "bytes", Weights())
+    >>> [(cause.value, cause.kind, found.change(cause.total)) for cause in found.causes]
+    [('a', 'changed', 800), (None, 'rest', 0)]
+    """
+    total = Sum.of(cells)
+    search = _Search(by, weights, total)
+    causes = search.causes(total, ())
+    if not causes and total.cells:
+        causes = [Cause("service", None, total, "rest", elements=len(_by(total.cells, "service")))]
+    return Explanation(by, total, weights, causes)
+
+
+def explain_first(cells: Sequence[Cell], weights: Weights, measures: Sequence[By] = MEASURES) -> Explanation:
+    """The explanation of the first measure that something explains, or else of the first."""
+    found = [explain(cells, measures[0], weights)]
+    for by in measures[1:]:
+        if not found[-1].nothing:
+            break
+        found.append(explain(cells, by, weights))
+    return found[0] if found[-1].nothing else found[-1]
+
+
+def split(counts: tuple[float, float], amounts: tuple[float, float]) -> tuple[float, float]:
+    """How much of a change comes of more of them, and how much of larger ones; both add up to the change.
+
+    Symmetric: of more at the mean size, of larger ones at the mean number.
+
+    >>> split((6, 21), (6.0, 98.7))
+    (42.75, 49.95)
+    """
+    sizes = [amount / count if count else 0.0 for count, amount in zip(counts, amounts, strict=True)]
+    if not counts[0] or not counts[1]:
+        return amounts[1] - amounts[0], 0.0
+    more = (counts[1] - counts[0]) * (sizes[0] + sizes[1]) / 2
+    return more, amounts[1] - amounts[0] - more
