@@ -15,11 +15,12 @@
 --                                     many were captured only in part, and how many have no time
 --   T relative since                  the first packet's time since the capture's first, and since 1970
 --   X first                           there are times that only the fields hold: read again, with "exact FIRST"
+--   K kind                            what is read is no capture, but a file of that kind
 --   Z                                 the end: without it, the results are not whole
 --
 -- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once),
 -- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?),
--- "doubt ID FILTER" (packets to tell of), "load FILE", "run ID NAME ARGUMENTS",
+-- "doubt ID FILTER" (packets to tell of), "stranger" (what is read may be no capture), "load FILE", "run ID NAME ARGUMENTS",
 -- "exact FIRST" (times from fields; FIRST as of X),
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
@@ -128,6 +129,27 @@ local function doubt(id, filter)
   end)
 end
 
+-- tshark opens files of many kinds as if they were captures of one packet.
+local NO_CAPTURE = {
+  BER = "a BER file", JPEG_JFIF = "a picture", JSON = "JSON", MIME = "a file of another kind", MP4 = "a film",
+  MPEG = "sound or a film", RFC7468 = "a PEM file", RUBY_MARSHAL = "a file of Ruby's", TNEF = "a file of Outlook's",
+}
+local function refuse_strangers()
+  local kinds, told = {}, false
+  for name, kind in pairs(NO_CAPTURE) do
+    if wtap_encaps[name] then kinds[wtap_encaps[name]] = kind end
+  end
+  local encapsulation = sharkstat.field("frame.encap_type")
+  sharkstat.share("frame", nil, function()
+    local kind = kinds[encapsulation().value]
+    if kind and not told then
+      told = true
+      send("K", kind)
+      out:flush()
+    end
+  end)
+end
+
 -- tshark draws its statistics one after the other, in the reverse order of their -z: a listener that is made
 -- between two of them draws between them.
 local function print_marks(nonce)
@@ -154,6 +176,8 @@ for _, words in ipairs(jobs) do
     out:setvbuf("line")
   elseif verb == "exact" then
     sharkstat.use_exact_times(words[2] and exact.number(words[2]))
+  elseif verb == "stranger" then
+    refuse_strangers()
   elseif verb == "names" then
     sharkstat.use_names()
   elseif verb == "marks" then

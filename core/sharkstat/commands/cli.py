@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -21,6 +22,7 @@ from sharkstat.errors import (
     SharkstatError,
     TsharkError,
 )
+from sharkstat.running.interruption import SIGNALS, Interrupted, interrupt
 
 if TYPE_CHECKING:
     from sharkstat.running.source import Source
@@ -257,6 +259,9 @@ def prepare_streams() -> None:
 def main() -> None:
     """The program's entry: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
     try:
+        for number in SIGNALS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, interrupt)
         prepare_streams()
         sys.exit(app(standalone_mode=False) or 0)
     except WRONG_USE as problem:
@@ -273,7 +278,7 @@ def main() -> None:
             traceback.print_exc()
         say(str(problem))
         sys.exit(problem.exit_status)
-    except (KeyboardInterrupt, typer.Abort):
+    except (Interrupted, KeyboardInterrupt, typer.Abort):
         say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
 

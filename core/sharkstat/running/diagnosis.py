@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sharkstat.errors import RequestError, SharkstatError, SourceError, StatisticError, TsharkError
+from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan
-from sharkstat.running.source import Opened, interfaces_hint
 from sharkstat.tshark.fields import nearest_fields
 from sharkstat.tshark.process import Tshark
 from sharkstat.tshark.records import Failure, Records
@@ -27,8 +28,11 @@ class Ending:
     tshark: Tshark
     status: int
     stderr: list[str]
-    helper_errors: list[str]
     interrupted: bool
+
+    @property
+    def helper_errors(self) -> list[str]:
+        return self.opened.said
 
     def last_words(self) -> str:
         words = [line for line in self._complaints() if line]
@@ -49,12 +53,16 @@ class Ending:
     def raise_failures(self) -> None:
         """Raise what kept the run from having results; statistics that failed by themselves are not meant."""
         records, source, status, helper_errors = self.records, self.plan.source, self.status, self.helper_errors
-        if source.live and self.opened.helper_status not in (0, -signal.SIGINT) and not self._packets():
+        if source.live and self._died() and not self._packets():
             self._raise_capture_failure()
-        for name in (
-            n for line in helper_errors if "isn't a capture file" in line for n in source.files if f'"{n}"' in line
-        ):
-            raise SourceError(NO_CAPTURE.format(name))
+        for line in helper_errors:
+            for name in self.plan.source.files:
+                strange = "isn't a capture file" in line or name in self.opened.strangers
+                if f'"{name}"' in line and strange:
+                    raise SourceError(NO_CAPTURE.format(name))
+        if records.stranger:
+            names = ", ".join(self.opened.strangers)
+            raise SourceError(f"{names} is not a capture file (tshark takes it for {records.stranger}): check the name")
         if not records.ready:
             for where, failure in records.failures.items():
                 raise self._start_error(where, failure)
@@ -98,7 +106,7 @@ class Ending:
         if not records.ready and status == 0:
             raise TsharkError(f"tshark did not load the taps: {text}")
         if source.live and helper_errors:
-            raise SourceError(interfaces_hint(helper_errors))
+            raise SourceError(reason_of(helper_errors) or "dumpcap gave no reason")
         if status == 0:
             raise TsharkError(
                 "tshark stopped before its end, without a word: no results for "
@@ -132,7 +140,9 @@ class Ending:
         return StatisticError(f"{what}: {message}", traceback=failure.traceback)
 
     def _raise_capture_failure(self) -> None:
-        reason = interfaces_hint(self.helper_errors)
+        reason = reason_of(self.helper_errors)
+        if not reason:
+            raise TsharkError(f"{self._died()[0]} before it captured a packet")
         text = " ".join(self.helper_errors)
         interface = ", ".join(self.plan.source.interfaces)
         if "Invalid capture filter" in text or "isn't a valid capture filter" in text:
@@ -159,9 +169,12 @@ class Ending:
         status, helper_errors = self.status, self.helper_errors
         warnings: list[str] = []
         complete = True
-        for text in [*self._complaints(), *(line.removeprefix("mergecap: ") for line in helper_errors)]:
+        died = self._died()
+        # Where a helper died, the end that tshark found is no fault of the file.
+        complaints = [text for text in self._complaints() if not (died and "cut short" in text)]
+        for text in [*complaints, *(line.removeprefix("mergecap: ") for line in helper_errors)]:
             if "cut short" in text and not self.interrupted:
-                rest = "; of the other files what is later is not: --per-file counts it" if self.opened.helper else ""
+                rest = "; of the other files what is later is not: --per-file counts it" if self.opened.helpers else ""
                 warnings.append(f"{text.rstrip('.')}: what was read before the cut is counted{rest}")
                 complete = False
             elif self.interrupted:
@@ -174,12 +187,30 @@ class Ending:
                 warnings.append("interrupted: only a part of the source was read")
             return complete and self.plan.source.live, warnings
         if status != 0 and complete:
-            warnings += self._complaints() or [f"tshark ended with status {status}"]
+            warnings += complaints or ([] if died else [f"tshark ended with status {status}"])
             complete = False
-        if complete and (self.opened.helper_status > 0 or any(line.startswith("dumpcap: ") for line in helper_errors)):
-            warnings.append(interfaces_hint(helper_errors))
+        # mergecap's own status only says again what was said of a file.
+        new = [how for how in died if complete or " was killed " in how]
+        troubles = self.opened.problems() + [f"{how}: what came before is counted" for how in new]
+        if complete and not troubles:
+            troubles = [reason_of([line]) for line in helper_errors if line.startswith("dumpcap: ")][:1]
+        if troubles:
+            warnings += troubles
             complete = False
         return complete, warnings
+
+    def _died(self) -> list[str]:
+        """The helpers that did not end well, and what they said of it."""
+        died = []
+        for helper in self.opened.helpers:
+            if helper.died and not self._left_early(helper.process.returncode):
+                reason = reason_of(helper.said)
+                died.append(f"{helper.died}: {reason}" if reason else helper.died)
+        return died
+
+    def _left_early(self, status: int) -> bool:
+        """Whether a helper failed only since tshark had read as many packets as -c asked for."""
+        return status == -signal.SIGPIPE and self.plan.source.packets is not None and not self.plan.source.live
 
     def _packets(self) -> int:
         return int(self.records.books[0]) if self.records.books else 0
@@ -193,3 +224,12 @@ class Ending:
             elif "Packets received/dropped on interface" in line:
                 dropped = (dropped or 0) + int(line.rsplit("': ", 1)[1].split("/")[1].split()[0])
         return captured, dropped
+
+
+def reason_of(said: Sequence[str]) -> str:
+    """The first telling line of what dumpcap or mergecap said; "" where none is."""
+    for line in said:
+        text = line.removeprefix("dumpcap: ").removeprefix("mergecap: ").strip()
+        if text and not text.startswith(("Capturing on", "File:", "Packets")):
+            return text
+    return ""

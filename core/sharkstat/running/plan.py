@@ -87,16 +87,19 @@ class Plan:
         """tshark's options for what its engines ask of it."""
         return [option for part in self.parts for option in part.options()]
 
-    def job(self, rows: str, first: Path, files: Mapping[Path, Path], exact: str | None) -> str:
+    def job(self, rows: str, first: Path, files: Mapping[Path, Path], exact: str | None, stranger: bool) -> str:
         """The text that tells host.lua what to do.
 
         `rows` is the pipe for its records, `first` the file for the first packet; `files` says where each Lua file
         of the engines is for tshark. Unless `exact` is None, times that no double holds are read from fields;
-        it may say when the capture begins whose first packets have no time (nanoseconds since 1970).
+        it may say when the capture begins whose first packets have no time (nanoseconds since 1970). With `stranger`,
+        what is read may be no capture.
         """
         lines: list[Iterable[str]] = [("rows", rows), ("first", str(first))]
         if exact is not None:
             lines.append(("exact", exact) if exact else ("exact",))
+        if stranger:
+            lines.append(("stranger",))
         if self.source.display_filter:
             lines.append(("filter", self.source.display_filter))
         if self.source.resolve:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -16,9 +15,11 @@ from typing import IO, Any
 
 from sharkstat.errors import RequestError, StatisticError, TsharkError
 from sharkstat.running.diagnosis import Ending
+from sharkstat.running.interruption import Interruption
+from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan, make_plan
 from sharkstat.running.results import make_tables
-from sharkstat.running.source import Opened, Source
+from sharkstat.running.source import Source
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables.table import Table
 from sharkstat.tshark.output import Output
@@ -32,18 +33,19 @@ Taker = Callable[[bytes], None]
 def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> list[Table]:
     """One pass over the source. Gives a table a request, in order."""
     try:
-        # What cannot be read again reads its times exactly from the start (see host.lua).
-        once = plan.source.live or not all(Path(name).is_file() for name in plan.source.files)
-        exact: str | None = "" if once else None
-        for last in (False, True):
-            with Workspace(tshark) as workspace, Opened(plan.source, workspace) as opened:
-                reading = _Pass(plan, tshark, workspace, opened, progress, exact)
-                tables = reading.run()
-            if tables is not None:
-                return tables
-            if last or once:
-                break
-            exact, plan = reading.records.first, plan.again()
+        exact: str | None = None
+        with Interruption() as interruption:
+            for last in (False, True):
+                with Workspace(tshark) as workspace, Opened(plan.source, workspace, interruption) as opened:
+                    if not opened.again:  # then times are read exactly from the start (see host.lua)
+                        exact = ""
+                    reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact)
+                    tables = reading.run()
+                if tables is not None:
+                    return tables
+                if last or not opened.again:
+                    break
+                exact, plan = reading.records.first, plan.again()
         raise TsharkError(f"tshark tells no exact times of {', '.join(plan.source.names)}: no results")
     except OSError as problem:
         # shutil's own error is a list of (from, to, reason).
@@ -61,6 +63,7 @@ class _Pass:
         workspace: Workspace,
         opened: Opened,
         progress: Progress | None,
+        interruption: Interruption,
         exact: str | None,
     ) -> None:
         self.plan = plan
@@ -68,11 +71,11 @@ class _Pass:
         self.workspace = workspace
         self.opened = opened
         self.progress = progress
+        self.interruption = interruption
         self.exact = exact
         self.records = Records()
         self.output = Output()
         self.stderr: list[str] = []
-        self.interrupted = False
 
     def run(self) -> list[Table] | None:
         """The tables; None if times came that only another, exact pass can tell."""
@@ -96,18 +99,23 @@ class _Pass:
             takers: dict[bytes, Taker] = {}
             for part in self.plan.parts:
                 takers.update(part.start(self.records, self.output))
-            with self._watched(), self._interruptible(process):
+            with self._watched(), self.interruption.softly(lambda: self._interrupt(process)):
                 self._read(records, process, takers)
-            status = process.wait()
+                status = process.wait()
+            interrupted = self.interruption.told
             errors.join(timeout=10)
             self.output.finish()
-            helper_errors = self.opened.finish()
-        if self.records.too_far and not self.interrupted:
+            self.opened.finish()
+        if self.records.too_far and not interrupted:
             return None
-        ending = Ending(
-            self.plan, self.records, self.opened, self.tshark, status, self.stderr, helper_errors, self.interrupted
-        )
+        ending = Ending(self.plan, self.records, self.opened, self.tshark, status, self.stderr, interrupted)
         return make_tables(self.plan, self.records, ending)
+
+    def _interrupt(self, process: subprocess.Popen[bytes]) -> None:
+        """End the source, so that what was read is counted."""
+        self.opened.interrupt()
+        if self.plan.source.two_pass:  # it reads the file by itself
+            process.kill()
 
     def _command(self, stack: contextlib.ExitStack, write_end: int) -> list[str]:
         lua = stack.enter_context(as_file(files("sharkstat_lua")))
@@ -123,7 +131,9 @@ class _Pass:
                 raise StatisticError(f"{text}: its tap {path} cannot be read: {problem.strerror}") from None
             ours = path.parent == lua
             found[path] = library / path.name if ours else self.workspace.readable(path, f"taps/{path.name}")
-        job = self.workspace.write("job", self.plan.job(f"/dev/fd/{write_end}", self.first_path, found, self.exact))
+        stranger = bool(self.opened.strangers)
+        text = self.plan.job(f"/dev/fd/{write_end}", self.first_path, found, self.exact, stranger)
+        job = self.workspace.write("job", text)
         return [
             self.tshark.path,
             "-q",
@@ -159,32 +169,9 @@ class _Pass:
             if line.startswith(b"H\t"):
                 for part in self.plan.parts:
                     part.ready()
-            if self.records.too_far or (not self.records.ready and self.records.failures):
+            if self.records.too_far or self.records.stranger or (not self.records.ready and self.records.failures):
                 process.kill()
                 self.opened.interrupt()
-
-    @contextlib.contextmanager
-    def _interruptible(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Ctrl-C (or a kill) ends the source, and what was read is counted; a second one ends it all."""
-
-        def interrupt(number: int, frame: object) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-            self.opened.interrupt()
-            if self.plan.source.two_pass:  # it reads the file by itself
-                process.kill()
-
-        before = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                    before[number] = signal.signal(number, interrupt)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

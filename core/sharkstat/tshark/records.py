@@ -88,6 +88,7 @@ class Records:
     ended: bool = False
     too_far: bool = False  # for doubles: the run must be read again, with times from fields
     first: str = ""  # then: when the capture begins, where its first packets have no time
+    stranger: str = ""  # what kind of file is read, where it is no capture
     version: str = ""
     base_ns: int | None = None
     failures: dict[str, Failure] = field(default_factory=dict)
@@ -107,6 +108,8 @@ class Records:
             self.base_ns = since - relative
         elif kind == "X":
             self.too_far, self.first = True, words[0].removeprefix("\\N")
+        elif kind == "K":
+            self.stranger = words[0]
         elif kind == "A":
             self.names[unescape(words[0])] = unescape(words[1])
         elif kind == "B":

@@ -1,0 +1,172 @@
+"""What the first bytes of a file say it is, and whether an archive of packets is whole."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+
+# Captures by their first bytes; tshark knows more formats, and some of those by no more than a guess.
+_PCAP = frozenset(
+    word.to_bytes(4, order) for word in (0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34) for order in ("big", "little")
+)
+_PCAPNG = b"\x0a\x0d\x0d\x0a"
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh": "bzip2",
+}
+HEAD = 1 << 16  # enough of a file for all that is asked here
+
+
+def packing(head: bytes) -> str:
+    """How a file is compressed: gzip, zstd, lz4, xz, bzip2; "" where it is not.
+
+    >>> packing(b"BZh91AY"), packing(b"hello")
+    ('bzip2', '')
+    """
+    return next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
+
+
+def header_size(head: bytes) -> int | None:
+    """How many bytes a capture that begins so must have at least; None where it may be no capture.
+
+    A file that ends before is no capture to tshark either, but a file of another kind, with one packet.
+
+    >>> header_size(bytes.fromhex("d4c3b2a1")), header_size(b"hello")
+    (24, None)
+    """
+    if head[:4] in _PCAP:
+        return 24
+    if head[:4] != _PCAPNG:
+        return None
+    order = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}.get(head[8:12])
+    return int(struct.unpack(f"{order}I", head[4:8])[0]) if order else 28
+
+
+def is_capture(head: bytes) -> bool:
+    """Whether a file that begins so is surely a capture: not where only unpacking it, or tshark, could tell."""
+    if packing(head) == "gzip":
+        try:
+            head = zlib.decompressobj(31).decompress(head, HEAD)
+        except zlib.error:
+            return False
+    needed = header_size(head)
+    return needed is not None and len(head) >= min(needed, HEAD)
+
+
+# Frames of zstd and lz4: tshark reads nothing of one that is cut short, without a word. ------------------------------
+
+# A walk over an archive asks for bytes (positive), or to pass over some (negative).
+Walk = Iterator[int]
+
+
+class Frames:
+    """Follows the frames of an archive, without unpacking them, as its bytes pass by."""
+
+    def __init__(self, kind: str) -> None:
+        self._have = bytearray()
+        self._took = b""
+        self._walk = {"zstd": self._zstd, "lz4": self._lz4}[kind]()
+        self._wants = next(self._walk)
+        self._between = True
+        self._lost = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether what was fed ends where a frame does."""
+        return self._lost or (self._between and not self._have)
+
+    def feed(self, data: bytes) -> int:
+        """Take the next bytes. Gives how many after them need not be read: they can be given to `pass_over` instead."""
+        at = 0
+        while not self._lost:
+            if self._wants < 0:
+                passed = min(-self._wants, len(data) - at)
+                at += passed
+                if self._wants + passed:
+                    self._wants += passed
+                    return -self._wants
+            else:
+                taken = data[at : at + self._wants - len(self._have)]
+                at += len(taken)
+                self._have += taken
+                if len(self._have) < self._wants:
+                    return 0
+            self._step()
+        return 0
+
+    def pass_over(self, count: int) -> None:
+        """Take that many bytes of those that need not be read."""
+        self._wants += count
+        if count and not self._wants:
+            self._step()
+            self.feed(b"")
+
+    def _step(self) -> None:
+        self._took = bytes(self._have)
+        self._have.clear()
+        try:
+            self._between = False
+            self._wants = next(self._walk)
+        except StopIteration:
+            self._lost = True  # what follows is no frame that is known here: that is for tshark to say
+
+    def _magic(self, kind: Callable[[], Walk], own: bytes) -> Walk:
+        while True:
+            self._between = True
+            yield 4
+            if self._took == own:
+                yield from kind()
+            elif self._took[1:] == b"\x2a\x4d\x18" and self._took[0] >> 4 == 5:  # a frame to be skipped
+                yield 4
+                yield -int.from_bytes(self._took, "little") or 0
+            else:
+                return
+
+    def _zstd(self) -> Walk:  # RFC 8878, section 3
+        def frame() -> Walk:
+            yield 1
+            descriptor = self._took[0]
+            single = bool(descriptor & 0x20)
+            sizes = (int(single), 2, 4, 8)
+            rest = (not single) + (0, 1, 2, 4)[descriptor & 3] + sizes[descriptor >> 6]
+            yield -rest
+            last = False
+            while not last:
+                yield 3
+                header = int.from_bytes(self._took, "little")
+                last = bool(header & 1)
+                yield -(1 if header >> 1 & 3 == 1 else header >> 3)
+            yield -(4 if descriptor & 4 else 0)
+
+        return self._magic(frame, b"\x28\xb5\x2f\xfd")
+
+    def _lz4(self) -> Walk:  # the LZ4 frame format, version 1.6
+        def frame() -> Walk:
+            yield 2
+            flags = self._took[0]
+            yield -((8 if flags & 8 else 0) + (4 if flags & 1 else 0) + 1)
+            while True:
+                yield 4
+                size = int.from_bytes(self._took, "little") & 0x7FFFFFFF
+                if not size:
+                    break
+                yield -(size + (4 if flags & 16 else 0))
+            yield -(4 if flags & 4 else 0)
+
+        return self._magic(frame, b"\x04\x22\x4d\x18")
+
+
+def is_whole(descriptor: int, kind: str) -> bool:
+    """Whether a file's archive of that kind ends as it should; only the frames' headers are read."""
+    frames, at, size = Frames(kind), 0, os.fstat(descriptor).st_size
+    while data := os.pread(descriptor, 64, at):
+        at += len(data)
+        passed = min(frames.feed(data), size - at)
+        frames.pass_over(passed)
+        at += passed
+    return frames.whole

@@ -1,0 +1,312 @@
+"""A source made ready for tshark, and the programs beside it: mergecap for several files, dumpcap for interfaces."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from sharkstat.errors import RequestError, SourceError
+from sharkstat.running import formats
+from sharkstat.running.interruption import Interruption
+from sharkstat.running.pipes import Input, Pump, Wake
+from sharkstat.running.source import Source
+from sharkstat.tshark.process import Workspace, find_tool
+
+
+@dataclass
+class Helper:
+    """A program beside tshark: what it said, and whether it was told to end."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    said: list[str] = field(default_factory=list)
+    told: bool = False
+
+    @property
+    def died(self) -> str:
+        """How it ended, where that was not well."""
+        status = self.process.returncode
+        if not status or self.told:
+            return ""
+        if status > 0:
+            return f"{self.name} ended with status {status}"
+        return f"{self.name} was killed ({signal.Signals(-status).name})"
+
+
+class Opened:
+    """A source made ready for tshark: its standard input, or a path where it reads twice.
+
+    Files are opened here, with our rights, and given to tshark as its standard input: tshark may run
+    as a user that could not open them. The file's position, which the processes share, tells how far
+    tshark has come.
+    """
+
+    def __init__(self, source: Source, workspace: Workspace, interruption: Interruption) -> None:
+        self.source = source
+        self.workspace = workspace
+        self.interruption = interruption
+        self.path = "-"
+        self.stdin: int = subprocess.DEVNULL
+        self.helpers: list[Helper] = []
+        self.size = 0
+        self.again = False  # whether it can be read once more
+        self.strangers: list[str] = []  # inputs that may be no captures
+        self.cut: list[str] = []  # archives that end too early
+        self._wake = Wake()
+        self._inputs: list[Input] = []
+        self._pumps: list[Pump] = []
+        self._threads: list[threading.Thread] = []
+        self._pipes: dict[str, str] = {}
+
+    def __enter__(self) -> Opened:
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._close()
+
+    def _open(self) -> None:
+        if self.source.live:
+            self._capture()
+            return
+        if self.source.files == ("-",):
+            self._open_standard_input()
+        else:
+            for name in self.source.files:
+                self._open_file(name)
+        for found in self._inputs:
+            self._look_at(found)
+        self.size = sum(found.size or 0 for found in self._inputs)
+        self.again = all(found.seekable_file for found in self._inputs)
+        if len(self._inputs) > 1:
+            self._merge()
+        else:
+            (only,) = self._inputs
+            packed = formats.packing(only.look()) in ("xz", "bzip2")
+            if self.source.two_pass and not packed:
+                self.path = str(self.workspace.readable(Path(only.name), "capture"))
+                return
+            if only.seekable_file and not packed:
+                self.stdin = os.dup(only.descriptor)
+            else:
+                self.stdin, write_end = self.workspace.pipe()
+                self._pumps.append(Pump(only, write_end, self._wake))
+        if self.source.two_pass:
+            self._keep()
+
+    def _open_standard_input(self) -> None:
+        if sys.stdin is None:
+            raise SourceError("standard input is closed: pipe a capture into it (dumpcap -w - | sharkstat run -)")
+        if sys.stdin.isatty():
+            raise SourceError("standard input is a terminal: pipe a capture into it (dumpcap -w - | sharkstat run -)")
+        self._inputs.append(Input("standard input", os.dup(0), self._wake))
+
+    def _open_file(self, name: str) -> None:
+        try:
+            with self.interruption.allowed():  # a pipe opens when somebody writes
+                descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise SourceError(f"{name}: no such file") from None
+        except PermissionError:
+            raise SourceError(f"{name}: permission denied: run as a user who may read it") from None
+        except (OSError, ValueError) as problem:  # ValueError: a NUL
+            raise SourceError(f"{name}: {getattr(problem, 'strerror', None) or problem}") from None
+        self._inputs.append(Input(name, descriptor, self._wake))
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise SourceError(f"{name} is a folder: name the capture files in it")
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise SourceError(f"{name} is neither a file nor a pipe: name a capture file")
+        if self.source.two_pass and stat.S_ISFIFO(mode):
+            raise RequestError(f"-2 reads the source twice, and {name} is a pipe: save it to a file first")
+
+    def _look_at(self, found: Input) -> None:
+        """SourceError for what is surely no whole capture; what may be none is noted."""
+        with self.interruption.allowed():
+            head = found.look()
+        if not head:
+            if self.source.files == ("-",):
+                raise SourceError("standard input is empty: what was to write a capture there gave nothing")
+            raise SourceError(f"{found.name} is empty: it holds not even a capture file's header")
+        kind = formats.packing(head)
+        if kind in ("zstd", "lz4") and found.seekable_file and not formats.is_whole(found.descriptor, kind):
+            self.cut.append(found.name)
+        needed = formats.header_size(head)
+        if needed is not None:
+            with self.interruption.allowed():
+                head = found.look(min(needed, formats.HEAD))
+            if (len(head) if found.size is None else found.size) < min(needed, formats.HEAD):
+                raise SourceError(f"{found.name} is cut short within its header: no packet is in it")
+        elif not formats.is_capture(head):
+            self.strangers.append(found.name)
+
+    def _keep(self) -> None:
+        """What comes through a pipe is put into a file, where it can be read twice."""
+        target = self.workspace.path / "merged.pcapng"
+        with self.interruption.allowed(), target.open("wb") as out:
+            while chunk := os.read(self.stdin, 1 << 20):
+                out.write(chunk)
+        self.given()
+        self.path = str(self.workspace.readable(target, "merged-copy.pcapng"))
+
+    def _merge(self) -> None:
+        """Several files become one capture in time order, by mergecap, as unprivileged as tshark."""
+        pipes = [self.workspace.pipe() for _ in self._inputs]
+        command = [find_tool("mergecap", self.workspace.tshark), "-F", "pcapng", "-w", "-"]
+        self._pipes = {f"/dev/fd/{read_end}": i.name for (read_end, _), i in zip(pipes, self._inputs, strict=True)}
+        self._help("mergecap", [*command, *self._pipes], [read_end for read_end, _ in pipes])
+        for found, (read_end, write_end) in zip(self._inputs, pipes, strict=True):
+            os.close(read_end)
+            self._pumps.append(Pump(found, write_end, self._wake))
+
+    def _capture(self) -> None:
+        source = self.source
+        command = [find_tool("dumpcap", self.workspace.tshark), "-q", "-w", "-"]
+        for interface in source.interfaces:
+            command += ["-i", interface]
+            # dumpcap's options for an interface follow its -i.
+            if source.capture_filter:
+                command += ["-f", source.capture_filter]
+            if source.snaplen is not None:
+                command += ["-s", str(source.snaplen)]
+            if not source.promiscuous:
+                command += ["-p"]
+        for condition in source.autostop:
+            command += ["-a", condition]
+        if source.packets is not None:
+            command += ["-c", str(source.packets)]
+        self._help("dumpcap", command, privileged=True)
+
+    def _help(self, name: str, command: Sequence[str], given: Sequence[int] = (), privileged: bool = False) -> None:
+        """Start a program whose output tshark reads."""
+        out_read, out_write = os.pipe()
+        self.stdin = out_read
+        try:
+            process = self.workspace.start(command, stdout=out_write, pass_fds=given, privileged=privileged)
+        finally:
+            os.close(out_write)
+        helper = Helper(name, process)
+        self.helpers.append(helper)
+        thread = threading.Thread(target=self._listen, args=(helper,), daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _listen(self, helper: Helper) -> None:
+        assert helper.process.stderr is not None
+        for line in helper.process.stderr:
+            text = line.decode("utf-8", "replace").rstrip("\n").rpartition("\r")[2]
+            for path, name in self._pipes.items():
+                text = text.replace(f'"{path}"', f'"{name}"')
+            helper.said.append(text)
+
+    def arguments(self) -> list[str]:
+        """tshark's options for this source."""
+        source = self.source
+        arguments = ["-r", self.path]
+        if source.packets is not None and not source.live:
+            arguments += ["-c", str(source.packets)]
+        if source.two_pass:
+            arguments += ["-2"]
+        if source.read_filter:
+            arguments += ["-R", source.read_filter]
+        arguments += ["-N", source.resolve] if source.resolve else ["-n"]
+        for option in source.decode_as:
+            arguments += ["-d", option]
+        for option in source.preferences:
+            arguments += ["-o", option]
+        for name in source.heuristics:
+            arguments += ["--enable-heuristic", name]
+        if source.profile:
+            self.workspace.use_profile(source.profile)
+            arguments += ["-C", source.profile]
+        if source.keylog:
+            try:
+                keys = self.workspace.readable(Path(source.keylog), "tls.keys")
+            except OSError as problem:
+                raise SourceError(f"{source.keylog}: {problem.strerror}: name a readable TLS key log") from None
+            arguments += ["-o", f"tls.keylog_file:{keys}"]
+        return arguments
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the files have been read."""
+        return sum(found.position for found in self._inputs)
+
+    @property
+    def said(self) -> list[str]:
+        """What the helpers said, line by line."""
+        return [line for helper in self.helpers for line in helper.said]
+
+    def interrupt(self) -> None:
+        """End what tshark reads, so that it gives what it has: it draws no results when it is interrupted itself."""
+        self._wake.up()
+        if self.source.live:
+            for helper in self.helpers:
+                self._tell(helper, signal.SIGINT)
+        elif not self._pumps:
+            for found in self._inputs:
+                if found.seekable_file:
+                    os.lseek(found.descriptor, 0, os.SEEK_END)
+
+    def _tell(self, helper: Helper, number: int) -> None:
+        if helper.process.poll() is None:
+            helper.told = True
+            helper.process.send_signal(number)
+
+    def finish(self) -> None:
+        """Wait for the helpers, now that tshark has left."""
+        for helper in self.helpers:
+            # What is not about to end by itself is told, and then made to.
+            for seconds, number in ((2, signal.SIGINT), (3, signal.SIGKILL)):
+                try:
+                    helper.process.wait(timeout=seconds)
+                except subprocess.TimeoutExpired:
+                    self._tell(helper, number)
+        for helper in self.helpers:
+            helper.process.wait()
+        self._join()
+        self.cut += [pump.source.name for pump in self._pumps if pump.problem == "is cut short"]
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join(5)
+        for pump in self._pumps:
+            pump.join(5)
+
+    def problems(self) -> list[str]:
+        """What kept the source from being read to its end, apart from what tshark and the helpers say."""
+        cut = [f"{name} is cut short: what was read before the cut is counted" for name in dict.fromkeys(self.cut)]
+        others = [p for p in self._pumps if p.problem not in ("", "is cut short")]
+        return cut + [f"{p.source.name} {p.problem}: what was read before is counted" for p in others]
+
+    def given(self) -> None:
+        """tshark has its standard input now; our copy would keep the pipe open."""
+        if self.stdin >= 0:
+            os.close(self.stdin)
+            self.stdin = subprocess.DEVNULL
+
+    def _close(self) -> None:
+        self.given()
+        self._wake.up()
+        for helper in self.helpers:
+            self._tell(helper, signal.SIGKILL)
+            helper.process.wait()
+        self._join()
+        for helper in self.helpers:
+            if helper.process.stderr is not None:
+                helper.process.stderr.close()
+        for found in self._inputs:
+            found.close()
+        self._wake.close()

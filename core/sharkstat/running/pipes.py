@@ -1,0 +1,151 @@
+"""What is read flows through pipes of ours: copied by threads that never wait where nobody can end them."""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import os
+import select
+import threading
+from typing import Any
+
+from sharkstat.running.formats import HEAD, Frames, packing
+
+CHUNK = 1 << 16
+
+
+class Wake:
+    """Ends the waiting of all who watch it, at once and for good."""
+
+    def __init__(self) -> None:
+        self.watched, self._end = os.pipe()
+        self._lock = threading.Lock()
+
+    def up(self) -> None:
+        with self._lock:
+            if self._end >= 0:
+                os.close(self._end)
+                self._end = -1
+
+    def close(self) -> None:
+        """After this nobody may watch it."""
+        self.up()
+        os.close(self.watched)
+
+
+def wait_for(descriptor: int, wake: int, event: int) -> bool:
+    """Wait until the descriptor can be read (POLLIN) or written (POLLOUT); False where it never will be."""
+    waiting = select.poll()
+    waiting.register(descriptor, event)
+    waiting.register(wake, 0)  # its end is told unasked
+    ready = dict(waiting.poll())
+    return wake not in ready and bool(ready.get(descriptor, 0) & event)
+
+
+class Input(io.RawIOBase):
+    """A file or pipe, whose first bytes can be looked at before they are read."""
+
+    def __init__(self, name: str, descriptor: int, wake: Wake) -> None:
+        """The descriptor becomes ours."""
+        self.name = name
+        self.descriptor = descriptor
+        self._wake = wake
+        self._head = b""
+        self.seekable_file = _seekable(descriptor)
+        self.size = os.fstat(descriptor).st_size if self.seekable_file else None
+
+    def look(self, least: int = 12) -> bytes:
+        """The first bytes, as many as come at once, but at least so many unless there are fewer."""
+        if self.seekable_file:
+            return os.pread(self.descriptor, HEAD, 0)
+        while len(self._head) < least and (more := self._more(HEAD)):
+            self._head += more
+        return self._head
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head[: len(buffer)]
+        self._head = self._head[len(data) :]
+        data = data or self._more(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _more(self, size: int) -> bytes:
+        if self.seekable_file or wait_for(self.descriptor, self._wake.watched, select.POLLIN):
+            return os.read(self.descriptor, size)
+        return b""
+
+    @property
+    def position(self) -> int:
+        return os.lseek(self.descriptor, 0, os.SEEK_CUR) if self.seekable_file and not self.closed else 0
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self.descriptor)
+        super().close()
+
+
+def _seekable(descriptor: int) -> bool:
+    try:
+        os.lseek(descriptor, 0, os.SEEK_CUR)
+    except OSError:
+        return False
+    return True
+
+
+class Pump:
+    """Copies an input into a pipe, in a thread; what is packed with xz or bzip2 is unpacked on its way."""
+
+    def __init__(self, source: Input, write_end: int, wake: Wake) -> None:
+        """The write end becomes ours."""
+        self.source = source
+        self.problem = ""
+        self._write_end = write_end
+        self._wake = wake
+        os.set_blocking(write_end, False)
+        kind = packing(source.look())
+        self._frames = Frames(kind) if kind in ("zstd", "lz4") and not source.seekable_file else None
+        self._stream: Any = source
+        if kind in ("xz", "bzip2"):
+            unpacker: Any = lzma.LZMAFile if kind == "xz" else bz2.BZ2File
+            self._stream = unpacker(source)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            self.problem = self._copy() or ""
+        finally:
+            os.close(self._write_end)
+
+    def _copy(self) -> str | None:
+        """What went wrong with the source, if anything did."""
+        while True:
+            try:
+                chunk = self._stream.read(CHUNK)
+            except EOFError:
+                return "is cut short"
+            except lzma.LZMAError:
+                return "is damaged"
+            except OSError as problem:  # of bz2 too, without a number
+                return f"cannot be read to its end ({problem.strerror})" if problem.errno else "is damaged"
+            if not chunk:
+                return "is cut short" if self._frames is not None and not self._frames.whole else None
+            if self._frames is not None:
+                self._frames.feed(chunk)
+            view = memoryview(chunk)
+            while view:
+                if not wait_for(self._write_end, self._wake.watched, select.POLLOUT):
+                    return None
+                try:
+                    view = view[os.write(self._write_end, view) :]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    return None  # the reader left
