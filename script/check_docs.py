@@ -572,15 +572,15 @@ def check_complete(found: Sequence[Page]) -> Iterator[str]:
             if form.format(name) not in text.get(page, ""):
                 yield f"{page}: {what} {name} is not documented"
 
-    everything = text.get("docs/python.md", "") + text.get("docs/plugins.md", "")
+    everything = text.get("docs/python.md", "") + text.get("docs/plugin-reference.md", "")
     for name in sharkstat.__all__:
         if f"`{name}`" not in everything:
-            yield f"docs/python.md or docs/plugins.md: the public name {name} is not documented"
+            yield f"docs/python.md or docs/plugin-reference.md: the public name {name} is not documented"
     hooks = [name for name in vars(statistic.Hooks) if not name.startswith("_")]
-    yield from missing("docs/plugins.md", "the hook", hooks, "<!-- generated: hook {} -->")
+    yield from missing("docs/plugin-reference.md", "the hook", hooks, "<!-- generated: hook {} -->")
     for name in ("Statistic", "PacketCounter", "Packet"):
-        yield from missing("docs/plugins.md", "the class", [name], "<!-- generated: methods {} -->")
-    yield from missing("docs/plugins.md", "the field of Listen", field_names(sharkstat.Listen))
+        yield from missing("docs/plugin-reference.md", "the class", [name], "<!-- generated: methods {} -->")
+    yield from missing("docs/plugin-reference.md", "the field of Listen", field_names(sharkstat.Listen))
     for owner in (sharkstat.Column, sharkstat.Reading, sharkstat.Source, sharkstat.Table):
         yield from missing("docs/python.md", f"the field of {owner.__name__}", field_names(owner))
     public = [name for name, thing in vars(testing).items() if getattr(thing, "__module__", "") == testing.__name__]
