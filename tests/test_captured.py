@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import struct
+import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.traffic.capturefiles import udp_frame
 
 import sharkstat
+from sharkstat.running import screening
+from sharkstat.running.ordering import in_order
 from sharkstat.testing.cutting import Record, Records
 
 DATA = Path(__file__).parent / "data"
@@ -83,3 +91,126 @@ def test_dates_in_filters_are_read_in_the_time_zone_that_tshark_reads_them_in(mo
     zone = "UTC"
     monkeypatch.setenv("TZ", zone)
     assert packets("12:00:20") == (3, 0)
+
+
+def rows_of(tables: list[sharkstat.Table]) -> list[object]:
+    return [(table.request, table.rows) for table in tables]
+
+
+EVERYTHING = [*FOLLOWING_TIME, *INDIFFERENT, "tcp,connections", "http_req,tree", "group,by=dns.qry.name,mean=dns.time"]
+
+
+@pytest.fixture(scope="module")
+def truth() -> list[sharkstat.Table]:
+    return sharkstat.run(ORDERED, EVERYTHING)
+
+
+def test_reorder_reads_packets_in_time_order(
+    halves: Path, truth: list[sharkstat.Table], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file, a packed one, a pipe, several files, with -2, in every engine."""
+    tables = sharkstat.run(halves, EVERYTHING, reorder=True)
+    assert rows_of(tables) == rows_of(truth)
+    assert (tables[0].reading.out_of_order, tables[0].reading.reorder, tables[0].warnings) == (0, True, [])
+
+    packed = tmp_path / "halves.pcap.gz"
+    packed.write_bytes(gzip.compress(halves.read_bytes()))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(halves.read_bytes()), daemon=True).start()
+    asked = ["tcp,health", "latency", "io,stat,1"]
+    wanted = [entry for entry in rows_of(truth) if entry[0] in asked]  # type: ignore[index]
+    sources = [packed, pipe, [halves, ORDERED], halves]
+    for source in sources:
+        found = sharkstat.run(source, asked, reorder=True, two_pass=source is halves, dedup=isinstance(source, list))  # type: ignore[arg-type]
+        assert sorted(map(str, rows_of(found))) == sorted(map(str, wanted)), source
+    for engine in ("packets", "tshark"):
+        here, there = (sharkstat.run(f, "io,stat,1", engine=engine, reorder=f == halves) for f in (halves, ORDERED))
+        assert rows_of(here) == rows_of(there)
+
+
+def test_reorder_is_a_stable_sort_by_time_over_sections(tmp_path: Path) -> None:
+    """Sections of a pcapng have interfaces of their own; what is cut short is so afterwards."""
+    names = ["waits.pcapng", "story-before.pcapng", "dns.pcapng", "ipv6.pcapng"]
+    together = tmp_path / "sections.pcapng"
+    together.write_bytes(b"".join((DATA / name).read_bytes() for name in names))
+    for path in (together, DATA / "unordered.pcap"):
+        with path.open("rb") as file:
+            target = tmp_path / f"ordered-{path.name}"
+            target.write_bytes(b"".join(in_order(file.fileno())))
+        before, after = Records.of(path).packets, Records.of(target).packets
+        assert list(before) != list(after)
+        assert list(after) == sorted(before, key=lambda packet: packet.time)
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes((DATA / "unordered.pcap").read_bytes()[:-5])
+    (table,) = sharkstat.run(cut, "io,stat,0", reorder=True)
+    assert not table.complete
+    assert table.reading.packets == len(Records.of(DATA / "unordered.pcap").packets) - 1
+
+
+def resent(packet: Record, after: int, identification: int) -> Record:
+    """The same IPv4 packet as its host sends it again: with another identification."""
+    data = bytearray(packet.data)
+    struct.pack_into("!H", data, 18, identification)
+    return Record(packet.time + after, packet.length, bytes(data))
+
+
+def test_copies_are_counted_said_and_left_out(truth: list[sharkstat.Table], tmp_path: Path) -> None:
+    whole = Records.of(ORDERED)
+    doubled = [p for packet in whole.packets for p in (packet, replace(packet, time=packet.time + 900))]
+    path = tmp_path / "doubled.pcap"
+    path.write_bytes(whole.of_packets(doubled).written())
+    count = len(whole.packets)
+    tables = sharkstat.run(path, ["conv,ip", "tcp,health"])
+    for table in tables:
+        assert (table.reading.packets, table.reading.duplicates, table.reading.forwarded) == (2 * count, count, 0)
+        assert table.warnings[0].startswith(
+            f"{count:,} of {2 * count:,} captured packets (50.0 %) are copies of others"
+        )
+    assert tables[1].total("retransmissions") > 50
+    once = sharkstat.run(path, EVERYTHING, dedup=True)
+    assert rows_of(once) == rows_of(truth)
+    assert (once[0].reading.duplicates, once[0].reading.dedup, once[0].reading.packets) == (count, True, count)
+    for engine in ("packets", "tshark"):
+        (counted,) = sharkstat.run(path, "io,stat,0", engine=engine, dedup=True)
+        assert counted.total("frames") == count
+
+
+def test_what_was_sent_twice_is_no_copy(tmp_path: Path) -> None:
+    """A retransmission has another identification; without one, equal packets count unless copies are the rule."""
+    whole = Records.of(ORDERED)
+    data = [p for p in whole.packets if p.data[12:14] == b"\x08\x00" and p.data[23] == 6 and p.length > 200][:20]
+    bare = udp_frame(("192.0.2.1", 5000), ("192.0.2.2", 8125), b"requests:1|c", identification=0)
+    counters = [Record(whole.packets[0].time + n * 100, len(bare), bare) for n in range(50)]
+    again = [resent(p, 3_000_000, n + 1) for n, p in enumerate(data)]
+    data = data[:5]
+    routed = [replace(p, time=p.time + 50_000, data=p.data[:22] + bytes([p.data[22] - 1]) + p.data[23:]) for p in data]
+    path = tmp_path / "sent.pcap"
+
+    def looked_at(packets: list[Record], **options: bool) -> sharkstat.Reading:
+        path.write_bytes(whole.of_packets(sorted(packets, key=lambda p: p.time)).written())
+        return sharkstat.run(path, "io,stat,0", **options)[0].reading  # type: ignore[arg-type]
+
+    sent = [*whole.packets, *counters, *again]
+    found = looked_at(sent, dedup=True)
+    assert (found.duplicates, found.forwarded, found.packets) == (0, 0, len(sent))
+    found = looked_at([*sent, *routed])
+    assert (found.duplicates, found.forwarded) == (0, len(routed))
+    assert looked_at([*sent, *routed], dedup=True).packets == len(sent)
+
+
+def test_a_large_capture_is_looked_into_here_and_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "_WHOLE", 20_000)
+    monkeypatch.setattr(screening, "_PLACE", 4_000)
+    whole = Records.of(ORDERED)
+    copies = [replace(packet, time=packet.time + 900) for packet in whole.packets[len(whole.packets) // 2 :]]
+    doubled = whole.of_packets(sorted([*whole.packets, *copies], key=lambda packet: packet.time))
+    path = tmp_path / "large.pcap"
+    path.write_bytes(doubled.written())
+    subprocess.run(["editcap", "-F", "pcapng", path, tmp_path / "large.pcapng"], check=True)
+    for source in (path, tmp_path / "large.pcapng"):
+        (table,) = sharkstat.run(source, "io,stat,0")
+        assert table.reading.duplicates == len(copies)
+    (table,) = sharkstat.run(ORDERED, "io,stat,0")
+    assert table.reading.duplicates is None
+    assert table.warnings == []

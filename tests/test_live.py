@@ -198,3 +198,26 @@ def test_nothing_is_left_running() -> None:
         process.send_signal(signal.SIGHUP)
         ended(process)
     assert programs() == set()
+
+
+@pytest.mark.parametrize("interfaces", [("any",), ("right", "left")])
+def test_what_is_captured_on_several_interfaces_counts_once(interfaces: tuple[str, ...]) -> None:
+    """What is sent on one end of the cable is captured there and on the other."""
+    first, *others = interfaces
+    more = [word for other in others for word in ("-i", other)]
+    tables = []
+    for options in ([], ["--dedup", "--reorder"]):
+        with capturing(*more, *options, "-f", "udp port 9", *STATISTICS, interface=first) as process:
+            send(20, pause=0.005)
+            time.sleep(0.7)
+            process.send_signal(signal.SIGINT)
+            done = ended(process)
+        assert done.returncode == 0, done.stderr
+        tables.append(frames_of(done.stdout)[0])
+    twice, once = tables
+    assert [table["rows"][0]["frames"] for table in tables] == [40, 20]
+    assert (once["read"]["duplicates"], once["read"]["out_of_order"]) == (20, 0)
+    if len(interfaces) > 1:
+        return  # the datagrams are all the same, and dumpcap writes many of one interface before those of the other
+    assert twice["read"]["duplicates"] == 20
+    assert twice["warnings"][0].startswith("20 of 40 captured packets (50.0 %) are copies of others")

@@ -8,7 +8,7 @@
 -- parameter: every duration - the length of the intervals, from the capture's first packet on; without it there is one
 -- parameter: max integer 100000 rows; all further hosts share the row `(other)`
 -- column: start time key; of the interval; none where there is but one
--- column: address address key
+-- column: address address key; none where the packet has no such address, as no receiver on an `any` interface
 -- column: bytes integer sum bytes share=bytes_out; in and out
 -- column: bytes_in integer sum bytes
 -- column: bytes_out integer sum bytes
@@ -84,7 +84,8 @@ sharkstat.tap(__FILE__, function(run)
   local start_of = every and exact.interval(every / 1000)
   local hosts = rows.new(run.parameters.max, function(_, address, bucket)
     address = address or "(other)"
-    return { address ~= "" and address or "none", bucket, 0, 0, 0, 0, {}, 0 }
+    if address == "" or address == "NONE" then address = nil end  -- tshark's word in a packet that has none
+    return { address, bucket, 0, 0, 0, 0, {}, 0 }
   end)
   local known = hosts.known
 

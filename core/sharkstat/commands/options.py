@@ -69,6 +69,12 @@ def make_source(
         list[str] | None,
         typer.Option("--enable-heuristic", metavar="NAME", help="Let this heuristic dissector try; repeat for more."),
     ] = None,
+    reorder: Annotated[
+        bool, typer.Option("--reorder", help="Read the packets in time order, whatever their order in the capture.")
+    ] = False,
+    dedup: Annotated[
+        bool, typer.Option("--dedup", help="Leave out packets that were captured once more (mirror port, -i any).")
+    ] = False,
     keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="TLS key log, to decrypt with.")] = "",
 ) -> Source:
     """What is read."""
@@ -93,6 +99,8 @@ def make_source(
         profile=profile,
         keylog=keylog,
         heuristics=tuple(heuristics or ()),
+        dedup=dedup,
+        reorder=reorder,
     )
 
 

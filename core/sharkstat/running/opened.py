@@ -15,8 +15,10 @@ from types import TracebackType
 
 from sharkstat.errors import RequestError, SourceError
 from sharkstat.running import formats
+from sharkstat.running.capturefile import is_plain
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.pipes import Input, Pump, Wake
+from sharkstat.running.screening import Screen
 from sharkstat.running.source import Source
 from sharkstat.tshark.process import Workspace, find_tool
 
@@ -60,6 +62,13 @@ class Opened:
         self.again = False  # whether it can be read once more
         self.strangers: list[str] = []  # inputs that may be no captures
         self.cut: list[str] = []  # archives that end too early
+        self.screen = Screen(
+            dedup=source.dedup,
+            reorder=source.reorder,
+            live=source.live,
+            most=None if source.live else source.packets,
+            folder=workspace.path,
+        )
         self._wake = Wake()
         self._inputs: list[Input] = []
         self._pumps: list[Pump] = []
@@ -80,7 +89,16 @@ class Opened:
     def _open(self) -> None:
         if self.source.live:
             self._capture()
+        else:
+            self._open_inputs()
+        if self.path != "-":
             return
+        if self.source.two_pass:
+            self._keep()
+        else:
+            self.stdin = self.screen.attach(self.stdin, self.workspace.pipe())
+
+    def _open_inputs(self) -> None:
         if self.source.files == ("-",):
             self._open_standard_input()
         else:
@@ -92,19 +110,20 @@ class Opened:
         self.again = all(found.seekable_file for found in self._inputs)
         if len(self._inputs) > 1:
             self._merge()
+            return
+        (only,) = self._inputs
+        packed = formats.packing(only.look()) in ("xz", "bzip2")
+        changed = self.source.dedup or self.source.reorder
+        if changed and not packed and not is_plain(only.look()):
+            self._merge()  # which makes a pcapng of it
+        elif self.source.two_pass and not packed and not changed:
+            self.path = str(self.workspace.readable(Path(only.name), "capture"))
+            self.screen.look_at(os.dup(only.descriptor))
+        elif only.seekable_file and not packed:
+            self.stdin = os.dup(only.descriptor)
         else:
-            (only,) = self._inputs
-            packed = formats.packing(only.look()) in ("xz", "bzip2")
-            if self.source.two_pass and not packed:
-                self.path = str(self.workspace.readable(Path(only.name), "capture"))
-                return
-            if only.seekable_file and not packed:
-                self.stdin = os.dup(only.descriptor)
-            else:
-                self.stdin, write_end = self.workspace.pipe()
-                self._pumps.append(Pump(only, write_end, self._wake))
-        if self.source.two_pass:
-            self._keep()
+            self.stdin, write_end = self.workspace.pipe()
+            self._pumps.append(Pump(only, write_end, self._wake))
 
     def _open_standard_input(self) -> None:
         if sys.stdin is None:
@@ -155,10 +174,9 @@ class Opened:
     def _keep(self) -> None:
         """What comes through a pipe is put into a file, where it can be read twice."""
         target = self.workspace.path / "merged.pcapng"
-        with self.interruption.allowed(), target.open("wb") as out:
-            while chunk := os.read(self.stdin, 1 << 20):
-                out.write(chunk)
-        self.given()
+        stdin, self.stdin = self.stdin, subprocess.DEVNULL
+        with self.interruption.allowed():
+            self.screen.write(stdin, target)
         self.path = str(self.workspace.readable(target, "merged-copy.pcapng"))
 
     def _merge(self) -> None:
@@ -259,6 +277,7 @@ class Opened:
             for found in self._inputs:
                 if found.seekable_file:
                     os.lseek(found.descriptor, 0, os.SEEK_END)
+            self.screen.stop()
 
     def _tell(self, helper: Helper, number: int) -> None:
         if helper.process.poll() is None:
@@ -299,6 +318,7 @@ class Opened:
 
     def _close(self) -> None:
         self.given()
+        self.screen.stop()
         self._wake.up()
         for helper in self.helpers:
             self._tell(helper, signal.SIGKILL)

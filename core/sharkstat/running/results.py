@@ -8,6 +8,7 @@ from sharkstat.errors import StatisticError
 from sharkstat.running.diagnosis import Ending
 from sharkstat.running.plan import Plan
 from sharkstat.running.remarks import remarks
+from sharkstat.running.screening import Screened
 from sharkstat.statistics.native import Unparsed
 from sharkstat.tables.column import Reading
 from sharkstat.tables.table import Table
@@ -22,8 +23,9 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
     did not fail.
     """
     ending.raise_failures()
+    screened = ending.opened.screen.finish()
     complete, warnings = ending.judge()
-    reading = _reading(plan, records, ending)
+    reading = _reading(plan, records, ending, screened)
     for part in plan.parts:
         part.finish()
     tables: list[Table] = []
@@ -45,7 +47,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
                     tshark=records.version,
                     complete=complete,
                     reading=reading,
-                    warnings=[*warnings, *remarks(plan, request, reading), *result.warnings],
+                    warnings=[*warnings, *remarks(plan, request, reading, screened), *result.warnings],
                     names=records.names,
                     statistic=statistic,
                 )
@@ -63,7 +65,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
     return tables
 
 
-def _reading(plan: Plan, records: Records, ending: Ending) -> Reading:
+def _reading(plan: Plan, records: Records, ending: Ending, screened: Screened | None) -> Reading:
     packets, size, first, last, unordered, lateness, cut, timeless = records.books
     base = records.base_ns
 
@@ -85,6 +87,10 @@ def _reading(plan: Plan, records: Records, ending: Ending) -> Reading:
         out_of_order=int(unordered),
         late_by=int(lateness),
         cut=int(cut),
+        duplicates=None if screened is None else screened.copies,
+        forwarded=None if screened is None else screened.forwarded,
+        dedup=plan.source.dedup,
+        reorder=plan.source.reorder,
         time_zone=time_zone(),
         timeless=int(timeless),
     )

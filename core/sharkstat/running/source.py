@@ -19,7 +19,9 @@ class Source:
     "duration:60"), `snaplen` (-s), `promiscuous` (-p turns it off). `packets` (-c) ends the reading.
     `display_filter` (-Y) limits what statistics see; `read_filter` (-R) what is read, with `two_pass`
     (-2). `resolve` (-N) has tshark's letters for names, "" for none; `decode_as` (-d), `preferences`
-    (-o), `profile` (-C), `heuristics` (--enable-heuristic) and `keylog` are as in tshark.
+    (-o), `profile` (-C), `heuristics` (--enable-heuristic) and `keylog` are as in tshark. `dedup` leaves out packets
+    that were captured once more (--dedup), `reorder` reads packets in time order (--reorder; a live capture within a
+    second).
     """
 
     files: tuple[str, ...] = ()
@@ -38,6 +40,8 @@ class Source:
     profile: str = ""
     keylog: str = ""
     heuristics: tuple[str, ...] = ()
+    dedup: bool = False
+    reorder: bool = False
 
     def check(self) -> None:
         """RequestError for options that do not go together."""

@@ -135,6 +135,10 @@ class Reading:
     by `late_by` nanoseconds at most; `cut` were captured only in part (a snapshot length); `timeless` have no
     time, and count as if they came together with the packet before them.
 
+    Of all packets of the source, whatever the filters, `duplicates` are copies of one before them (a mirror port,
+    several interfaces), and `forwarded` came once more from a router; None where nobody looked, or where a look here
+    and there into a large file found none. With `dedup` they were left out. With `reorder` packets were put in order.
+
     `time_zone` is that in which dates in display filters were read. All times of tables are UTC.
     """
 
@@ -153,3 +157,7 @@ class Reading:
     cut: int = 0
     timeless: int = 0
     time_zone: str = "UTC"
+    duplicates: int | None = None
+    forwarded: int | None = None
+    dedup: bool = False
+    reorder: bool = False

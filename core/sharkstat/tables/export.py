@@ -98,6 +98,10 @@ def described(table: Table) -> dict[str, Any]:
             "late_by": reading.late_by / 10**9,
             "cut": reading.cut,
             "timeless": reading.timeless,
+            "duplicates": reading.duplicates,
+            "forwarded": reading.forwarded,
+            "dedup": reading.dedup,
+            "reorder": reading.reorder,
             "time_zone": reading.time_zone,
         },
         "columns": [

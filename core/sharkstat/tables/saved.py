@@ -177,6 +177,10 @@ def _reading(told: Mapping[str, Any]) -> Reading:
         late_by=_nanoseconds(told.get("late_by", 0)),
         cut=told.get("cut", 0),
         timeless=told.get("timeless", 0),
+        duplicates=told.get("duplicates"),
+        forwarded=told.get("forwarded"),
+        dedup=told.get("dedup", False),
+        reorder=told.get("reorder", False),
         time_zone=told.get("time_zone", "UTC"),
     )
 

@@ -18,7 +18,7 @@ Any value may be None: there is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -246,8 +246,6 @@ class Table:
         starts = [t.reading.start for t in tables if t.reading.start is not None]
         firsts = [t.reading.first for t in tables if t.reading.first is not None]
         lasts = [t.reading.last for t in tables if t.reading.last is not None]
-        captured = [t.reading.captured for t in tables if t.reading.captured is not None]
-        dropped = [t.reading.dropped for t in tables if t.reading.dropped is not None]
         merged = replace(
             head,
             rows=rows,
@@ -262,11 +260,14 @@ class Table:
                 start=min(starts, default=None),
                 first=min(firsts, default=None),
                 last=max(lasts, default=None),
-                captured=sum(captured) if captured else None,
-                dropped=sum(dropped) if dropped else None,
+                captured=_sum(t.reading.captured for t in tables),
+                dropped=_sum(t.reading.dropped for t in tables),
                 out_of_order=sum(t.reading.out_of_order for t in tables),
                 late_by=max(t.reading.late_by for t in tables),
                 cut=sum(t.reading.cut for t in tables),
+                timeless=sum(t.reading.timeless for t in tables),
+                duplicates=_sum(t.reading.duplicates for t in tables),
+                forwarded=_sum(t.reading.forwarded for t in tables),
             ),
             warnings=[w for t in tables for w in t.warnings],
             names={k: v for t in tables for k, v in t.names.items()},
@@ -279,6 +280,11 @@ class Table:
 def _meaning(table: Table) -> list[tuple[str, ...]]:
     """What must be equal of the columns of tables that are merged: headings may differ."""
     return [(c.name, c.type, c.unit, c.role, c.merge) for c in table.columns]
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def merge_rows(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:

@@ -1,0 +1,151 @@
+"""Packets that were captured more than once: by a mirror port, on several interfaces, on both sides of a router.
+
+A copy has the same bytes after the link layer's header, the time to live and the checksum over it apart, and comes
+within milliseconds. What a host sends again is no copy: it has another IP identification, or TCP has counted time on.
+Some packets have neither (a pure TCP acknowledgement over IPv6, a UDP datagram without an identification, ARP), and may
+well be sent twice. They count as copies only where those that cannot be mistaken say that packets are captured twice.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from sharkstat.running.capturefile import NO_PACKET, CaptureReader
+
+_MILLISECOND = 10**6
+SURE, UNSURE = 10 * _MILLISECOND, _MILLISECOND  # how late a copy may come
+# Two generations of packets are remembered. Each is longer than a copy may be late, since interfaces take turns in the
+# files of a live capture, whatever the times.
+_GENERATION, _REMEMBERED = 1000 * _MILLISECOND, 20_000
+_IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
+_TAGS = (b"\x81\x00", b"\x88\xa8", b"\x91\x00")  # VLAN
+_TCP = 6
+_ENDS = 0x03  # SYN or FIN: not sent twice within milliseconds, as resets are
+_ENOUGH = 140  # bytes of a packet that has an identification, or TCP's numbers: no other has the same
+# Where the network layer's type and header are, by link type; without the first, the header's version tells.
+_TYPE_AT = {1: 12, 113: 14, 276: 0}
+_HEADER_AT = {1: 14, 113: 16, 276: 20, 0: 4, 108: 4, 12: 0, 14: 0, 101: 0, 228: 0, 229: 0}
+
+
+@dataclass
+class _Counts:
+    packets: int = 0
+    copies: int = 0
+    forwarded: int = 0
+
+    @property
+    def again(self) -> int:
+        return self.copies + self.forwarded
+
+
+class Duplicates:
+    """Finds the copies among the packets of a capture, piece by piece.
+
+    `looked` is how many packets could have been found, `copies` how many are identical to one before them, `forwarded`
+    how many differ from one only by their time to live. At most `most` packets are looked at.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.looked = 0
+        self._left = sys.maxsize if most is None else most
+        self._sure, self._unsure = _Counts(), _Counts()
+        self._young: dict[bytes, tuple[int, bytes, int]] = {}
+        self._old: dict[bytes, tuple[int, bytes, int]] = {}
+        self._from = self._to = 0
+
+    @property
+    def copies(self) -> int:
+        return self._sure.copies + (self._unsure.copies if self._believed() else 0)
+
+    @property
+    def forwarded(self) -> int:
+        return self._sure.forwarded + (self._unsure.forwarded if self._believed() else 0)
+
+    def _believed(self) -> bool:
+        """Whether packets that may have been sent twice are copies."""
+        sure, unsure = self._sure, self._unsure
+        if sure.packets >= 20:
+            return sure.again * 20 >= sure.packets
+        return (sure.again + unsure.again) * 5 >= (sure.packets + unsure.packets) * 2
+
+    def find(self, reader: CaptureReader, data: bytes) -> tuple[int, list[tuple[int, int]]]:
+        """Look at the whole records of the data: where they end, and from where to where copies are, in order."""
+        end = 0
+        copies: list[tuple[int, int]] = []
+        doubtful: list[tuple[int, int]] = []
+        young, old = self._young, self._old
+        for begin, end, at, stop, time, interface in reader.records(data):
+            if interface == NO_PACKET or self._left <= 0:
+                continue
+            self._left -= 1
+            link = reader.interfaces[interface].link
+            header = _HEADER_AT.get(link)
+            if header is None:
+                continue
+            if not self._from <= time <= self._to or len(young) > _REMEMBERED:
+                young, old = {}, young
+                self._young, self._old = young, old
+                self._from, self._to = time - _GENERATION, time + _GENERATION
+            found = _identity(data, at, stop, header, _TYPE_AT.get(link))
+            if found is None:
+                continue
+            sure, key, head, hops = found
+            self.looked += 1
+            counts = self._sure if sure else self._unsure
+            counts.packets += 1
+            known = young.get(key) or old.get(key)
+            if known is not None and known[1] == head and abs(time - known[0]) <= (SURE if sure else UNSURE):
+                if hops == known[2]:
+                    counts.copies += 1
+                else:
+                    counts.forwarded += 1
+                (copies if sure else doubtful).append((begin, end))
+                continue
+            young[key] = (time, head, hops)
+        if doubtful and self._believed():
+            copies = sorted(copies + doubtful)
+        return end, copies
+
+
+def _identity(
+    data: bytes, at: int, stop: int, header: int, type_at: int | None
+) -> tuple[bool, bytes, bytes, int] | None:
+    """Whether a copy can be told from a second packet, what is the same in copies (two parts), and its hops."""
+    ip = at + header
+    if type_at is None:
+        kind = _IPV4 if ip < stop and data[ip] >> 4 == 4 else _IPV6
+    else:
+        kind = data[at + type_at : at + type_at + 2]
+        while kind in _TAGS:
+            kind = data[ip + 2 : ip + 4]
+            ip += 4
+    if kind == _IPV4:
+        if ip + 20 > stop:
+            return None
+        length = data[ip + 2] << 8 | data[ip + 3]
+        whole = length and ip + length <= stop
+        if whole:
+            stop = ip + length  # without Ethernet's padding
+        sure = bool(data[ip + 4] or data[ip + 5])
+        if sure or _tells_itself(data, ip + (data[ip] & 15) * 4, stop, data[ip + 9]):
+            return True, data[ip + 12 : min(stop, ip + _ENOUGH)], data[ip + 2 : ip + 8], data[ip + 8]
+        return (False, data[ip + 12 : stop], data[ip + 2 : ip + 8], data[ip + 8]) if whole else None
+    if kind == _IPV6:
+        if ip + 40 > stop:
+            return None
+        length = 40 + (data[ip + 4] << 8 | data[ip + 5])
+        whole = length > 40 and ip + length <= stop
+        if whole:
+            stop = ip + length
+        if _tells_itself(data, ip + 40, stop, data[ip + 6]):
+            return True, data[ip + 8 : min(stop, ip + _ENOUGH)], data[ip : ip + 7], data[ip + 7]
+        return (False, data[ip + 8 : stop], data[ip : ip + 7], data[ip + 7]) if whole else None
+    return False, data[ip:stop], b"", 0
+
+
+def _tells_itself(data: bytes, at: int, stop: int, protocol: int) -> bool:
+    """Whether it is TCP that no host sends twice within milliseconds: data, the beginning or end of a connection."""
+    if protocol != _TCP or at + 20 > stop:
+        return False
+    return bool(data[at + 13] & _ENDS) or stop > at + (data[at + 12] >> 4) * 4

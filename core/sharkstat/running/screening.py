@@ -1,0 +1,206 @@
+"""What is done with a capture's bytes on their way to tshark: copies are found and left out, packets put in order."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sharkstat.errors import SourceError
+from sharkstat.running.capturefile import CaptureReader
+from sharkstat.running.duplicates import Duplicates
+from sharkstat.running.ordering import CHUNK, NO_CAPTURE, in_order, nearly_in_order
+
+# A larger file is looked into here and there first, which costs next to nothing: who captures twice does so all along.
+_WHOLE = 32 << 20
+_PLACES, _PLACE = 64, 256 << 10
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What was found: `looked` packets could be copies, `copies` are, `forwarded` ones but for their time to live."""
+
+    looked: int
+    copies: int
+    forwarded: int
+
+
+class Screen:
+    """Stands between a capture and tshark.
+
+    Where nothing is to be changed and tshark reads a file, it reads the same file beside tshark. Otherwise bytes pass
+    through. `dedup` leaves copies out, `reorder` puts packets in time order, exactly unless the capture is `live`.
+    At most `most` packets are looked at for copies.
+    """
+
+    def __init__(self, *, dedup: bool, reorder: bool, live: bool, most: int | None, folder: Path) -> None:
+        self.dedup = dedup
+        self.reorder = reorder
+        self.live = live
+        self._folder = folder
+        self._duplicates = Duplicates(most)
+        self._most = most
+        self._exact = False
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+        self._problem: Exception | None = None
+
+    def attach(self, stdin: int, pipe: tuple[int, int]) -> int:
+        """Give what tshark is to read instead of `stdin`, which becomes the screen's; `pipe` may be that."""
+        read_end, write_end = pipe
+        if stat.S_ISREG(os.fstat(stdin).st_mode) and not (self.dedup or self.reorder):
+            os.close(read_end)
+            os.close(write_end)
+            self.look_at(os.dup(stdin))
+            return stdin
+        self._start(self._pass_on, stdin, write_end)
+        return read_end
+
+    def look_at(self, file: int) -> None:
+        """Look at a file that tshark reads by itself. The descriptor becomes the screen's."""
+        self._start(self._look_beside, file)
+
+    def write(self, stdin: int, target: Path) -> None:
+        """Put into a file what would pass, at once."""
+        self._pass_on(stdin, os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+    def finish(self) -> Screened | None:
+        """Wait until all has been seen; None where nothing was looked at. Raises what kept bytes from passing."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._problem is not None:
+            raise self._problem
+        found = self._duplicates
+        return Screened(found.looked, found.copies, found.forwarded) if self._exact else None
+
+    def stop(self) -> None:
+        """The run is over: what a file has beyond is of no interest."""
+        self._stopped = True
+
+    def _start(self, work: Callable[..., None], *arguments: int) -> None:
+        self._thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._thread.start()
+
+    # Passing on ----------------------------------------------------------------------------------------------
+
+    def _pass_on(self, source: int, target: int) -> None:
+        try:
+            for piece in self._screened(self._ordered(source, target)):
+                if self._stopped:
+                    break
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(target, view) :]
+        except BrokenPipeError:
+            pass  # tshark has seen enough
+        except (OSError, SourceError) as problem:
+            self._problem = problem
+        finally:
+            os.close(target)
+            os.close(source)
+
+    def _ordered(self, source: int, target: int) -> Iterator[bytes]:
+        if not self.reorder:
+            yield from _chunks(source, target)
+        elif self.live:
+            yield from nearly_in_order(_chunks(source, target))
+        elif stat.S_ISREG(os.fstat(source).st_mode):
+            yield from in_order(source)
+        else:
+            with tempfile.TemporaryFile(dir=self._folder) as spool:
+                for chunk in _chunks(source, target):
+                    spool.write(chunk)
+                spool.flush()
+                yield from in_order(spool.fileno())
+
+    def _screened(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        reader, found, rest = CaptureReader(), self._duplicates, b""
+        for chunk in chunks:
+            data = rest + chunk
+            if not self.dedup:
+                yield chunk
+            end, copies = found.find(reader, data) if reader.known else (0, [])
+            if self.dedup:
+                at = 0
+                for begin, stop in copies:
+                    yield data[at:begin]
+                    at = stop
+                yield data[at:end]
+            rest = data[end:] if reader.known or self.dedup else b""
+            if not reader.known and self.dedup:
+                yield rest
+                rest = b""
+        if self.dedup:
+            if not reader.order:
+                raise SourceError(f"--dedup {NO_CAPTURE}")
+            yield rest
+        self._exact = found.looked > 0
+
+    # Looking beside ------------------------------------------------------------------------------------------
+
+    def _look_beside(self, file: int) -> None:
+        try:
+            packed = os.pread(file, 2, 0) == _GZIP
+            large = self._most is None and os.fstat(file).st_size > _WHOLE
+            if large and not packed and not self._found_here_and_there(file):
+                return
+            reader, rest, seen = CaptureReader(), b"", 0
+            for chunk in _unpacked(file):
+                data = rest + chunk
+                end, copies = self._duplicates.find(reader, data)
+                rest, seen, large = data[end:], seen + len(chunk), large and not copies
+                if self._stopped or not reader.known:
+                    break
+                if packed and large and seen > 2 * _WHOLE:
+                    return
+            self._exact = self._duplicates.looked > 0 and not self._stopped
+        except (OSError, zlib.error):
+            return  # tshark reads it too, and says what is wrong
+        finally:
+            os.close(file)
+
+    def _found_here_and_there(self, file: int) -> bool:
+        """Whether any of some places in a large capture has copies."""
+        reader, size = CaptureReader(), os.fstat(file).st_size
+        for _ in reader.records(os.pread(file, CHUNK, 0)):
+            pass
+        if not reader.known or not reader.order:
+            return False
+        for place in range(0, size, size // _PLACES):
+            found = Duplicates()
+            found.find(reader, reader.resumed(os.pread(file, _PLACE, place)))
+            reader.known = True
+            if found.copies or found.forwarded or self._stopped:
+                return True
+        return False
+
+
+def _chunks(source: int, target: int) -> Iterator[bytes]:
+    """What can be read, until nobody reads the target any more."""
+    waiting = select.poll()
+    waiting.register(source, select.POLLIN)
+    waiting.register(target, 0)
+    while not any(file == target for file, _ in waiting.poll()) and (chunk := os.read(source, CHUNK)):
+        yield chunk
+
+
+def _unpacked(file: int) -> Iterator[bytes]:
+    """What is in a file from its beginning, whatever the position that tshark shares."""
+    at, unpack = 0, None
+    while chunk := os.pread(file, CHUNK, at):
+        if at == 0 and chunk[:2] == _GZIP:
+            unpack = zlib.decompressobj(31)
+        at += len(chunk)
+        while unpack is not None and chunk:
+            yield unpack.decompress(chunk)
+            chunk = unpack.unused_data if unpack.eof else b""
+            unpack = zlib.decompressobj(31) if unpack.eof else unpack
+        if chunk:
+            yield chunk
