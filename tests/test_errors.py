@@ -328,7 +328,7 @@ def test_a_full_disk_leaves_the_old_file() -> None:
         mount = f'mount -t tmpfs -o size=8k none "{folder}"\necho old >"{folder}/out.json"'
         look = f'"$@" || status=$?; cat "{folder}/out.json"; ls -A "{folder}"; exit $status'
         under = [*in_namespaces(mount), "sh", "-c", look, "sh"]
-        output = ["--format", "json", "--output", folder / "out.json"]
+        output = ["--format", "json", "--force", "--output", folder / "out.json"]
         done = sharkstat("run", HTTP, "-z", "http_req,tree", "-z", "conv,tcp", *output, under=under)
     assert "No space left on device: the results were not written" in one_line(done.stderr)
     assert (done.returncode, done.stdout) == (5, "old\nout.json\n")

@@ -307,7 +307,7 @@ def test_output_to_a_file_and_to_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     out.write_text("old")
     out.chmod(0o640)
-    assert printed(capture, "json", "--output", str(out)) == ""
+    assert printed(capture, "json", "--force", "--output", str(out)) == ""
     assert out.read_text() == whole
     assert out.stat().st_mode & 0o777 == 0o640
     folder = tmp_path / "folder"

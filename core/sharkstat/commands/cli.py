@@ -263,7 +263,9 @@ def main() -> None:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, interrupt)
         prepare_streams()
-        sys.exit(app(standalone_mode=False) or 0)
+        status = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+        sys.exit(status)
     except WRONG_USE as problem:
         said = problem.format_message()
         if "\n" in said:  # no command at all: the help
@@ -278,9 +280,23 @@ def main() -> None:
             traceback.print_exc()
         say(str(problem))
         sys.exit(problem.exit_status)
+    except BrokenPipeError:
+        _no_more_output()
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as problem:
+        _no_more_output()
+        where = problem.filename or "standard output"
+        say(f"{os.fsdecode(where)}: {problem.strerror or problem}")
+        sys.exit(OutputError.exit_status)
     except (Interrupted, KeyboardInterrupt, typer.Abort):
         say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _no_more_output() -> None:
+    from sharkstat.tables.output import no_more_output
+
+    no_more_output()
 
 
 def _command() -> str:

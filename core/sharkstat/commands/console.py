@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -43,26 +42,31 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     """Run the statistics and show what they gave."""
     from sharkstat.running.plan import make_plan
     from sharkstat.tables import export
+    from sharkstat.tables.output import Output, format_for
     from sharkstat.tables.view import safe
 
     registry = load_registry(running.plugins, running.no_plugins)
-    output_format, output, per_file = running.output_format, running.output, running.per_file
+    per_file = running.per_file
+    output_format = format_for(running.output, running.output_format, registry.exporters)
     exporter = None if output_format == "table" else export.find(output_format, registry.exporters)
     chosen = running.selection
     if not chosen.share and output_format not in export.LOSSLESS:
         chosen = replace(chosen, share="declared")
-    export.check_output(output)
+    read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
+    output = Output(running.output, export.ENDINGS.get(output_format, "txt"), running.force, read)
     sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
     plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
+    output.expect(request.text for plan in plans for request in plan.requests)
     remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in request.task.remarks)
     for remark in remarks:
         say(remark)  # before the run, since it tells why that takes long
     tables, failures = counted(plans, chosen)
     if exporter is None:
-        to_terminal = sys.stdout.isatty() and output in ("", "-")
+        to_terminal = sys.stdout.isatty() and output.standard
         exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
-    with terminated_by_reader():
-        export.write(tables, exporter, output, export.ENDINGS.get(output_format, "txt"))
+    if tables or not failures:  # or old results would give way to none
+        with terminated_by_reader():
+            output.write(tables, exporter)
     for name, counts in {t.reading.sources: t.reading for t in tables}.items():
         if source.live:
             dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
@@ -177,19 +181,22 @@ def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
 @contextlib.contextmanager
 def terminated_by_reader() -> Iterator[None]:
     """`| head` ends the output without a word, with the status that a shell expects."""
+    from sharkstat.tables.output import no_more_output
+
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        no_more_output()
         raise typer.Exit(128 + signal.SIGPIPE) from None
 
 
 def print_tables(tables: Sequence[Table], output_format: str, registry: Registry) -> None:
     from sharkstat.tables import export
+    from sharkstat.tables.output import Output
 
     if output_format == "table":
         exporter: Any = readable(shutil.get_terminal_size().columns if sys.stdout.isatty() else None, False)
     else:
         exporter = export.find(output_format, registry.exporters)
     with terminated_by_reader():
-        export.write(tables, exporter, "", "")
+        Output("").write(tables, exporter)

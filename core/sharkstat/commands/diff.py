@@ -18,7 +18,9 @@ from sharkstat.errors import EXIT_CHANGED, EXIT_INCOMPLETE, EXIT_INTERRUPTED, Re
 
 if TYPE_CHECKING:
     from sharkstat.running.source import Source
+    from sharkstat.statistics.registry import Registry
     from sharkstat.tables.diff import Diff
+    from sharkstat.tables.output import Output
     from sharkstat.tables.table import Table
 
 SIDES = ("--before", "--after")
@@ -106,14 +108,21 @@ def diff(
 
     Each side may also be a result that was saved with --format json: of `run -z traffic`, or of the same -z.
     """
+    from sharkstat.tables import export
+    from sharkstat.tables.output import Output, format_for
+
     limit = _limit(fail_over)
     sides = _sides(source, before or [], after or [], at)
     if source.live:
         raise RequestError("diff compares files: save what you capture, as with `dumpcap -w`")
     if running.per_file:
         raise RequestError("--per-file means nothing here: the files of a side are read as one capture")
-    result = _compared(sides, statistics or [], source, running, (at, per, by))
-    _print(result, running)
+    registry = load_registry(running.plugins, running.no_plugins)
+    output_format = format_for(running.output, running.output_format, registry.exporters)
+    read = [*sides[0], *(sides[1] or ()), *filter(None, [source.keylog]), *map(str, running.plugins)]
+    output = Output(running.output, export.ENDINGS.get(output_format, "txt"), running.force, read)
+    result = _compared(sides, statistics or [], source, running, registry, (at, per, by))
+    _print(result, running, output, output_format, registry)
     warnings = dict.fromkeys(warning for table in result.tables for warning in table.warnings)
     for warning in warnings:
         say(warning)
@@ -146,11 +155,11 @@ def _compared(
     statistics: list[str],
     source: Source,
     running: Running,
+    registry: Registry,
     how: tuple[str, str, str],
 ) -> Diff:
     from sharkstat.running.comparison import diff as compare
 
-    registry = load_registry(running.plugins, running.no_plugins)
     options: dict[str, Any] = {f.name: getattr(source, f.name) for f in fields(source) if f.name != "files"}
     at, per, by = how
     with progress_bar() as progress:
@@ -158,11 +167,10 @@ def _compared(
         return compare(sides[0], sides[1], statistics, at=at, per=per, by=by, **options)
 
 
-def _print(result: Diff, running: Running) -> None:
+def _print(result: Diff, running: Running, output: Output, output_format: str, registry: Registry) -> None:
     from sharkstat.tables import export
 
-    registry = load_registry([])
-    output_format, output, chosen = running.output_format, running.output, running.selection
+    chosen = running.selection
     if result.explanation is None or chosen.sort or chosen.columns or chosen.top:
         tables = result.tables if result.explanation is None else result.tables[1:]
         chosen.check([(table.name, table.columns) for table in tables])
@@ -170,7 +178,7 @@ def _print(result: Diff, running: Running) -> None:
         result.tables = shown if result.explanation is None else [*result.tables[:1], *shown]
     exporter: Callable[[Sequence[Table]], Iterator[str]] | Any
     if output_format == "table":
-        wide = sys.stdout.isatty() and output in ("", "-")
+        wide = sys.stdout.isatty() and output.standard
         width = shutil.get_terminal_size().columns if wide else None
 
         def exporter(_: Sequence[Table]) -> Iterator[str]:
@@ -178,9 +186,8 @@ def _print(result: Diff, running: Running) -> None:
 
     else:
         exporter = export.find(output_format, registry.exporters)
-    export.check_output(output)
     with terminated_by_reader():
-        export.write(result.tables, exporter, output, export.ENDINGS.get(output_format, "txt"))
+        output.write(result.tables, exporter)
 
 
 def add_to(app: typer.Typer) -> None:

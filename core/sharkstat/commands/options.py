@@ -113,6 +113,7 @@ class Running:
     output_format: str
     selection: Selection
     output: str
+    force: bool
     plugins: Sequence[Path]
     no_plugins: bool
     debug: bool
@@ -130,8 +131,12 @@ def make_running(
     per_file: Annotated[bool, typer.Option("--per-file", help="Each file by itself, not all as one capture.")] = False,
     output_format: Annotated[
         str,
-        typer.Option("--format", metavar="NAME", help="table, json, jsonl, csv, tsv, markdown, or one of tabulate's."),
-    ] = "table",
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="table, json, jsonl, csv, tsv, markdown, or one of tabulate's; else what the suffix of --output says.",
+        ),
+    ] = "",
     sort: Annotated[
         str,
         typer.Option(
@@ -153,6 +158,7 @@ def make_running(
     output: Annotated[
         str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")
     ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Let --output replace files that are there.")] = False,
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -161,7 +167,7 @@ def make_running(
     from sharkstat.tables.selection import Selection
 
     chosen = Selection(sort=sort, top=top, columns=columns, share="every" if share else "")
-    return Running(engine, per_file, output_format, chosen, output, plugin or (), no_plugins, debug)
+    return Running(engine, per_file, output_format, chosen, output, force, plugin or (), no_plugins, debug)
 
 
 def with_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

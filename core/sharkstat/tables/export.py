@@ -1,20 +1,15 @@
-"""Every output format: which there are, and where results go. docs/formats.md describes them."""
+"""Every output format; docs/formats.md describes them."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
-import os
 import re
-import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from sharkstat.errors import OutputError, RequestError
+from sharkstat.errors import RequestError
 from sharkstat.tables import view
 from sharkstat.tables.column import Column, Value
 from sharkstat.tables.table import Table
@@ -24,6 +19,7 @@ SCHEMA = 1
 _ESCAPED_IN_JSON = re.compile(
     "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
 )
+_quoted = json.encoder.encode_basestring  # in C: a string of JSON, with all that need not be escaped as it is
 Exporter = Callable[[Sequence[Table]], Iterable[str]]
 
 
@@ -40,7 +36,7 @@ def time_text(nanoseconds: int) -> str:
 def dumps(value: Any) -> str:
     """JSON without a character that a terminal would act upon; it means the same."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return _ESCAPED_IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    return _ESCAPED_IN_JSON.sub(_escaped_in_json, text)
 
 
 def json_value(column: Column, value: Value) -> Any:
@@ -126,8 +122,45 @@ def described(table: Table) -> dict[str, Any]:
     }
 
 
-def _json_row(table: Table, row: Mapping[str, Value]) -> dict[str, Any]:
-    return {column.name: json_value(column, row[column.name]) for column in table.columns}
+_BOOLEANS = {True: "true", False: "false"}
+
+
+def _json_text(text: str) -> str:
+    quoted = _quoted(text)
+    return quoted if text.isascii() and "\x7f" not in text else _ESCAPED_IN_JSON.sub(_escaped_in_json, quoted)
+
+
+def _escaped_in_json(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\u{code:04x}" if code < 0x10000 else json.dumps(match.group())[1:-1]
+
+
+def _json_of(column: Column) -> Callable[[Value], str]:
+    """What writes a value of the column, seldom asking what it is: tables have hundreds of thousands of rows."""
+
+    def other(value: Value) -> str:
+        exact = json_value(column, value)
+        return exact.text if isinstance(exact, _Number) else dumps(exact)
+
+    def whole(value: Value) -> str:
+        return str(value) if type(value) is int else other(value)
+
+    def duration(value: Value) -> str:
+        return view.seconds(value) if type(value) is int else other(value)
+
+    def text(value: Value) -> str:
+        return _json_text(value) if type(value) is str else other(value)
+
+    if column.type in ("integer", "number"):
+        return whole
+    return duration if column.type == "duration" else text if column.type in ("text", "address") else other
+
+
+def _json_rows(table: Table, head: str = "") -> Iterator[str]:
+    """A line for each row; `head` is what its object begins with."""
+    columns = [(column.name, f"{dumps(column.name)}: ", _json_of(column)) for column in table.columns]
+    for row in table.rows:
+        yield "{" + head + ", ".join([key + write(row[name]) for name, key, write in columns]) + "}"
 
 
 def to_json(tables: Sequence[Table]) -> Iterator[str]:
@@ -136,8 +169,10 @@ def to_json(tables: Sequence[Table]) -> Iterator[str]:
     for number, table in enumerate(tables):
         head = _dumps_numbers(described(table))
         yield ("," if number else "") + "\n" + head[:-1] + ', "rows": ['
-        for index, row in enumerate(table.rows):
-            yield ("," if index else "") + "\n" + _dumps_numbers(_json_row(table, row))
+        between = "\n"
+        for line in _json_rows(table):
+            yield between + line
+            between = ",\n"
         yield "\n]}" if table.rows else "]}"
     yield "\n]}\n"
 
@@ -154,8 +189,8 @@ def to_jsonl(tables: Sequence[Table]) -> Iterator[str]:
     """A line a table (type "table"), each followed by a line a row (type "row", with the table's number)."""
     for number, table in enumerate(tables):
         yield _dumps_numbers({"type": "table", "schema": SCHEMA, "table": number, **described(table)}) + "\n"
-        for row in table.rows:
-            yield _dumps_numbers({"type": "row", "table": number, **_json_row(table, row)}) + "\n"
+        for line in _json_rows(table, f'"type": "row", "table": {number}, '):
+            yield line + "\n"
 
 
 _BACKSLASHED = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -241,80 +276,3 @@ def find(name: str, exporters: Mapping[str, Exporter]) -> Exporter:
         known = ", ".join(["table", *built_in(), *exporters])
         raise RequestError(f"unknown format {name!r}: take one of {known}")
     return found
-
-
-def check_output(output: str) -> None:
-    """OutputError if results could not be written there, found before any work."""
-    if not output or output == "-":
-        return
-    path = Path(output)
-    if path.is_dir() or output.endswith("/"):
-        target = path if path.exists() else path.parent
-    else:
-        target = path if path.exists() else path.parent
-    if not target.exists():
-        raise OutputError(f"{output}: the folder {target} does not exist: make it first")
-    if not os.access(target, os.W_OK):
-        raise OutputError(f"{output}: permission denied: choose a place where you may write")
-
-
-def write(tables: Sequence[Table], exporter: Exporter, output: str, ending: str) -> None:
-    """Write the tables to standard output ("" or "-"), to one file, or to a folder, one file a table."""
-    if not output or output == "-":
-        try:
-            for piece in exporter(tables):
-                sys.stdout.write(piece)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as problem:
-            # What is still in the buffer must not be tried again at the end.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise OutputError(f"standard output: {problem.strerror}: nothing more can be written there") from None
-        return
-    path = Path(output)
-    try:
-        if path.is_dir() or output.endswith("/"):
-            path.mkdir(exist_ok=True)
-            taken: set[str] = set()
-            for table in tables:
-                _write_file(path / f"{_file_name(table, taken)}.{ending}", exporter([table]))
-        else:
-            _write_file(path, exporter(tables))
-    except OSError as problem:
-        raise OutputError(f"{output}: {problem.strerror}: the results were not written") from None
-
-
-def _file_name(table: Table, taken: set[str]) -> str:
-    base = re.sub(r"[^A-Za-z0-9]+", "_", table.request).strip("_")[:80]
-    name, number = base, 2
-    while name in taken:
-        name, number = f"{base}_{number}", number + 1
-    taken.add(name)
-    return name
-
-
-def _write_file(path: Path, pieces: Iterable[str]) -> None:
-    """Whole or not at all: a file that was there stays as it was until the new one is written."""
-    if path.exists() and not path.is_file():
-        with path.open("w", encoding="utf-8") as out:
-            out.writelines(pieces)
-        return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.writelines(pieces)
-        mode = path.stat().st_mode & 0o7777 if path.exists() else 0o666 & ~_umask()
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -106,7 +106,13 @@ class Table:
         return tuple(column for column in self.columns if column.role == "key")
 
     def total(self, column: str) -> int | float:
-        """The sum of a numeric column; values that are None count as nothing."""
+        """The sum of a numeric column; values that are None count as nothing.
+
+        KeyError where there is no such column, TypeError where it holds no numbers.
+        """
+        kind = self.column(column).type
+        if kind not in ("integer", "number", "duration"):
+            raise TypeError(f"{self.name}: {column} is {kind}, and only numbers have a total")
         return sum(value for value in self[column] if isinstance(value, (int, float)))
 
     def with_rows(self, rows: list[Row]) -> Table:
