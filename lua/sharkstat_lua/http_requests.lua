@@ -2,21 +2,25 @@
 -- title: HTTP requests
 -- description: What is asked of which server, with what success, how many bytes does it move, and how long does it take?
 --     A row has the requests with the same method, host and path that were answered with the same status; one without a
---     status has those without a response in the capture. Responses are dealt to the requests of their connection in
---     order, since HTTP/1 answers in order. An interim response (100 Continue) has a row of its own, without requests;
---     so has a response whose request was not captured, without method, host and path. Bytes are those of the messages,
---     headers and bodies, as they were sent; not those of packets. HTTP over UDP (SSDP) is not in it. The time goes
---     from the end of the request to the end of the response. Hosts are in lower case, since their case means nothing.
---     Once `max` methods, hosts and paths have rows, all further ones are in a row with the path (other).
+--     status has those without a response in the capture. In HTTP/1, responses are dealt to the requests of their
+--     connection in order, since that is how it answers; in HTTP/2, which gRPC uses, each stream is a request with its
+--     response. HTTP/2 over TLS is seen where tshark has the keys (--keylog, or in the capture). An interim response
+--     (100 Continue) has a row of its own, without requests; so has a response whose request was not captured, without
+--     method, host and path. Bytes are those of the messages, headers and bodies, as they were sent; not those of
+--     packets. In HTTP/2 they are the payload of the frames HEADERS, CONTINUATION, PUSH_PROMISE and DATA, so headers
+--     count as they are compressed; what a server pushes has no bytes of a request. HTTP over UDP (SSDP) is not in it.
+--     The time goes from the end of the request to the end of the response; where a server answers before it has heard
+--     all, from the beginning of the request. Hosts are in lower case, since their case means nothing. Once `max`
+--     methods, hosts and paths have rows, all further ones are in a row with the path (other).
 -- parameter: path full|template full `template` replaces numbers, dates, hashes and the like: /user/17 becomes
 --     /user/{n}
 -- parameter: query yes|no - whether the path includes the query, after the question mark: by default not; by default
 --     a template includes the names of its parameters
 -- parameter: max integer 100000 how many methods, hosts and paths have rows of their own
 -- column: method text key
--- column: host text key ; the Host header, in lower case
+-- column: host text key ; the Host header or :authority, in lower case
 -- column: path text key ; what is asked for; with query=yes all of it, with path=template its template
--- column: status integer key ; nothing where nobody answered
+-- column: status integer key ; nothing where nobody answered, and where HTTP/2 could not be read
 -- column: requests integer sum
 -- column: responses integer sum
 -- column: unanswered integer sum ; requests without a response in the capture
@@ -32,14 +36,23 @@
 -- field: http.request_in
 -- field: tcp.stream
 -- field: udp.stream
+-- field: http2.type
+-- field: http2.streamid
+-- field: http2.length
+-- field: http2.flags
+-- field: http2.header.name
+-- field: http2.header.value
+-- field: http2.push_promise.promised_stream_id
+-- field: http2.magic
 -- layer: http
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local rows = require "rows"
+local http_streams = require "http_streams"
 local path_template = require "path_template"
 
-local relative_ns = sharkstat.relative_ns
+local elapsed, relative_ns = sharkstat.elapsed, sharkstat.relative_ns
 
 -- A row whose keys are nil has responses without a request; the one that rows.lua makes without keys is (other).
 local UNKNOWN = {}
@@ -103,6 +116,13 @@ sharkstat.tap(__FILE__, function(run)
     row.unanswered = row.unanswered + 1
   end
 
+  -- The keys of an HTTP/2 stream. CONNECT has no path but its host.
+  local function exchange_keys(exchange)
+    if not exchange.method then return UNKNOWN end
+    local host = exchange.host and exchange.host:lower()
+    return exchange.method, host, shown(exchange.target or host or "")
+  end
+
   -- The requests of a connection that wait, in order: `first` and `last` are the numbers of those that are there.
   local waiting = rows.waiting(max, function(queue)
     for number = queue.first, queue.last do give_up(queue[number]) end
@@ -155,6 +175,34 @@ sharkstat.tap(__FILE__, function(run)
     return stream and stream.value or not udp_stream() and "none" or nil
   end
 
+  local function interim(exchange, status)
+    local entry = exchange.entry or asked:at(exchange_keys(exchange))
+    local row = at_status(entry, status)
+    row.responses = row.responses + 1
+  end
+
+  -- A stream of HTTP/2 that is done, or given up. `among` are the rows of a result, where it is for one alone.
+  local function settle(exchange, among, of)
+    among = among or asked
+    local entry = exchange.entry and (of and of(exchange.entry) or exchange.entry) or among:at(exchange_keys(exchange))
+    local row = at_status(entry, exchange.status or 0)
+    row.request_bytes = row.request_bytes + exchange.request_bytes
+    row.response_bytes = row.response_bytes + exchange.response_bytes
+    local answered_at_all = exchange.status or exchange.ended or exchange.response_bytes > 0
+    if answered_at_all then row.responses = row.responses + 1 end
+    if not exchange.is_request then return end
+    row.requests = row.requests + 1
+    if not answered_at_all then
+      row.unanswered = row.unanswered + 1
+    elseif exchange.ended then
+      -- A server may answer before it has heard all.
+      local sent = exchange.sent
+      local from = sent and sent <= exchange.ended and sent or exchange.began
+      rows.time(row, elapsed(from, exchange.ended))
+    end
+  end
+  local streams = http_streams.new(run, max, settle, interim)
+
   run:listen("http", function(pinfo, _, info)
     local key = connection()
     if not key then return end
@@ -173,6 +221,7 @@ sharkstat.tap(__FILE__, function(run)
       local row = at_status(request.entry, status)
       row.responses, row.response_bytes = row.responses + 1, row.response_bytes + bytes
       if status < 200 and status ~= 101 then return end
+      if status == 101 then streams:upgraded(key, request.entry) end
       add_request(request, row)
       rows.time(row, sharkstat.elapsed(request.time, relative_ns(pinfo)))
       queue[queue.first] = nil
@@ -200,6 +249,7 @@ sharkstat.tap(__FILE__, function(run)
     for queue in waiting:each() do
       for number = queue.first, queue.last do give_up(queue[number], of(queue[number].entry)) end
     end
+    for exchange in streams:each() do settle(exchange, result, of) end
     for entry in result:each() do
       for status, row in pairs(entry.statuses) do
         run:row {

@@ -1,0 +1,190 @@
+"""http,requests on HTTP/2: frames made by hand, and real captures against the frames that tshark reads in them."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from tests import oracle
+from tests.measure import CORPUS
+from tests.test_taps import plain_tshark
+from tests.traffic.capturefiles import tcp_frame, write_pcap
+
+import sharkstat
+
+MS = 10**6
+DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, CONTINUATION = 0, 1, 3, 4, 5, 9
+END_STREAM, END_HEADERS = 1, 4
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, stream: int, payload: bytes = b"", flags: int = 0) -> bytes:
+    return struct.pack("!I", len(payload))[1:] + bytes([kind, flags]) + struct.pack("!I", stream) + payload
+
+
+def block(**headers: str) -> bytes:
+    """Headers as HPACK literals that are never indexed (RFC 7541, 6.2.3); `_method` is `:method`."""
+    out = b""
+    for key, value in headers.items():
+        name = key.replace("_", ":", 1) if key.startswith("_") else key.replace("_", "-")
+        out += b"\x10" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+    return out
+
+
+def request(method: str, path: str, host: str = "H2.example") -> bytes:
+    return block(_method=method, _scheme="http", _path=path, _authority=host)
+
+
+class Talk:
+    """A connection from a port of the client, whose segments carry what is given."""
+
+    def __init__(self, client_port: int, port: int = 80) -> None:
+        self.ends = (("192.0.2.1", client_port), ("192.0.2.2", port))
+        self.sent = [1, 1]
+        self.packets: list[tuple[int, bytes]] = []
+
+    def _segment(self, time: float, side: int, data: bytes) -> None:
+        ends = self.ends if side == 0 else self.ends[::-1]
+        self.packets.append((int(time * MS), tcp_frame(*ends, data, self.sent[side], self.sent[1 - side])))
+        self.sent[side] += len(data)
+
+    def client(self, time: float, *parts: bytes) -> None:
+        self._segment(time, 0, b"".join(parts))
+
+    def server(self, time: float, *parts: bytes) -> None:
+        self._segment(time, 1, b"".join(parts))
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    both = END_HEADERS | END_STREAM
+    web = Talk(40000)
+    web.client(0, PREFACE, frame(SETTINGS, 0))
+    web.server(1, frame(SETTINGS, 0))
+    # Two requests in one segment, answered in reverse and in pieces.
+    web.client(2, frame(HEADERS, 1, request("GET", "/one"), both), frame(HEADERS, 3, request("GET", "/two?a=1"), both))
+    web.server(
+        5,
+        frame(HEADERS, 3, block(_status="200"), END_HEADERS) + frame(DATA, 3, bytes(100)),
+        frame(HEADERS, 1, block(_status="404", server="a"), END_HEADERS) + frame(DATA, 1, bytes(10), END_STREAM),
+    )
+    web.server(9, frame(DATA, 3, bytes(5), END_STREAM))
+    # Headers in three frames, with a body; the server says 100 first, and trailers last.
+    long = request("POST", "/long")
+    web.client(10, frame(HEADERS, 5, long[:10]), frame(CONTINUATION, 5, long[10:20]))
+    web.client(11, frame(CONTINUATION, 5, long[20:], END_HEADERS))
+    web.server(12, frame(HEADERS, 5, block(_status="100"), END_HEADERS))
+    web.client(13, frame(DATA, 5, bytes(7), END_STREAM))
+    web.server(20, frame(HEADERS, 5, block(_status="200"), END_HEADERS), frame(DATA, 5, bytes(3)))
+    web.server(21, frame(HEADERS, 5, block(grpc_status="0"), both))
+    # The server pushes what was not asked for.
+    web.client(30, frame(HEADERS, 7, request("GET", "/pushes"), both))
+    push = frame(PUSH_PROMISE, 7, struct.pack("!I", 2) + request("GET", "/pushed"), END_HEADERS)
+    web.server(31, push, frame(HEADERS, 7, block(_status="204"), both))
+    web.server(32, frame(HEADERS, 2, block(_status="200"), END_HEADERS), frame(DATA, 2, bytes(3), END_STREAM))
+    # One is refused, one is answered before all was sent, one is left alone, and one is a tunnel.
+    web.client(40, frame(HEADERS, 9, request("GET", "/refused"), both))
+    web.server(41, frame(RST_STREAM, 9, struct.pack("!I", 7)))
+    web.client(42, frame(HEADERS, 11, request("PUT", "/large"), END_HEADERS), frame(DATA, 11, bytes(50)))
+    web.server(44, frame(HEADERS, 11, block(_status="413"), both), frame(RST_STREAM, 11, bytes(4)))
+    web.client(45, frame(HEADERS, 13, request("GET", "/never"), both))
+    web.client(46, frame(HEADERS, 15, block(_method="CONNECT", _authority="far.example:443"), END_HEADERS))
+    web.server(47, frame(HEADERS, 15, block(_status="200"), END_HEADERS))
+    # HTTP/1 goes on as HTTP/2.
+    old = Talk(40001)
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    old.client(50, b"GET /old HTTP/1.1\r\nHost: h1.example\r\n" + upgrade + b"HTTP2-Settings: AAMAAABk\r\n\r\n")
+    old.server(52, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    old.client(53, PREFACE, frame(SETTINGS, 0))
+    old.server(54, frame(SETTINGS, 0), frame(HEADERS, 1, block(_status="200"), END_HEADERS))
+    old.server(55, frame(DATA, 1, bytes(9), END_STREAM))
+    path = tmp_path_factory.mktemp("http2") / "http2.pcap"
+    write_pcap(path, web.packets + old.packets)
+    return path
+
+
+def size(*parts: bytes) -> int:
+    return sum(map(len, parts))
+
+
+def test_streams_are_requests(capture: Path) -> None:
+    [table] = sharkstat.run(capture, "http,requests")
+    keys = ("method", "host", "path", "status", "requests", "responses", "unanswered", "time")
+    answered = (1, 1, 0)
+    assert {tuple(row[key] for key in keys) for row in table if row["host"] == "h2.example"} == {
+        ("GET", "h2.example", "/one", 404, *answered, 3 * MS),
+        ("GET", "h2.example", "/two", 200, *answered, 7 * MS),
+        ("POST", "h2.example", "/long", 100, 0, 1, 0, 0),
+        ("POST", "h2.example", "/long", 200, *answered, 8 * MS),
+        ("GET", "h2.example", "/pushes", 204, *answered, 1 * MS),
+        ("GET", "h2.example", "/pushed", 200, *answered, 1 * MS),
+        ("GET", "h2.example", "/refused", None, 1, 0, 1, 0),
+        ("PUT", "h2.example", "/large", 413, *answered, 2 * MS),
+        ("GET", "h2.example", "/never", None, 1, 0, 1, 0),
+    }
+    rest = {tuple(row[key] for key in keys[:-1]) for row in table if row["host"] != "h2.example"}
+    assert rest == {
+        ("CONNECT", "far.example:443", "far.example:443", 200, *answered),
+        ("GET", "h1.example", "/old", 101, *answered),
+        ("GET", "h1.example", "/old", 200, 0, 1, 0),
+    }
+    bytes_of = {(row["path"], row["status"]): (row["request_bytes"], row["response_bytes"]) for row in table}
+    assert bytes_of["/two", 200] == (size(request("GET", "/two?a=1")), size(block(_status="200")) + 105)
+    both_statuses = size(block(_status="100"), block(_status="200"), block(grpc_status="0"))
+    assert bytes_of["/long", 200] == (size(request("POST", "/long")) + 7, both_statuses + 3)
+    assert bytes_of["/pushes", 204][1] == size(block(_status="204"), request("GET", "/pushed")) + 4
+    assert bytes_of["/pushed", 200] == (0, size(block(_status="200")) + 3)
+    assert bytes_of["/large", 413] == (size(request("PUT", "/large")) + 50, size(block(_status="413")))
+
+
+def test_templates_and_bounds_hold_for_streams(capture: Path) -> None:
+    whole, template, capped = sharkstat.run(
+        capture, ["http,requests", "http,requests,path=template", "http,requests,max=2"]
+    )
+    assert "/two?a" in {row["path"] for row in template}
+    for measure in ("requests", "responses", "request_bytes", "response_bytes"):
+        assert template.total(measure) == capped.total(measure) == whole.total(measure)
+
+
+def test_plain_tshark_shows_the_same(capture: Path) -> None:
+    [table] = sharkstat.run(capture, "http,requests")
+    printed = plain_tshark("http_requests.lua", ["http,requests,format=rows"], capture, prefix="")
+    assert len(printed.strip().splitlines()) == 1 + len(table.rows)
+
+
+REAL = {
+    "cases/http2-brotli.pcapng": (),
+    "wireshark/http2_follow_multistream.pcapng": (),
+    "wireshark/grpc_stream_reassembly_sample.pcapng.gz": ("tcp.port==50051,http2", "tcp.port==44363,http2"),
+    "wireshark/grpc_web.pcapng.gz": ("tcp.port==57226,http2", "tcp.port==57228,http2"),
+    "wireshark/packet-h2-14_headers.pcapng": ("tcp.port==3000,http2",),
+}
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize("name", REAL)
+def test_real_streams_are_all_there(name: str) -> None:
+    if not (CORPUS / name).exists():
+        pytest.skip("the large captures are not there")
+    wanted = ["http2.type", "http2.streamid", "http2.length", "http2.headers.method", "http2.headers.status"]
+    options = [part for given in REAL[name] for part in ("-d", given)]
+    size = methods = 0
+    statuses: list[int] = []
+    for kinds, streams, lengths, found_methods, found_statuses in oracle.fields(
+        CORPUS / name, wanted, "-Y", "http2", *options
+    ):
+        carried = [
+            int(length)
+            for kind, stream, length in zip(kinds, streams, lengths, strict=True)
+            if int(kind) in (DATA, HEADERS, PUSH_PROMISE, CONTINUATION) and stream != "0"
+        ]
+        size += sum(carried)
+        methods += len(found_methods)
+        statuses += map(int, found_statuses)
+    [table] = sharkstat.run(CORPUS / name, "http,requests,tcp && http2", decode_as=REAL[name])
+    assert methods and table.total("requests") == methods
+    assert table.total("responses") == len(statuses)
+    assert sorted({row["status"] for row in table if row["status"]}) == sorted(set(statuses))  # type: ignore[type-var]
+    assert table.total("request_bytes") + table.total("response_bytes") == size
+    assert all(row["time"] >= 0 for row in table)  # type: ignore[operator]
