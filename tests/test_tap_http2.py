@@ -185,6 +185,6 @@ def test_real_streams_are_all_there(name: str) -> None:
     [table] = sharkstat.run(CORPUS / name, "http,requests,tcp && http2", decode_as=REAL[name])
     assert methods and table.total("requests") == methods
     assert table.total("responses") == len(statuses)
-    assert sorted({row["status"] for row in table if row["status"]}) == sorted(set(statuses))  # type: ignore[type-var]
+    assert sorted({row["status"] for row in table if row["status"]}) == sorted(set(statuses))
     assert table.total("request_bytes") + table.total("response_bytes") == size
     assert all(row["time"] >= 0 for row in table)  # type: ignore[operator]
