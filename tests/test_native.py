@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests import oracle
 from tests.command import DATA, TSHARK, public_folder, requests, sharkstat
-from tests.measure import CORPUS
+from tests.measure import CORPUS, TREES, engines
 from tests.readers import reader
 
 import sharkstat as library
-from sharkstat import Column, Registry, Statistic, Table, TextError, Value
+from sharkstat import Column, Registry, Statistic, Table, TextError, TsharkText, Value
 from sharkstat.engines.text import LINES
 from sharkstat.statistics.native import Unparsed
 from sharkstat.tables.column import check_types
@@ -216,15 +216,15 @@ def test_the_display_filter_limits_tsharks_statistics_too() -> None:
     assert table.rows[0]["count"] == frames > 0
 
 
-@pytest.mark.parametrize(
-    "name", ["conv,tcp", "endpoints,udp", "plen,tree", "io,phs", "expert", "http,stat", "io,stat,1"]
-)
-def test_one_statistic_with_two_filters_counts_each(name: str) -> None:
-    asked = [name, f"{name},frame.number <= 20", f"{name},frame.number > 20"]
-    together = library.run(STORY, asked, engine="tshark")
-    for table, request in zip(together, asked, strict=True):
-        assert table.rows == library.run(STORY, request, engine="tshark")[0].rows
-    assert together[0].rows != together[1].rows
+def test_one_statistic_with_two_filters_counts_each() -> None:
+    names = ["conv,tcp", "endpoints,udp", "plen,tree", "io,phs", "expert", "http,stat", "io,stat,1"]
+    asked = [[f"{name}{filter_}" for name in names] for filter_ in ("", ",frame.number <= 20", ",frame.number > 20")]
+    together = library.run(STORY, [request for requests_ in asked for request in requests_], engine="tshark")
+    alone = [table for requests_ in asked for table in library.run(STORY, requests_, engine="tshark")]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.request, one.rows) == (other.request, other.rows)
+    for whole, part in zip(together, together[len(names) :], strict=False):
+        assert whole.rows != part.rows, part.request
 
 
 @pytest.mark.parametrize(
@@ -250,11 +250,10 @@ def test_what_tshark_would_not_take_is_told_before_reading(
     assert re.search(reason, done.stderr), done.stderr
 
 
-@pytest.mark.parametrize("request_", ["conv,ipx", "ancp,tree", "endpoints,fc"])
-def test_nothing_to_show_is_said(request_: str) -> None:
-    done = sharkstat("run", HTTP, "-z", request_)
+def test_nothing_to_show_is_said() -> None:
+    done = sharkstat("run", HTTP, "-z", "conv,ipx", "-z", "ancp,tree", "-z", "endpoints,fc")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[1] == "no matching packets"
+    assert [table.splitlines()[1] for table in done.stdout.split("\n\n")] == ["no matching packets"] * 3
 
 
 def test_no_statistic_has_rows_of_nothing() -> None:
@@ -284,8 +283,7 @@ def test_no_statistic_has_rows_of_nothing() -> None:
 def test_tsharks_text_and_the_taps_agree(capture: str) -> None:
     kinds = ("eth", "ip", "ipv6", "tcp", "udp")
     asked = [f"conv,{k}" for k in kinds] + [f"endpoints,{k}" for k in kinds]
-    exact = library.run(DATA / capture, asked)
-    texts = library.run(DATA / capture, asked, engine="tshark")
+    exact, texts = engines(DATA / capture, asked, "lua", "tshark")
     compared = 0
     for ours, theirs in zip(exact, texts, strict=True):
         keys = [c.name for c in theirs.columns if c.role == "key" and c.name != "occurrence"]
@@ -312,9 +310,7 @@ def test_tsharks_text_and_the_taps_agree(capture: str) -> None:
 @pytest.mark.parametrize(("kind", "capture"), [("usb", "made/usb.pcap"), ("ipx", "ndpi/dos_win98_smb_netbeui.pcap")])
 def test_usb_and_ipx_are_counted_exactly(kind: str, capture: str) -> None:
     asked = [f"conv,{kind}", f"endpoints,{kind}"]
-    lua, packets, text = (
-        library.run(CORPUS / capture, asked, engine=engine) for engine in ("lua", "packets", "tshark")
-    )
+    lua, packets, text = engines(CORPUS / capture, asked, "lua", "packets", "tshark")
     assert [table.rows for table in lua] == [table.rows for table in packets]
     assert sorted(map(str, lua[1].rows)) == sorted(map(str, text[1].rows))  # exact there, up to 4.4
     ends = {str(row["address"]): row for row in lua[1].rows}
@@ -323,10 +319,7 @@ def test_usb_and_ipx_are_counted_exactly(kind: str, capture: str) -> None:
         assert row["bytes"] == sum(int(str(r["bytes"])) for r in of_it) > 0
 
 
-@pytest.mark.parametrize("request_", ["http,tree", "http_req,tree", "http_srv,tree"])
-def test_tsharks_trees_and_the_taps_agree(request_: str) -> None:
-    ours, theirs = (library.run(STORY, request_, engine=engine)[0] for engine in ("lua", "tshark"))
-
+def test_tsharks_trees_and_the_taps_agree() -> None:
     def counted(found: dict[Value, Value]) -> dict[Value, Value]:
         return {path: figures for path, figures in found.items() if not str(figures).startswith("0 ")}
 
@@ -339,12 +332,13 @@ def test_tsharks_trees_and_the_taps_agree(request_: str) -> None:
             found[tuple(names.get(level, level) for level in path)] = f"{row['count']} {row['burst']}"
         return found
 
-    assert counted(nodes(theirs)) == counted(nodes(ours))
+    for ours, theirs in zip(*engines(STORY, TREES, "lua", "tshark"), strict=True):
+        assert counted(nodes(theirs)) == counted(nodes(ours))
 
 
 def test_tsharks_io_stat_and_the_tap_agree() -> None:
     request = "io,stat,1,tcp,udp,SUM(ip.len)tcp,MAX(tcp.len)"
-    ours, theirs = (library.run(STORY, request, engine=engine)[0] for engine in ("lua", "tshark"))
+    [ours], [theirs] = engines(STORY, [request], "lua", "tshark")
     tap = {row["start"]: row for row in ours.rows}
     assert len(theirs) > 3
     # tshark's last interval may lack packets.
@@ -362,7 +356,7 @@ def test_tsharks_io_stat_is_read_whatever_was_asked_for() -> None:
         "1,tcp,udp,ip,icmp,dns,http,tls,arp,ipv6,tcp.len > 0,frame", "100000,SUM(ip.len)",
     ]  # fmt: skip
     requests = [f"io,stat,{arguments}" for arguments in asked]
-    theirs, ours = (library.run(STORY, requests, engine=engine) for engine in ("tshark", "lua"))
+    theirs, ours = engines(STORY, requests, "tshark", "lua")
     for text, tap in zip(theirs, ours, strict=True):
         assert text.columns != LINES, text.warnings
         counted = {row["start"]: row for row in tap.rows}
@@ -377,24 +371,21 @@ def test_tsharks_io_stat_is_read_whatever_was_asked_for() -> None:
                     assert here == there, (text.request, row, column.name)
 
 
-@pytest.mark.parametrize("request_", ["plen,tree", "ip_srcdst,tree", "http_req,tree", "conv,ip", "endpoints,tcp"])
-def test_the_text_of_parts_merges_into_the_whole(request_: str) -> None:
+def test_the_text_of_parts_merges_into_the_whole() -> None:
+    asked = ["plen,tree", "ip_srcdst,tree", "http_req,tree", "conv,ip", "endpoints,tcp"]
     half = len(oracle.fields(STORY, ("frame.number",))) // 2
     parts = [f"frame.number <= {half}", f"frame.number > {half}"]
     options = {"engine": "tshark", "two_pass": True}  # a part alone knows nothing of requests in the other
-    tables = [library.run(STORY, request_, display_filter=part, **options)[0] for part in parts]  # type: ignore[arg-type]
-    for table in tables:
-        table.reading = dataclasses.replace(table.reading, display_filter="")
-    (whole,) = library.run(STORY, request_, **options)  # type: ignore[arg-type]
-    merged = Table.merge(tables)
-    counted = [
-        c.name for c in whole.columns if c.role == "key" or (c.merge in ("sum", "min", "max") and not c.approximate)
-    ]
-
-    def rows(table: Table) -> list[str]:
-        return sorted(str([row[name] for name in counted]) for row in table.rows)
-
-    assert rows(merged) == rows(whole)
+    found = [library.run(STORY, asked, display_filter=part, **options) for part in ("", *parts)]  # type: ignore[arg-type]
+    for whole, *tables in zip(*found, strict=True):
+        for table in tables:
+            table.reading = dataclasses.replace(table.reading, display_filter="")
+        merged = Table.merge(tables)
+        counted = [
+            c.name for c in whole.columns if c.role == "key" or (c.merge in ("sum", "min", "max") and not c.approximate)
+        ]
+        one, other = (sorted(str([row[name] for name in counted]) for row in table) for table in (merged, whole))
+        assert one == other, whole.request
 
 
 # Whatever tshark prints ------------------------------------------------------------------------------
@@ -442,12 +433,14 @@ def printed() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.xdist_group("printed")
 def test_every_reader_reads_what_it_is_then_given_changed() -> None:
     for request, text in printed().items():
         statistic, arguments = REGISTRY.find(request)
         reader(statistic).parse(text, arguments)
 
 
+@pytest.mark.xdist_group("printed")
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_text_crashes_a_reader_or_breaks_a_column(data: st.DataObject) -> None:
@@ -471,31 +464,34 @@ def test_no_text_crashes_a_reader_or_breaks_a_column(data: st.DataObject) -> Non
 # The large captures ----------------------------------------------------------------------------------
 
 
-def with_captures() -> list[tuple[str, str]]:
+def with_captures() -> list[tuple[str, str, list[str]]]:
+    """Captures with what makes rows of them: in one run, but for those that want one to themselves, or an option."""
     if not FAMILIES.exists():
         return []
     version = ".".join(map(str, oracle.version()[:2]))
     known = json.loads(FAMILIES.read_text(encoding="utf-8"))
-    return [
-        (facts["arg"].replace("<interval>[,<filter>...]", "10"), facts["capture"])
-        for name, facts in known.items()
-        if facts["capture"]
-        and any(v.startswith(version) for v in facts["nonempty_in"])
-        and name in LISTED
+    wanted: dict[tuple[str, str], list[str]] = {}
+    for name, facts in known.items():
+        shown = any(v.startswith(version) for v in facts["nonempty_in"])
         # Their captures make tshark print a frame, but these streams hold nothing.
-        and name not in ("follow,http2", "follow,quic", "follow,websocket")
-    ]
+        if not facts["capture"] or not shown or name in ("follow,http2", "follow,quic", "follow,websocket"):
+            continue
+        if name in LISTED:
+            texts = [engine for engine in LISTED[name].engines if isinstance(engine, TsharkText)]
+            apart = name.startswith(("mac-", "rlc-", "megaco")) or any(t.prints_at_once or t.resolve for t in texts)
+            request = facts["arg"].replace("<interval>[,<filter>...]", "10")
+            wanted.setdefault((facts["capture"], name if apart else ""), []).append(request)
+    return [(capture, apart, asked) for (capture, apart), asked in wanted.items()]
 
 
 @pytest.mark.corpus
-@pytest.mark.skipif(not FAMILIES.exists(), reason="the large captures are not there")
-@pytest.mark.parametrize(("request_", "capture"), with_captures() or [("", "")])
-def test_what_makes_tshark_print_gives_rows(request_: str, capture: str) -> None:
+@pytest.mark.parametrize(("capture", "apart", "asked"), with_captures() or [("", "", [])])
+def test_what_makes_tshark_print_gives_rows(capture: str, apart: str, asked: list[str]) -> None:
     options: dict[str, Any] = {}
-    if request_.startswith(("mac-", "rlc-")):
-        options = {"heuristics": (f"{request_[:3]}_lte_udp",)}
-    if request_.startswith("megaco"):
+    if apart.startswith(("mac-", "rlc-")):
+        options = {"heuristics": (f"{apart[:3]}_lte_udp",)}
+    if apart.startswith("megaco"):
         options = {"preferences": ("megaco.ctx_info:TRUE", "h248.ctx_info:TRUE")}
-    (table,) = library.run(CORPUS / capture, request_, registry=REGISTRY, **options)
-    assert table.rows
-    assert table.columns != LINES, table.warnings
+    for table in library.run(CORPUS / capture, asked, registry=REGISTRY, **options):
+        assert table.rows, table.request
+        assert table.columns != LINES, table.warnings
