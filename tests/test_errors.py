@@ -59,7 +59,7 @@ CASES: list[tuple[list[object], int, str]] = [
         "conv,ip,tcp.foo: bad display filter .*(neither a field nor|not a valid) (a )?protocol",
     ),
     ([HTTP, "-z", "conv,ip,tcp.foo", "--engine", "packets"], 2, "(neither a field nor|not a valid) (a )?protocol"),
-    ([HTTP, "-z", "conv,ip", "--engine", "magic"], 2, "unknown engine 'magic': take lua or packets"),
+    ([HTTP, "-z", "conv,ip", "--engine", "magic"], 2, "conv,ip does not run on magic: take --engine lua or packets"),
     ([HTTP, "-z", "conv,ip", "--format", "xlsx"], 2, "unknown format 'xlsx': take one of table, json"),
     ([HTTP, "-z", "conv,ip", "--sort", "size"], 2, "has no column 'size'; it has address_a"),
     ([HTTP, "-z", "conv,ip", "--columns", "bytes,size"], 2, "has no column 'size'; it has address_a"),

@@ -234,7 +234,7 @@ def test_one_statistic_with_two_filters_counts_each() -> None:
         ("conv,sctp,ip.src ==", (), r"-z conv,sctp,ip.src ==: "),
         ("rtp,streams", ("-Y", "ip"), r"tshark's rtp,streams takes no filter: leave out -Y"),
         ("plen,treee", (), r"unknown statistic 'plen,treee'; the nearest: plen,tree"),
-        ("conv,tcp", ("--engine", "tshak"), r"unknown engine 'tshak': take lua or packets or tshark"),
+        ("conv,tcp", ("--engine", "tshak"), r"conv,tcp does not run on tshak: take --engine lua or packets or tshark"),
         ("plen,tree", ("--engine", "lua"), r"plen,tree does not run on lua: take --engine tshark"),
         ("dhcp,stat", ("-z", "dhcp,stat,udp"), r"tshark counts dhcp,stat but once a run: ask for one filter a run"),
         ("diameter,avp", ("-z", "sv"), r"print while packets are read: ask for one a run"),
