@@ -13,7 +13,13 @@ from sharkstat.tables.wording import Scale, times
 NUMBERS = st.integers(0, 2000)
 AMOUNTS = st.builds(
     lambda size, packets, connections, requests, parts: Amount(
-        size, packets, connections, requests, parts if size else 0, float(size * size) / max(parts, 1)
+        size,
+        packets,
+        connections,
+        requests,
+        parts if size else 0,
+        float(size * size) / max(parts, 1),
+        float(size * size),
     ),
     NUMBERS,
     NUMBERS,

@@ -27,6 +27,7 @@
 -- column: bytes integer sum bytes share
 -- column: parts integer sum hidden; connections that have packets in the row; packets where there are no connections
 -- column: squares number sum hidden; of the bytes of each of these parts: how much they differ
+-- column: products number sum hidden; of the bytes of each of these parts and those of its whole connection
 -- sort: bytes descending, packets descending, protocol, server_name, server_address, server_port, client, operation, path
 -- field: frame.protocols
 -- field: tcp.stream
@@ -100,7 +101,7 @@ local function new_row(half, protocol, name, address, port, transport, client, o
   return {
     half = half, protocol = protocol or "(other)", name = name, address = address, port = port, transport = transport,
     client = client, operation = operation, path = path, status = status, again = again or false,
-    connections = 0, requests = 0, packets = 0, bytes = 0, parts = 0, squares = 0,
+    connections = 0, requests = 0, packets = 0, bytes = 0, parts = 0, squares = 0, products = 0,
   }
 end
 
@@ -194,6 +195,11 @@ sharkstat.tap(__FILE__, function(run)
       for _, piece in ipairs(c.order) do merge(known, order, piece) end
       each_open(c, function(request) merge(known, order, request) end)
       pieces = before
+      local whole = { 0, 0 }
+      for _, piece in ipairs(order) do
+        whole[1] = whole[1] + piece[BYTES] + piece[BYTES_AGAIN]
+        whole[2] = whole[2] + piece[WIDTH + BYTES] + piece[WIDTH + BYTES_AGAIN]
+      end
       for _, piece in ipairs(order) do
         for half = 1, 2 do
           local from = (half - 1) * WIDTH
@@ -202,6 +208,7 @@ sharkstat.tap(__FILE__, function(run)
             local row = row_of(half, piece, false)
             row.packets, row.bytes, row.requests = row.packets + packets, row.bytes + bytes, row.requests + requests
             row.parts, row.squares = row.parts + 1, row.squares + bytes * bytes
+            row.products = row.products + bytes * whole[half]
             if begun == half then
               row.connections, begun = row.connections + 1, nil
             end
@@ -211,6 +218,7 @@ sharkstat.tap(__FILE__, function(run)
             local row = row_of(half, piece, true)
             row.packets, row.bytes = row.packets + packets, row.bytes + bytes
             row.parts, row.squares = row.parts + packets, row.squares + bytes * bytes / packets
+            row.products = row.products + bytes * whole[half]
             if begun == half and #order == 1 then
               row.connections, begun = row.connections + 1, nil
             end
@@ -298,11 +306,11 @@ sharkstat.tap(__FILE__, function(run)
       local status = code.value
       local request = c.queue[c.first]
       if request and status < 200 and status ~= 101 then
-        chosen = chosen or request
+        chosen = request
       elseif request then
         take_first(c)
         finish(c, request, ("%d"):format(status))
-        chosen = chosen or request
+        chosen = request  -- of several the last: the others are closed
       end
     end
     return chosen
@@ -391,8 +399,11 @@ sharkstat.tap(__FILE__, function(run)
       request = of_dns(c, half, from_first)
     end
     if request then return request end
-    local length = c.kind == "tcp" and select(-1, lengths())
-    return of_others(c, from_first, length and length.value > 0)
+    local payload = false
+    if c.kind == "tcp" then
+      for _, length in ipairs { lengths() } do payload = length.value > 0 end
+    end
+    return of_others(c, from_first, payload)
   end
 
   local function is_again()
@@ -409,6 +420,7 @@ sharkstat.tap(__FILE__, function(run)
   local function count(row, packets, bytes)
     row.packets, row.bytes = row.packets + packets, row.bytes + bytes
     row.parts, row.squares = row.parts + packets, row.squares + bytes * bytes / packets
+    row.products = row.products + bytes * bytes / packets
   end
 
   -- Fragments wait for the packet in which their datagram is whole, by their packet's number.
@@ -494,6 +506,7 @@ sharkstat.tap(__FILE__, function(run)
       run:row {
         row.half, row.protocol, row.name, row.address, row.port, row.transport, row.client, row.operation, row.path,
         row.status, row.again, row.connections, row.requests, row.packets, row.bytes, row.parts, row.squares,
+        row.products,
       }
     end
   end

@@ -29,10 +29,12 @@ MEASURES: tuple[By, ...] = ("bytes", "packets", "connections", "requests")
 SUPPORT = 0.1
 # What a dimension's elements must make up of what went up and down in it, and by how many of them.
 EXPLAINED, ENOUGH, MOST_ELEMENTS = 0.5, 0.67, 8
+# One dimension explains as much as another if it explains so much of what that does.
+AS_MUCH = 0.9
 # Below this an element's part of the whole is what it was: everything grew alike.
 SURPRISE = 0.005
 # Standard errors by which a total, or the mean size of a connection's part, must differ.
-UNLIKELY_TOTAL, UNLIKELY_SIZE = 3.0, 4.0
+UNLIKELY_TOTAL, UNLIKELY_SIZE = 4.0, 5.0
 # With fewer connections than this, chance cannot be told from a cause by counting: a large change counts as one.
 FEW, FEW_FACTOR, FEW_SUPPORT = 3, 1.5, 0.2
 # What moved must have about the same size on both sides, and be (nearly) gone or (nearly) new on one.
@@ -47,8 +49,9 @@ Service = tuple[str, str, Any, str]
 class Amount:
     """What was counted on one side, weighted so that both sides compare (a rate times a constant).
 
-    `parts` is how many connections have packets in a cell, and `squares` the sum of the squares of their bytes in it:
-    so much may differ by chance.
+    `parts` is how many connections have packets in a cell, `squares` the sum of the squares of their bytes in it, and
+    `products` of their bytes in it times their bytes in all: by so much they may differ by chance. The products of all
+    cells of a connection add up to the square of its bytes.
     """
 
     bytes: int = 0
@@ -57,6 +60,7 @@ class Amount:
     requests: int = 0
     parts: int = 0
     squares: float = 0.0
+    products: float = 0.0
 
     def __add__(self, other: Amount) -> Amount:
         return Amount(
@@ -66,6 +70,7 @@ class Amount:
             self.requests + other.requests,
             self.parts + other.parts,
             self.squares + other.squares,
+            self.products + other.products,
         )
 
     def of(self, measure: By) -> int:
@@ -220,45 +225,67 @@ class _Judge:
         change = abs(after - before)
         if not change or change < SUPPORT * self.whole:
             return False
+        spreads = self._spread(part, False), self._spread(part, True)
+        few = min(spread.connections for spread in spreads if spread.connections or (before and after)) <= FEW
         if not before or not after:
-            parts = max(part.before.parts, part.after.parts)
-            return parts > FEW or change >= FEW_SUPPORT * self.whole
-        fewest = min(part.before.parts, part.after.parts)
-        if (
-            fewest <= FEW
-            and max(before, after) >= FEW_FACTOR * min(before, after)
-            and change >= FEW_SUPPORT * self.whole
-        ):
+            return not few or change >= FEW_SUPPORT * self.whole
+        if few and max(before, after) >= FEW_FACTOR * min(before, after) and change >= FEW_SUPPORT * self.whole:
             return True
-        return self._unlikely_total(part, change) or self._unlikely_size(part)
+        return _unlikely_total(before, after, spreads, self.weights) or _unlikely_size(*spreads)
 
-    def _unlikely_total(self, part: Sum, change: int) -> bool:
-        """Whether connections that come by chance (a compound Poisson process) would seldom differ so much."""
-        variance = (
-            self._variance(part.before) * self.weights.before**2 + self._variance(part.after) * self.weights.after**2
-        )
-        return change >= UNLIKELY_TOTAL * math.sqrt(variance)
+    def _spread(self, part: Sum, later: bool) -> _Spread:
+        """How the measure is spread over connections, of which each may have parts in several cells."""
+        groups: dict[tuple[Value, ...], list[Amount]] = {}
+        for cell in part.cells:
+            amount = cell.after if later else cell.before
+            if amount.of(self.by):
+                key = (cell.values.get("service"), cell.values.get("client"), cell.values.get("host"))
+                groups.setdefault(key, []).append(amount)
+        connections, total, squares = 0, 0, 0.0
+        for amounts in groups.values():
+            whole = amounts[0]
+            for amount in amounts[1:]:
+                whole += amount
+            count = whole.of(self.by)
+            number = max(whole.connections, *(amount.parts for amount in amounts), 1)
+            connections, total = connections + number, total + count
+            if self.by == "bytes":
+                squares += whole.squares if len(amounts) == 1 else whole.products
+            else:  # as if all had the same
+                squares += max(count, count * count / number)
+        return _Spread(connections, total, squares)
 
-    def _variance(self, amount: Amount) -> float:
-        if self.by == "bytes":
-            return max(amount.squares, float(amount.bytes))
-        count = amount.of(self.by)
-        # So many to a connection, as if all had the same.
-        return max(count, count * count / amount.parts) if amount.parts else float(count)
 
-    def _unlikely_size(self, part: Sum) -> bool:
-        """Whether connections carry more or less each than their own differences allow (Welch's test)."""
-        if self.by != "bytes" or min(part.before.parts, part.after.parts) <= FEW:
-            return False
-        means, errors = [], []
-        for amount in (part.before, part.after):
-            mean = amount.bytes / amount.parts
-            variance = max(amount.squares / amount.parts - mean * mean, 0.0)
-            means.append(mean)
-            errors.append(variance / (amount.parts - 1))
-        difference = abs(means[1] - means[0])
-        # Rounding leaves no variance of equal sizes at exactly 0.
-        return difference > SUPPORT * max(means) and difference >= UNLIKELY_SIZE * math.sqrt(sum(errors))
+@dataclass(frozen=True)
+class _Spread:
+    """So many connections, what they have in all, and the sum of the squares of what each has."""
+
+    connections: int
+    total: int
+    squares: float
+
+
+def _unlikely_total(before: int, after: int, spreads: Sequence[_Spread], weights: Weights) -> bool:
+    """Whether connections that come by chance (a compound Poisson process) would seldom differ so much.
+
+    Square roots are compared, whose spread hardly depends on how many there are.
+    """
+    sizes = [spread.squares / spread.total if spread.total else 0.0 for spread in spreads]
+    error = math.sqrt((sizes[0] * weights.before + sizes[1] * weights.after) / 4)
+    return abs(math.sqrt(after) - math.sqrt(before)) >= UNLIKELY_TOTAL * error
+
+
+def _unlikely_size(before: _Spread, after: _Spread) -> bool:
+    """Whether connections carry more or less each than their own differences allow (Welch's test)."""
+    if min(before.connections, after.connections) <= FEW:
+        return False
+    means, error = [], 0.0
+    for spread in (before, after):
+        mean = spread.total / spread.connections
+        means.append(mean)
+        error += max(spread.squares / spread.connections - mean * mean, 0.0) / (spread.connections - 1)
+    difference = abs(means[1] - means[0])
+    return difference > SUPPORT * max(means) and difference >= UNLIKELY_SIZE * math.sqrt(error)
 
 
 def _surprise(part: float, after: float) -> float:
@@ -280,6 +307,7 @@ class _Level:
     changed: list[Value]
     inner: dict[Value, list[Cause]]
     needed: int
+    explained: float
     surprise: float
 
 
@@ -295,8 +323,11 @@ class _Search:
             return []
         if used:
             best = min(levels, key=lambda level: (level.needed, -round(level.surprise, 6)))
-        else:  # a service, unless fewer clients or hosts explain more
-            best = min(levels, key=lambda level: level.needed)
+        else:  # a service, unless fewer clients or hosts explain as much
+            best = levels[0]
+            for level in levels[1:]:
+                if level.explained >= AS_MUCH * best.explained and level.needed < best.needed:
+                    best = level
         return self.told(best, used)
 
     def level(self, whole: Sum, dimension: str, used: tuple[str, ...]) -> _Level | None:
@@ -332,7 +363,7 @@ class _Search:
         surprise = self.surprise(whole, [elements[value] for value in changed])
         if used and surprise < SURPRISE:
             return None
-        return _Level(dimension, elements, changed, inner, needed, surprise)
+        return _Level(dimension, elements, changed, inner, needed, told / gross if gross else 0.0, surprise)
 
     def surprise(self, whole: Sum, parts: Sequence[Sum]) -> float:
         before, after = self.judge.sizes(whole)
@@ -493,7 +524,9 @@ def _is_target(path: Value) -> bool:
 
 
 def _amount(row: Row) -> Amount:
-    counts = {name: row[name] or 0 for name in ("bytes", "packets", "connections", "requests", "parts", "squares")}
+    counts = {
+        name: row[name] or 0 for name in ("bytes", "packets", "connections", "requests", "parts", "squares", "products")
+    }
     return Amount(**counts)  # type: ignore[arg-type]
 
 

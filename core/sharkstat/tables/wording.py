@@ -369,8 +369,8 @@ def chain(explanation: Explanation) -> list[tuple[Cause, ...]]:
         way = [cause]
         while way[-1].children:
             first, *others = way[-1].children
-            if any(other.kind != "rest" for other in others):
-                break
+            if any(other.kind != "rest" for other in others) or first.dimension == "query":
+                break  # a request is named with all of its forms
             if explanation.weight(first) < NEARLY_ALL * explanation.weight(way[-1]):
                 break
             way.append(first)
