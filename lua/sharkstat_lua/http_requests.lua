@@ -3,15 +3,16 @@
 -- description: What is asked of which server, with what success, how many bytes does it move, and how long does it take?
 --     A row has the requests with the same method, host and path that were answered with the same status; one without a
 --     status has those without a response in the capture. In HTTP/1, responses are dealt to the requests of their
---     connection in order, since that is how it answers; in HTTP/2, which gRPC uses, each stream is a request with its
---     response. HTTP/2 over TLS is seen where tshark has the keys (--keylog, or in the capture). An interim response
---     (100 Continue) has a row of its own, without requests; so has a response whose request was not captured, without
---     method, host and path. Bytes are those of the messages, headers and bodies, as they were sent; not those of
---     packets. In HTTP/2 they are the payload of the frames HEADERS, CONTINUATION, PUSH_PROMISE and DATA, so headers
---     count as they are compressed; what a server pushes has no bytes of a request. HTTP over UDP (SSDP) is not in it.
---     The time goes from the end of the request to the end of the response; where a server answers before it has heard
---     all, from the beginning of the request. Hosts are in lower case, since their case means nothing. Once `max`
---     methods, hosts and paths have rows, all further ones are in a row with the path (other).
+--     connection in order, since that is how it answers; in HTTP/2, which gRPC uses, and HTTP/3, each stream is a
+--     request with its response. What is encrypted is seen where tshark has the keys (--keylog, or in the capture),
+--     HTTP/3 from tshark 4.4 on. An interim response (100 Continue) has a row of its own, without requests; so has a
+--     response whose request was not captured, without method, host and path. Bytes are those of the messages, headers
+--     and bodies, as they were sent; not those of packets. In HTTP/2 and HTTP/3 they are the payload of the frames
+--     HEADERS, CONTINUATION, PUSH_PROMISE and DATA, so headers count as they are compressed; what a server pushes has
+--     no bytes of a request. HTTP over UDP (SSDP) is not in it. The time goes from the end of the request to the end of
+--     the response; where a server answers before it has heard all, from the beginning of the request. Hosts are in
+--     lower case, since their case means nothing. Once `max` methods, hosts and paths have rows, all further ones are
+--     in a row with the path (other).
 -- parameter: path full|template full `template` replaces numbers, dates, hashes and the like: /user/17 becomes
 --     /user/{n}
 -- parameter: query yes|no - whether the path includes the query, after the question mark: by default not; by default
@@ -44,6 +45,14 @@
 -- field: http2.header.value
 -- field: http2.push_promise.promised_stream_id
 -- field: http2.magic
+-- field: http3.frame_type
+-- field: http3.frame_length
+-- field: http3.frame_streamid
+-- field: http3.header.header.name
+-- field: http3.headers.header.value
+-- field: quic.connection.number
+-- field: quic.stream.stream_id
+-- field: quic.stream.fin
 -- layer: http
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
@@ -116,7 +125,7 @@ sharkstat.tap(__FILE__, function(run)
     row.unanswered = row.unanswered + 1
   end
 
-  -- The keys of an HTTP/2 stream. CONNECT has no path but its host.
+  -- The keys of a stream of HTTP/2 or HTTP/3. CONNECT has no path but its host.
   local function exchange_keys(exchange)
     if not exchange.method then return UNKNOWN end
     local host = exchange.host and exchange.host:lower()
@@ -181,7 +190,7 @@ sharkstat.tap(__FILE__, function(run)
     row.responses = row.responses + 1
   end
 
-  -- A stream of HTTP/2 that is done, or given up. `among` are the rows of a result, where it is for one alone.
+  -- A stream that is done, or given up. `among` are the rows of a result, where it is for one alone.
   local function settle(exchange, among, of)
     among = among or asked
     local entry = exchange.entry and (of and of(exchange.entry) or exchange.entry) or among:at(exchange_keys(exchange))

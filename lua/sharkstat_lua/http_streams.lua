@@ -1,10 +1,10 @@
--- Requests and responses of HTTP/2, where each is a stream of a TCP connection (http_requests.lua).
+-- Requests and responses of HTTP/2 and HTTP/3, where each is a stream of a TCP or QUIC connection (http_requests.lua).
 --
 --     local streams = http_streams.new(run, bound, settle, interim)
 --     for exchange in streams:each() do ... end    -- those that are still open
 --
--- `settle` is called with an exchange when both sides have ended it, when one has reset it, or when more than `bound`
--- are open; `interim` with an exchange and a status (100 Continue). An exchange has method, host, target and status (each
+-- `settle` is called with an exchange of HTTP/2 when both sides have ended it or one has reset it, and with any when more
+-- than `bound` are open; `interim` with an exchange and a status (100 Continue). An exchange has method, host, target and status (each
 -- nil where it was not captured), request_bytes and response_bytes, and the times at which its request began (`began`) and
 -- ended (`sent`), and its response ended (`ended`), nil where that was not captured. `is_request` is false where only the
 -- response was captured, or where HTTP/1 had the request (`upgraded`).
@@ -23,38 +23,29 @@ local http_streams = {}
 local Streams = {}
 Streams.__index = Streams
 
--- What the frames of a packet are, in order: kind, stream, length, flags, and the headers of those with a part of a block.
-local function reader()
-  local kinds, numbers = sharkstat.field "http2.type", sharkstat.field "http2.streamid"
-  local lengths, flags = sharkstat.field "http2.length", sharkstat.field "http2.flags"
-  local promised = sharkstat.field "http2.push_promise.promised_stream_id"
-  local names, values = sharkstat.field "http2.header.name", sharkstat.field "http2.header.value"
-
+-- Reads the headers of the frames of a packet, those that have `headers`. `kind_field`, `names` and `values` are the names
+-- of fields.
+local function header_reader(kind_field, name_field, value_field)
+  local names, values = sharkstat.field(name_field), sharkstat.field(value_field)
   -- The fields of several blocks cannot be told apart by their places, since each block is unpacked into bytes of its
   -- own. But those of a frame follow its type in the tree.
   local function deal_out(frames)
     local at, name = 0, nil
     for _, info in ipairs { all_field_infos() } do
       local field = info.name
-      if field == "http2.type" then
+      if field == kind_field then
         at = at + 1
-      elseif field == "http2.header.name" then
+      elseif field == name_field then
         name = info.value
-      elseif field == "http2.header.value" and name and frames[at] and frames[at].headers then
+      elseif field == value_field and name and frames[at] and frames[at].headers then
         frames[at].headers[name] = info.value
       end
     end
   end
-
-  return function()
-    local all_numbers, all_lengths, all_flags = { numbers() }, { lengths() }, { flags() }
-    local frames, blocks, block = {}, 0, nil
-    for index, kind in ipairs { kinds() } do
-      local number, length, bits = all_numbers[index], all_lengths[index], all_flags[index]
-      if not (number and length and bits) then break end  -- cut short
-      local frame = { kind = kind.value, stream = number.value, length = length.value, flags = bits.value }
-      frames[index] = frame
-      if BLOCKS[frame.kind] then blocks, block, frame.headers = blocks + 1, frame, {} end
+  return function(frames)
+    local blocks, block = 0, nil
+    for _, frame in ipairs(frames) do
+      if frame.headers then blocks, block = blocks + 1, frame end
     end
     if blocks == 1 then
       local all_values = { values() }
@@ -64,14 +55,96 @@ local function reader()
     elseif blocks > 1 then
       deal_out(frames)
     end
-    if blocks > 0 then
-      local all_promised, at = { promised() }, 0
-      for _, frame in ipairs(frames) do
-        if frame.kind == PUSH_PROMISE then
-          at = at + 1
-          frame.promised = all_promised[at] and all_promised[at].value
+  end
+end
+
+-- What the frames of HTTP/2 in a packet are, in order: kind, stream (nil for those of the connection), length, flags, and
+-- headers where there may be any.
+local function http2_reader()
+  local kinds, numbers = sharkstat.field "http2.type", sharkstat.field "http2.streamid"
+  local lengths, flags = sharkstat.field "http2.length", sharkstat.field "http2.flags"
+  local promised = sharkstat.field "http2.push_promise.promised_stream_id"
+  local read_headers = header_reader("http2.type", "http2.header.name", "http2.header.value")
+  return function()
+    local all_numbers, all_lengths, all_flags = { numbers() }, { lengths() }, { flags() }
+    local frames, pushes = {}, 0
+    for index, kind in ipairs { kinds() } do
+      local number, length, bits = all_numbers[index], all_lengths[index], all_flags[index]
+      if not (number and length and bits) then break end  -- cut short
+      local frame = { kind = kind.value, length = length.value, flags = bits.value }
+      if number.value > 0 then frame.stream = number.value end
+      frames[index] = frame
+      if BLOCKS[frame.kind] then frame.headers = {} end
+      if frame.kind == PUSH_PROMISE then
+        pushes = pushes + 1
+        local stream = select(pushes, promised())
+        frame.promised = stream and stream.value
+      end
+    end
+    read_headers(frames)
+    return frames
+  end
+end
+
+local function number_of(field)
+  local value = field.value
+  return type(value) == "number" and value or value:tonumber()  -- of 64 bits
+end
+
+-- The same of HTTP/3, where QUIC says how a stream ends. Nothing where tshark cannot unpack its headers (4.0).
+local function http3_reader()
+  local name = "http3.header.header.name"
+  if not pcall(sharkstat.field, name) then return end
+  local kinds, lengths = sharkstat.field "http3.frame_type", sharkstat.field "http3.frame_length"
+  local known, numbers = pcall(sharkstat.field, "http3.frame_streamid")  -- from 4.6 on
+  local parts, finals = sharkstat.field "quic.stream.stream_id", sharkstat.field "quic.stream.fin"
+  local has_offset, offsets = sharkstat.field "quic.stream.off", sharkstat.field "quic.stream.offset"
+  local read_headers = header_reader("http3.frame_type", name, "http3.headers.header.value")
+
+  -- The requests' streams of a packet, in order: a client's, and of both directions (RFC 9000, 2.1). Where in each the
+  -- packet's first piece of it is, and which of them it ends.
+  local function streams_of()
+    local found, places, ends = {}, {}, {}
+    local all_finals, have_offset, all_offsets, at = { finals() }, { has_offset() }, { offsets() }, 0
+    for index, part in ipairs { parts() } do
+      local stream, place = number_of(part), 0
+      if have_offset[index] and have_offset[index].value then
+        at = at + 1
+        place = all_offsets[at] and number_of(all_offsets[at]) or 0
+      end
+      if stream % 4 == 0 then
+        if not places[stream] then found[#found + 1], places[stream] = stream, place end
+        if all_finals[index] and all_finals[index].value then ends[#ends + 1] = stream end
+      end
+    end
+    return found, places, ends
+  end
+
+  return function()
+    local streams, places, ends = streams_of()
+    local all_lengths, all_numbers = { lengths() }, known and { numbers() } or nil
+    local frames, at = {}, 0
+    for index, kind in ipairs { kinds() } do
+      local length, stream = all_lengths[index], nil
+      if not length then break end
+      kind = number_of(kind)
+      if kind == DATA or kind == HEADERS or kind == PUSH_PROMISE then
+        if all_numbers then
+          stream = all_numbers[index] and number_of(all_numbers[index])
+        else
+          -- A request or response begins with its headers, and what goes before them is of another stream.
+          if kind == HEADERS or at == 0 then at = math.min(at + 1, #streams) end
+          stream = streams[at]
         end
       end
+      local frame = { kind = kind, stream = stream, length = number_of(length), flags = END_HEADERS }
+      frame.place = stream and places[stream]
+      frames[index] = frame
+      if kind == HEADERS or kind == PUSH_PROMISE then frame.headers = {} end
+    end
+    read_headers(frames)
+    for _, stream in ipairs(ends) do
+      frames[#frames + 1] = { kind = DATA, stream = stream, length = 0, flags = END_STREAM }
     end
     return frames
   end
@@ -116,12 +189,22 @@ function Streams:finished(exchange)
   if self.open:take(exchange.key) then self.settle(exchange) end
 end
 
+-- Whether an earlier packet had the same piece of a stream: tshark reads again what QUIC sends again.
+local function came_before(exchange, place, from_client, time)
+  local key = from_client and -1 - place or place
+  exchange.places = exchange.places or {}
+  local before = exchange.places[key]
+  exchange.places[key] = before or time
+  return before and before ~= time
+end
+
 function Streams:frame(connection, frame, time, from_client)
   if frame.kind == RST_STREAM then
     local reset = self.open:find(connection.key .. "/" .. frame.stream)
     return reset and self:finished(reset)
   end
   local exchange = self:at(connection, frame.stream)
+  if frame.place and came_before(exchange, frame.place, from_client, time) then return end
   local bytes = from_client and "request_bytes" or "response_bytes"
   exchange[bytes] = exchange[bytes] + frame.length
   local subject = exchange  -- whose headers they are
@@ -144,29 +227,32 @@ function Streams:frame(connection, frame, time, from_client)
       connection.promised = nil
     end
   end
-  if (frame.kind == DATA or frame.kind == HEADERS) and has(frame.flags, END_STREAM) then
-    if from_client then exchange.sent = time else exchange.ended = time end
+  local ending = from_client and "sent" or "ended"
+  -- QUIC may bring the end first, and the rest later.
+  local has_ended = connection.is_quic and exchange[ending]
+  if has_ended or ((frame.kind == DATA or frame.kind == HEADERS) and has(frame.flags, END_STREAM)) then
+    exchange[ending] = time
   end
   -- What ends a stream may be in a frame before the last of its headers.
-  local complete = frame.kind == DATA or has(frame.flags, END_HEADERS)
+  local complete = not connection.is_quic and (frame.kind == DATA or has(frame.flags, END_HEADERS))
   if complete and exchange.ended and (exchange.sent or not exchange.is_request) then self:finished(exchange) end
 end
 
--- Who the client is: the sender of the connection's preface or of a request, else the receiver of a response.
-local function find_client(connection, pinfo, frames, magic)
-  local is_sender = magic
+-- Who the server is: the receiver of the connection's preface or of a request, else the sender of a response.
+local function find_server(connection, pinfo, frames, magic)
+  local by_client = magic
   for _, frame in ipairs(frames) do
-    if is_sender == nil and frame.headers then
+    if by_client == nil and frame.headers then
       if frame.kind == PUSH_PROMISE or frame.headers[":status"] then
-        is_sender = false
-      elseif frame.stream % 2 == 1 then
-        is_sender = true
+        by_client = false
+      elseif frame.headers[":method"] or (frame.stream and frame.stream % 2 == 1) then
+        by_client = true
       end
     end
   end
-  if is_sender == nil then return end
-  connection.port = is_sender and pinfo.src_port or pinfo.dst_port
-  connection.address = tostring(is_sender and pinfo.src or pinfo.dst)
+  if by_client == nil then return end
+  connection.port = by_client and pinfo.dst_port or pinfo.src_port
+  connection.address = tostring(by_client and pinfo.dst or pinfo.src)
 end
 
 function Streams:connection(key)
@@ -178,15 +264,14 @@ function Streams:connection(key)
   return connection
 end
 
-function Streams:packet(key, pinfo, frames, magic)
-  local connection = self:connection(key)
-  if not connection.port then find_client(connection, pinfo, frames, magic) end
+function Streams:packet(connection, pinfo, frames, magic)
+  if not connection.port then find_server(connection, pinfo, frames, magic) end
   if not connection.port then return end
-  local from_client = pinfo.src_port == connection.port
-  if from_client and pinfo.dst_port == connection.port then from_client = tostring(pinfo.src) == connection.address end
+  local from_client = pinfo.dst_port == connection.port
+  if from_client and pinfo.src_port == connection.port then from_client = tostring(pinfo.dst) == connection.address end
   local time = sharkstat.relative_ns(pinfo)
   for _, frame in ipairs(frames) do
-    if frame.stream > 0 and (CARRIED[frame.kind] or frame.kind == RST_STREAM) then
+    if frame.stream and (CARRIED[frame.kind] or frame.kind == RST_STREAM) then
       self:frame(connection, frame, time, from_client)
     end
   end
@@ -203,15 +288,26 @@ function http_streams.new(run, bound, settle, interim)
   local self = setmetatable({
     settle = settle, interim = interim, connections = {}, open = rows.waiting(bound, settle),
   }, Streams)
-  local frames_of, magic = reader(), sharkstat.field "http2.magic"
+  local frames_of, magic = http2_reader(), sharkstat.field "http2.magic"
   local streams = sharkstat.field "tcp.stream"
   local last
   run:listen("http2", function(pinfo)  -- called once a frame
     if pinfo.number == last then return end
     last = pinfo.number
     local stream = streams()
-    if stream then self:packet(stream.value, pinfo, frames_of(), magic() and true or nil) end
+    if stream then self:packet(self:connection(stream.value), pinfo, frames_of(), magic() and true or nil) end
   end)
+
+  local frames_of_3 = http3_reader()
+  if not frames_of_3 then return self end
+  local numbers = sharkstat.field "quic.connection.number"
+  run:listen("frame", function(pinfo)
+    local number = numbers()
+    if not number then return end
+    local connection = self:connection("quic " .. number.value)
+    connection.is_quic = true
+    self:packet(connection, pinfo, frames_of_3())
+  end, "(http3 || quic.stream.fin == 1) && !icmp && !icmpv6")  -- an error quotes what was said before
   return self
 end
 
