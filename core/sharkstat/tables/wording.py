@@ -11,8 +11,8 @@ from sharkstat.tables.view import humanised_duration, safe
 SECOND = 10**9
 # Sizes that differ less read alike.
 ALIKE = 0.05
-# A cause that makes up so much of the one above it is what is meant.
-NEARLY_ALL = 0.8
+# A cause is what is meant if it makes up so much of the one above it, and of all that are named beside it.
+MOST, OF_NAMED = 0.5, 0.67
 
 
 @dataclass(frozen=True)
@@ -363,15 +363,17 @@ def cause_text(cause: Cause, by: By, scale: Scale, used: Sequence[str] = (), abo
 
 
 def chain(explanation: Explanation) -> list[tuple[Cause, ...]]:
-    """For each cause of the first level the way down, as far as one cause explains nearly all of it."""
+    """For each cause of the first level the way down to where no single cause explains most of it."""
     ways = []
     for cause in explanation.causes:
         way = [cause]
         while way[-1].children:
-            first, *others = way[-1].children
-            if any(other.kind != "rest" for other in others) or first.dimension == "query":
+            first = way[-1].children[0]
+            if first.kind == "rest" or first.dimension == "query":
                 break  # a request is named with all of its forms
-            if explanation.weight(first) < NEARLY_ALL * explanation.weight(way[-1]):
+            weight = explanation.weight(first)
+            named = sum(explanation.weight(child) for child in way[-1].children if child.kind != "rest")
+            if weight < MOST * explanation.weight(way[-1]) or weight < OF_NAMED * named:
                 break
             way.append(first)
         ways.append(tuple(way))
