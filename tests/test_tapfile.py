@@ -15,7 +15,8 @@ from sharkstat.errors import RequestError
 from sharkstat.statistics.parameter import Parameter, duration, read_arguments
 from sharkstat.statistics.tapfile import TapFile
 from sharkstat.tables.column import Column
-from sharkstat.tshark.process import Workspace, find_tshark
+from sharkstat.tshark.process import find_tshark
+from sharkstat.tshark.workspace import Workspace
 
 EXAMPLE = PROJECT / "docs" / "examples" / "dns_slow.lua"
 LUA = PROJECT / "lua" / "sharkstat_lua"

@@ -13,7 +13,8 @@ from tests.measure import DATA, PROJECT
 import sharkstat
 from sharkstat.tables.export import plain_value
 from sharkstat.tables.view import seconds
-from sharkstat.tshark.process import Workspace, clean_environment, find_tshark
+from sharkstat.tshark.process import clean_environment, find_tshark
+from sharkstat.tshark.workspace import Workspace
 
 LUA = PROJECT / "lua" / "sharkstat_lua"
 TAPS = {

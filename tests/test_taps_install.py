@@ -24,7 +24,8 @@ from sharkstat.statistics import installed_taps as taps
 from sharkstat.statistics.tapfile import TapFile
 from sharkstat.tables.export import plain_value
 from sharkstat.tables.view import seconds
-from sharkstat.tshark.process import Tshark, unprivileged_user
+from sharkstat.tshark.process import Tshark
+from sharkstat.tshark.users import unprivileged_user
 
 EXAMPLES = PROJECT / "docs" / "examples"
 USER = unprivileged_user()

@@ -14,7 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from sharkstat.errors import SharkstatError
-from sharkstat.tshark.process import Tshark, find_tool, find_tshark, unprivileged_user
+from sharkstat.tshark.process import Tshark, find_tool, find_tshark
+from sharkstat.tshark.users import unprivileged_user
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def examine() -> Iterator[Check]:
 def _user() -> Check:
     user = unprivileged_user()
     if user is not None:
+        user.release()
         return Check("ok", "user", f"root: tshark runs as uid {user.uid}, gid {user.gid} instead")
     if 0 in (os.getgid(), os.getegid()):
         return Check("warn", "user", "group root: tshark 4.4 and later run no Lua here; use another group")

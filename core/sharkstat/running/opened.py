@@ -20,7 +20,8 @@ from sharkstat.running.interruption import Interruption
 from sharkstat.running.pipes import Input, Pump, Wake
 from sharkstat.running.screening import Screen
 from sharkstat.running.source import Source
-from sharkstat.tshark.process import Workspace, find_tool
+from sharkstat.tshark.process import find_tool
+from sharkstat.tshark.workspace import Workspace
 
 
 @dataclass
@@ -117,7 +118,7 @@ class Opened:
         if changed and not packed and not is_plain(only.look()):
             self._merge()  # which makes a pcapng of it
         elif self.source.two_pass and not packed and not changed:
-            self.path = str(self.workspace.readable(Path(only.name), "capture"))
+            self.path = self.workspace.lend(Path(only.name))
             self.screen.look_at(os.dup(only.descriptor))
         elif only.seekable_file and not packed:
             self.stdin = os.dup(only.descriptor)
@@ -177,7 +178,9 @@ class Opened:
         stdin, self.stdin = self.stdin, subprocess.DEVNULL
         with self.interruption.allowed():
             self.screen.write(stdin, target)
-        self.path = str(self.workspace.readable(target, "merged-copy.pcapng"))
+        self.path = self.workspace.lend(target)
+        if self.workspace.user is not None:
+            target.unlink()
 
     def _merge(self) -> None:
         """Several files become one capture in time order, by mergecap, as unprivileged as tshark."""
@@ -251,7 +254,7 @@ class Opened:
             arguments += ["-C", source.profile]
         if source.keylog:
             try:
-                keys = self.workspace.readable(Path(source.keylog), "tls.keys")
+                keys = self.workspace.lend(Path(source.keylog))
             except OSError as problem:
                 raise SourceError(f"{source.keylog}: {problem.strerror}: name a readable TLS key log") from None
             arguments += ["-o", f"tls.keylog_file:{keys}"]

@@ -23,8 +23,9 @@ from sharkstat.running.source import Source
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables.table import Table
 from sharkstat.tshark.output import Output
-from sharkstat.tshark.process import Tshark, Workspace, find_tshark
+from sharkstat.tshark.process import Tshark, find_tshark
 from sharkstat.tshark.records import Records
+from sharkstat.tshark.workspace import Workspace
 
 Progress = Callable[[int, int], None]
 Taker = Callable[[bytes], None]
@@ -149,7 +150,7 @@ class _Pass:
     @property
     def first_path(self) -> Path:
         """Where the tap saves the first packet, for its time."""
-        return self.workspace.path / "first.pcap"
+        return self.workspace.writable("first.pcap")
 
     def _read_errors(self, stream: IO[bytes]) -> None:
         for line in stream:

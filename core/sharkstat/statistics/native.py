@@ -10,7 +10,8 @@ from sharkstat.engines.text import LINES, Parsed, TsharkText, as_lines
 from sharkstat.errors import TsharkError
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column
-from sharkstat.tshark.process import Tshark, answer
+from sharkstat.tshark.process import Tshark
+from sharkstat.tshark.workspace import answer
 
 
 @functools.cache

@@ -200,7 +200,8 @@ def _check_engines(statistic: Statistic) -> None:
 def plugin_folder() -> Path:
     """Where the user's own plugins are: $XDG_CONFIG_HOME/sharkstat/plugins, or ~/.config/sharkstat/plugins."""
     home = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(home) if home else Path.home() / ".config") / "sharkstat" / "plugins"
+    own = os.path.expanduser("~/.config")  # noqa: PTH111 - Path's own fails for a user whom nothing gives a home
+    return Path(home or own, "sharkstat", "plugins")
 
 
 def _is_here(entry_point: importlib.metadata.EntryPoint) -> bool:

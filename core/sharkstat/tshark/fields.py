@@ -6,7 +6,8 @@ import difflib
 import functools
 
 from sharkstat.errors import SharkstatError
-from sharkstat.tshark.process import Tshark, answer
+from sharkstat.tshark.process import Tshark
+from sharkstat.tshark.workspace import answer
 
 
 @functools.cache
