@@ -9,8 +9,10 @@ from tests.measure import CORPUS, corpus_captures
 
 import sharkstat
 
-TAPS = ("dns,names", "http,requests", "tls,servers", "quic,servers", "arp,hosts", "dhcp,leases")
-TREES = ("dns,tree", "http,tree")
+# tshark's own tree counts HTTP over UDP, and no HTTP/2 or HTTP/3.
+REQUESTS, TREE = "http,requests,!http2 && !http3", "http,tree,!udp || tcp"
+TAPS = ("dns,names", REQUESTS, "tls,servers", "quic,servers", "arp,hosts", "dhcp,leases")
+TREES = ("dns,tree", TREE)
 # DNS over QUIC, which tshark's own tree does not see.
 BESIDE_THE_TREE = {"doq.pcapng"}
 

@@ -3,6 +3,8 @@
 -- description: Which servers are slow to answer, and in which protocol?
 --     The time from request to response, wherever tshark gives one (dns.time, http.time, smb2.time, icmp.resptime, ...),
 --     by protocol and server. The server is the sender of the packet with the response; a packet may hold several.
+--     The times are tshark's: where a client uses a number of DNS again before the answer, it may take the first query's
+--     time for the second (`dns,names` tells them apart by name).
 -- parameter: max integer 100000 rows; all further servers share the row `(other)`
 -- column: protocol text key; as the field is called that has the time
 -- column: server_address address key
