@@ -228,7 +228,7 @@ CAPPED = [
         3,
         ("connections", "packets", "bytes", "retransmissions", "payload_bytes"),
     ),
-    ("tcp,connections", "connections.pcapng", 4, ("connections", "packets", "bytes")),
+    ("tcp,connections", "connections.pcapng", 2, ("connections", "packets", "bytes")),
     ("apps", "story-after.pcapng", 2, ("packets", "bytes")),
     ("talkers", "story-after.pcapng", 2, ("bytes_in", "bytes_out", "packets")),
     ("talkers", "story-after.pcapng", 0, ("bytes_in", "bytes_out", "packets")),

@@ -6,6 +6,7 @@
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
 local talks = require "talks"
+local vlans = require "vlans"
 
 local moment = sharkstat.moment
 
@@ -58,6 +59,7 @@ for _, kind in ipairs(talks.KINDS) do
     start = function(run)
       run.filter = run.arguments
       local all = {}
+      if kind.name == "tcp" or kind.name == "udp" then vlans.watch(run, kind.name) end
       talks.listen(run, kind, function(source, source_port, destination, destination_port, stream)
         local conversation = { source, source_port, destination, destination_port, stream, 0, 0, 0, 0, false, false }
         all[#all + 1] = conversation

@@ -90,7 +90,7 @@ sharkstat.tap(__FILE__, function(run)
 
   -- The queries that wait, by connection and transaction. A client may use a number again: then the queries with that
   -- number form a chain, the newest first.
-  local waiting = rows.waiting(max, function(query)
+  local waiting = rows.requests(run, function(query)
     while query do
       give_up_one(query)
       query = query.older

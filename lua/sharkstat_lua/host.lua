@@ -6,6 +6,7 @@
 --   C run column...                   the columns of a run's rows: name, space, type
 --   F name type                       a declared field's type, as tshark calls it
 --   R run value...                    a row
+--   W run text                        a remark on a run's rows
 --   D run rows                        the end of a run's rows
 --   P number length time hits... fields...   a packet for Python
 --   A digits name                     an address with the name that tshark gave it
@@ -28,7 +29,7 @@ package.path = __DIR__ .. "?.lua;" .. package.path
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
   "sharkstat", "sharkstat_addresses", "sharkstat_exact", "sharkstat_header", "layers", "path_template", "rows", "server",
-  "talks", "tcp_streams", "tree", "values",
+  "talks", "tcp_streams", "tree", "values", "vlans",
 } do
   package.loaded[name] = nil
 end
@@ -328,7 +329,13 @@ if ready and books then
         local names = {}
         for index, column in ipairs(run.columns) do names[index] = column[1] .. " " .. column[2] end
         send("C", run.id, table.unpack(names))
-        attempt(run.id, function() run.finish() end)
+        attempt(run.id, function()
+          run.finish()
+          for _, say in ipairs(run.remarks) do
+            local text = say()
+            if text then send("W", run.id, text) end
+          end
+        end)
         send("D", run.id, run.rows)
       else
         fail(run.id, run.failure)

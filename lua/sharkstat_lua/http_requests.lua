@@ -133,7 +133,7 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   -- The requests of a connection that wait, in order: `first` and `last` are the numbers of those that are there.
-  local waiting = rows.waiting(max, function(queue)
+  local waiting = rows.requests(run, function(queue)
     for number = queue.first, queue.last do give_up(queue[number]) end
   end)
 

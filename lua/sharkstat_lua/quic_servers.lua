@@ -100,7 +100,7 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   local function settle(c) row_of[c.number] = add_connection(servers, c) end
-  local handshakes = rows.waiting(run.parameters.max, settle)
+  local handshakes = rows.requests(run, settle)
 
   local function has(field, wanted)
     for _, found in ipairs { field() } do

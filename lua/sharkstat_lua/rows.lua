@@ -1,5 +1,6 @@
--- What the taps that keep a row a key share: rows, at most so many; requests that wait for their response, at most so
--- many; and times from one to the other.
+-- What the taps that keep a row a key share: rows, at most so many; requests that wait for their response, and times from
+-- one to the other.
+-- They have a bound of their own, since `max` is one of rows, and may change no number.
 --
 --     local hosts = rows.new(run.parameters.max, function(address) return { address or "(other)", 0 } end)
 --     local host = hosts:of(address)       -- the row of this key, made when it is new
@@ -100,12 +101,28 @@ Waiting.__index = Waiting
 
 function rows.waiting(max, give_up)
   return setmetatable({ half = math.max(1, math.floor(max / 2)), give_up = give_up, young = {}, count = 0,
-                        old = {} }, Waiting)
+                        old = {}, forgotten = 0 }, Waiting)
+end
+
+-- The requests of a run that wait for their response. There are few, unless somebody asks and is never answered: then
+-- the oldest give way, and a remark says how many.
+local MOST_REQUESTS = 1000000
+function rows.requests(run, give_up)
+  local waiting = rows.waiting(MOST_REQUESTS, give_up)
+  run:remark(function()
+    if waiting.forgotten == 0 then return nil end
+    return ("more than %.0f requests waited for their response at one time, so the %.0f oldest count as unanswered"):format(
+      waiting.half, waiting.forgotten)
+  end)
+  return waiting
 end
 
 function Waiting:put(key, request)
   if self.count >= self.half then
-    for _, forgotten in pairs(self.old) do self.give_up(forgotten) end
+    for _, forgotten in pairs(self.old) do
+      self.give_up(forgotten)
+      self.forgotten = self.forgotten + 1
+    end
     self.old, self.young, self.count = self.young, {}, 0
   end
   self.young[key] = request

@@ -154,6 +154,11 @@ end
 
 require "sharkstat_addresses"(sharkstat, Run)
 
+-- tshark's version, as 4.4.
+function sharkstat.version()
+  return tonumber((get_version and get_version() or ""):match("^%d+%.%d+")) or 0
+end
+
 ---------------------------------------------------------------------------------------------------
 -- Runs: one statistic, asked for once
 
@@ -215,6 +220,9 @@ function Run:listen(tap, packet, filter)
 end
 sharkstat.share = share
 
+-- What there is to say of the result: say() is called once it is there, and gives a sentence, or nil.
+function Run:remark(say) self.remarks[#self.remarks + 1] = say end
+
 -- Emits one row: values in the order of the columns; nil where there is none.
 function Run:row(values)
   self.rows = self.rows + 1
@@ -228,6 +236,7 @@ function sharkstat.new_run(statistic, arguments, emit)
     columns = statistic.columns,
     filter = nil,
     listeners = {},
+    remarks = {},
     rows = 0,
     emit = emit,
   }, Run)

@@ -76,7 +76,7 @@ local function start(statistic, arguments)
 
   -- In Wireshark packets are read again, and `start` makes what is counted anew.
   function run.begin()
-    sharkstat.alone_run, run.listens, run.failure, run.arguments = run, 0, nil, text
+    sharkstat.alone_run, run.listens, run.failure, run.arguments, run.remarks = run, 0, nil, text, {}
     fields.packet(nil)
     local fine, problem = pcall(function() run.finish = statistic.start(run) end)
     sharkstat.alone_run = nil
@@ -129,6 +129,10 @@ local function print_result(run)
   if not lines then
     io.stderr:write("tshark: ", run.statistic.name, ": ", reason(problem), "\n")
     return
+  end
+  for _, say in ipairs(run.remarks) do
+    local text = say()
+    if text then io.stderr:write("tshark: ", run.statistic.name, ": ", safe(text), "\n") end
   end
   if run.how == "table" or printed then print("") end
   printed = true

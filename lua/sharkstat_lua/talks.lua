@@ -8,6 +8,8 @@
 -- count(entry, forward, pinfo) is called for each packet between them, the first too; `forward` says that it goes the
 -- way of the first.
 
+local sharkstat = require "sharkstat"
+
 local talks = {}
 
 local SOURCE, SOURCE_PORT, DESTINATION_PORT = 1, 2, 4
@@ -49,11 +51,10 @@ local function listen_to_streams(run, tap, keys, make, count)
   end)
 end
 
-local function listen_to_addresses(run, tap, make, count)
-  local entries, ends = {}, run:ends_of(tap)
-  run:listen(tap, function(pinfo, _, info)
-    local source, destination = ends(info, pinfo)
-    if tap == "wlan" and source == "NONE" and destination == "NONE" then return end  -- tshark leaves them out
+-- A function that counts a packet between two addresses.
+local function address_counter(make, count)
+  local entries = {}
+  return function(pinfo, source, destination)
     local from = entries[source]
     if not from then
       from = {}
@@ -70,7 +71,42 @@ local function listen_to_addresses(run, tap, make, count)
     end
     back[source] = entry
     count(entry, true, pinfo)
+  end
+end
+
+local function listen_to_addresses(run, tap, make, count)
+  local ends, add = run:ends_of(tap), address_counter(make, count)
+  run:listen(tap, function(pinfo, _, info)
+    local source, destination = ends(info, pinfo)
+    if tap == "wlan" and source == "NONE" and destination == "NONE" then return end  -- tshark leaves them out
+    add(pinfo, source, destination)
   end)
+end
+
+-- tshark announces an IPv6 header when it has dissected what is in it, so of the fragments of a packet but the last. In
+-- packets with a fragment all headers are counted from their fields, but for those that an ICMP error quotes.
+local function listen_to_ipv6(run, make, count)
+  local ends, add = run:ends_of("ipv6"), address_counter(make, count)
+  local sources, destinations = sharkstat.field "ipv6.src", sharkstat.field "ipv6.dst"
+  local icmp, icmpv6 = sharkstat.field "icmp", sharkstat.field "icmpv6"
+  local function own_headers()
+    if not icmp() and not icmpv6() then return math.huge end
+    local headers = 0
+    for _, found in ipairs { all_field_infos() } do
+      local name = found.name
+      if name == "icmp" or name == "icmpv6" then break end
+      if name == "ipv6.src" then headers = headers + 1 end
+    end
+    return headers
+  end
+  run:listen("ipv6", function(pinfo) add(pinfo, ends(nil, pinfo)) end, "!ipv6.fraghdr")
+  run:listen("frame", function(pinfo)
+    local most, to = own_headers(), { destinations() }
+    for at, source in ipairs { sources() } do
+      if at > most then break end
+      add(pinfo, run:address(source.value), run:address(to[at].value))
+    end
+  end, "ipv6.fraghdr")
 end
 
 -- Of protocols whose tap tells Lua nothing.
@@ -93,6 +129,8 @@ function talks.listen(run, kind, make, count)
     listen_to_streams(run, "tcp", { "th_stream", "th_sport", "th_dport" }, make, count)
   elseif kind.name == "udp" then
     listen_to_streams(run, "udp", { "uh_stream", "uh_sport", "uh_dport" }, make, count)
+  elseif kind.name == "ipv6" then
+    listen_to_ipv6(run, make, count)
   elseif kind.ports then
     listen_to_ports(run, kind.name, make, count)
   else

@@ -5,7 +5,7 @@
 --     had said FIN), timed out (a SYN, and no answer at all), closed (a FIN from both sides) or open when the capture
 --     ended. Those that began before the capture are connections, but not started. Where nothing tells which end is the
 --     server (neither a SYN, nor the ports, nor who has more peers), the row has no address.
--- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
+-- parameter: max integer 100000 rows; all further servers share the row `(other)`
 -- column: server_address address key
 -- column: server_port integer key
 -- column: connections integer sum; refused, reset, timed out, closed and open together
@@ -23,47 +23,55 @@
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
+local rows = require "rows"
 local streams = require "tcp_streams"
 
+local function new_server(key, address, port)
+  return {
+    address = not key and "(other)" or address, port = port, connections = 0, started = 0,
+    established = 0, refused = 0, reset = 0, timed_out = 0, closed = 0, open = 0, packets = 0, bytes = 0,
+  }
+end
+
+local function add_side(s, side)
+  local packets, bytes = streams.counts(side)
+  s.packets, s.bytes = s.packets + packets, s.bytes + bytes
+end
+
 sharkstat.tap(__FILE__, function(run)
-  local connections = streams.follow(run, run.parameters.max)
+  local connections = streams.follow(run)
+
+  -- Of connections that were counted as one, nobody knows how they went.
+  local function add_rest(s, rest)
+    s.connections = s.connections + rest.count
+    for _, name in ipairs { "started", "established", "refused", "reset", "timed_out", "closed", "open" } do s[name] = nil end
+    local a, b = streams.sides(rest)
+    add_side(s, a)
+    add_side(s, b)
+  end
+
   return function()
-    local servers, order, roles_of = {}, {}, streams.roles(connections)
+    local servers, roles_of = rows.new(run.parameters.max, new_server), streams.roles(connections)
     for _, c in ipairs(connections.all) do
       local client, server, _, _, address, port, known = roles_of(c)
       if not known then address, port = nil, nil end
-      local key = known and address .. " " .. port or ""
-      local s = servers[key]
-      if not s then
-        s = {
-          address = address, port = port, connections = 0, started = 0, established = 0, refused = 0, reset = 0,
-          timed_out = 0, closed = 0, open = 0, packets = 0, bytes = 0,
-        }
-        servers[key], order[#order + 1] = s, s
-      end
+      local s = servers:of(known and address .. " " .. port or "", address, port)
       s.connections = s.connections + 1
       if streams.asked(c) then s.started = s.started + 1 end
       if streams.completed(c) then s.established = s.established + 1 end
       local outcome = streams.outcome(c)
       s[outcome] = s[outcome] + 1
-      for _, side in ipairs { client, server } do
-        local packets, bytes = streams.counts(side)
-        s.packets, s.bytes = s.packets + packets, s.bytes + bytes
-      end
+      add_side(s, client)
+      add_side(s, server)
     end
-    for _, s in ipairs(order) do
+    if connections.other then
+      servers.other = servers.other or new_server()
+      add_rest(servers.other, connections.other)
+    end
+    for s in servers:each() do
       run:row {
         s.address, s.port, s.connections, s.started, s.established, s.refused, s.reset, s.timed_out, s.closed, s.open,
         s.packets, s.bytes,
-      }
-    end
-    local rest = connections.other
-    if rest then
-      local a, b = streams.sides(rest)
-      local packets, bytes = streams.counts(a)
-      local more_packets, more_bytes = streams.counts(b)
-      run:row {
-        "(other)", nil, rest.count, nil, nil, nil, nil, nil, nil, nil, packets + more_packets, bytes + more_bytes,
       }
     end
   end

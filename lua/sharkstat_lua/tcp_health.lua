@@ -5,7 +5,7 @@
 --     round trips took, and its goodput. The client is who sent the SYN; where none was seen, the ports tell who the server
 --     is, or who has more peers. Where nothing does (`server_known` is false), whoever sent the first packet stands as client.
 --     What each side sent is in columns of its own for exports.
--- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
+-- parameter: max integer 100000 rows; all further connections share the row `(other)`
 -- column: client_address address key
 -- column: client_port integer key local
 -- column: server_address address key
@@ -78,21 +78,21 @@ local sharkstat = require "sharkstat"
 local streams = require "tcp_streams"
 
 sharkstat.tap(__FILE__, function(run)
-  local connections = streams.follow(run, run.parameters.max, true)
+  local connections = streams.follow(run, true)
   return function()
-    local roles_of = streams.roles(connections)
-    for _, c in ipairs(connections.all) do
+    local roles_of, most = streams.roles(connections), run.parameters.max
+    for at = 1, math.min(#connections.all, most) do
+      local c = connections.all[at]
       local client, server, client_address, client_port, server_address, server_port, known = roles_of(c)
       local row = { client_address, client_port, server_address, server_port, c.stream, n = 5 }
       streams.measures(row, client, server, streams.start(c), streams.duration(c), { streams.handshake(c), n = 1 })
       row[row.n + 1] = known
       run:row(row)
     end
-    local rest = connections.other
-    if rest then
+    local a, b, start = streams.rest(connections, most)
+    if start then
       local row = { "(other)", nil, nil, nil, nil, n = 5 }
-      local a, b = streams.sides(rest)
-      streams.measures(row, a, b, streams.start(rest), nil, { n = 1 })
+      streams.measures(row, a, b, start, nil, { n = 1 })
       run:row(row)
     end
   end

@@ -3,7 +3,7 @@
 -- description: Which TCP servers are slow, lossy or refuse, over all of their connections?
 --     What tcp,health says of each connection, by the address and port of the side that took the SYN. Where none was
 --     seen, the ports tell who the server is, or who has more peers; where nothing does, the row has no address. Goodput is the mean of a connection: new payload over the connections' durations.
--- parameter: max integer 100000 connections told apart; all further ones share the row `(other)`
+-- parameter: max integer 100000 rows; all further servers share the row `(other)`
 -- column: server_address address key
 -- column: server_port integer key
 -- column: connections integer sum
@@ -74,17 +74,18 @@
 
 if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
 local sharkstat = require "sharkstat"
+local rows = require "rows"
 local streams = require "tcp_streams"
 
-local function new_server(address, port)
+local function new_server(key, address, port)
   return {
-    address = address, port = port, connections = 0, client = streams.new_side(), server = streams.new_side(),
-    duration = 0, handshakes = 0, handshake_total = 0,
+    address = not key and "(other)" or address, port = port, connections = 0,
+    client = streams.new_side(), server = streams.new_side(), duration = 0, handshakes = 0, handshake_total = 0,
   }
 end
 
 sharkstat.tap(__FILE__, function(run)
-  local connections = streams.follow(run, run.parameters.max, true)
+  local connections = streams.follow(run, true)
 
   local function emit(s)
     local row = { s.address, s.port, s.connections, n = 3 }
@@ -93,17 +94,23 @@ sharkstat.tap(__FILE__, function(run)
     run:row(row)
   end
 
+  -- Of connections that were counted as one, nothing is known but sums.
+  local function add_rest(s, rest)
+    local a, b = streams.sides(rest)
+    s.connections = s.connections + rest.count
+    streams.add(s.client, a)
+    streams.add(s.server, b)
+    local start = streams.start(rest)
+    if not s.start or start < s.start then s.start = start end
+    s.duration, s.handshakes, s.handshake_total, s.handshake_min, s.handshake_max = nil, nil, nil, nil, nil
+  end
+
   return function()
-    local servers, order, roles_of = {}, {}, streams.roles(connections)
+    local servers, roles_of = rows.new(run.parameters.max, new_server), streams.roles(connections)
     for _, c in ipairs(connections.all) do
       local client, server, _, _, address, port, known = roles_of(c)
       if not known then address, port = nil, nil end
-      local key = known and address .. " " .. port or ""
-      local s = servers[key]
-      if not s then
-        s = new_server(address, port)
-        servers[key], order[#order + 1] = s, s
-      end
+      local s = servers:of(known and address .. " " .. port or "", address, port)
       s.connections = s.connections + 1
       streams.add(s.client, client)
       streams.add(s.server, server)
@@ -116,11 +123,10 @@ sharkstat.tap(__FILE__, function(run)
         if not s.handshake_max or handshake > s.handshake_max then s.handshake_max = handshake end
       end
     end
-    for _, s in ipairs(order) do emit(s) end
-    local rest = connections.other
-    if rest then
-      local a, b = streams.sides(rest)
-      emit { address = "(other)", connections = rest.count, client = a, server = b, start = streams.start(rest) }
+    if connections.other then
+      servers.other = servers.other or new_server()
+      add_rest(servers.other, connections.other)
     end
+    for s in servers:each() do emit(s) end
   end
 end)

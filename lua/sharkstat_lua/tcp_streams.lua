@@ -1,10 +1,13 @@
 -- What the tcp taps (tcp_health.lua, tcp_servers.lua, tcp_connections.lua) keep of every TCP connection.
 --
--- Connections are told apart by tshark's stream number. The client is who sent the SYN; where no SYN was seen, server.lua
+-- Connections are told apart by tshark's stream number. tshark 4.0 gives one number to connections of the same ends in
+-- two VLANs, and takes the segments of one for repetitions of the other's: there the VLAN tells them apart, too, and what
+-- was sent again is told by the sequence numbers. The client is who sent the SYN; where no SYN was seen, server.lua
 -- tells, by the ports and by who has more peers.
 
 local sharkstat = require "sharkstat"
 local rows = require "rows"
+local vlans = require "vlans"
 local server = require "server"
 
 local moment, elapsed, plus = sharkstat.moment, sharkstat.elapsed, sharkstat.plus
@@ -104,6 +107,9 @@ local function note_flags(c, side, time, flags)
   end
 end
 
+-- So many connections are told apart; all further ones are counted as one.
+local MOST_CONNECTIONS = 500000
+
 -- What runs of sharkstat follow, by what they ask for: most ask for the same, and then one does the work for all.
 local followed = {}
 
@@ -117,19 +123,18 @@ local function join(run, key, analysis)
   return other.connections
 end
 
--- Listens to TCP for a run, and gives its connections (rows.lua): at most `most` of them, the rest in one. With
--- `analysis`, tshark's remarks on segments (tcp.analysis) and round-trip times are counted too. They are for looking at.
-function streams.follow(run, most, analysis)
-  local key = ("%.0f %s"):format(most, run.filter or "")
+-- Listens to TCP for a run, and gives its connections (rows.lua), those beyond the bound in one. With `analysis`, tshark's remarks on segments (tcp.analysis) and round-trip times are counted too. They are for looking at.
+function streams.follow(run, analysis)
+  local key = run.filter or ""
   local joined = sharkstat.hosted and join(run, key, analysis)
   if joined then return joined end
 
-  local connections = rows.new(most, function(stream, info, time)
-    if not stream then
+  local connections = rows.new(MOST_CONNECTIONS, function(key, info, time)
+    if not key then
       return { 0, 0, new_side(), new_side(), math.huge, -math.huge, NOTHING, count = 0, seen = {} }
     end
     local c = { info.th_sport, info.th_dport, new_side(), new_side(), time, time, NOTHING }
-    c.stream = stream
+    c.stream = info.th_stream
     c.address_a, c.address_b = run:address(info.ip_src), run:address(info.ip_dst)
     return c
   end)
@@ -156,6 +161,9 @@ function streams.follow(run, most, analysis)
     end
   end
 
+  local key_of, mixed = vlans.keys(run,
+    "they are counted by VLAN, their retransmissions by sequence numbers alone, and without round-trip times")
+
   local function note_rtt(side, found)
     local rtt = sharkstat.nanoseconds(found.value)
     if rtt < 0 then return end  -- the packets are out of order, and the host says so
@@ -168,7 +176,8 @@ function streams.follow(run, most, analysis)
     following.busy = true
     local stream = info.th_stream
     local _, length, time = moment(pinfo)
-    local c = known[stream] or connections:of(stream, info, time)
+    local key = key_of and key_of(stream) or stream
+    local c = known[key] or connections:of(key, info, time)
     local source_port = info.th_sport
     local forward = source_port == c[PORT_A]
     if forward and source_port == c[PORT_B] then forward = run:address(info.ip_src) == c.address_a end
@@ -181,16 +190,20 @@ function streams.follow(run, most, analysis)
     if payload > 0 then side[PAYLOAD] = side[PAYLOAD] + payload end
     if not c.stream then
       -- Many in one.
-      if not c.seen[stream] then c.count, c.seen[stream] = c.count + 1, true end
+      if not c.seen[key] then c.count, c.seen[key] = c.count + 1, true end
       if flags % 8 >= 4 then side[RESETS] = side[RESETS] + 1 end
     else
-      if payload > 0 then side[NEW] = side[NEW] + new_bytes(side, info.th_seq, payload) end
+      local fresh = payload > 0 and new_bytes(side, info.th_seq, payload)
+      if fresh then
+        side[NEW] = side[NEW] + fresh
+        if fresh == 0 and mixed[stream] then side[RETRANSMISSIONS] = side[RETRANSMISSIONS] + 1 end
+      end
       if flags ~= 0x10 and flags ~= 0x18 then note_flags(c, side, time, flags) end
       if c[STAGE] == ANSWERED and side == c.client and flags % 4 < 2 and flags % 32 >= 16 then
         c[STAGE], c.established = ESTABLISHED, time
       end
     end
-    if analysis then
+    if analysis and not mixed[stream] then
       if flagged() then note_remarks(side) end
       local rtt = acknowledged()
       if rtt then note_rtt(side, rtt) end
@@ -302,6 +315,22 @@ function streams.measures(row, client, server, start, duration, handshakes)
     put(duration and side[RTT_TOTAL])
     put(duration and side[RTTS])
   end
+end
+
+-- Both sides of all connections behind the first `most`, and when the first of them began; nil where there are none.
+function streams.rest(connections, most)
+  local a, b, start = new_side(), new_side(), nil
+  for at = most + 1, #connections.all + 1 do
+    local c = connections.all[at] or connections.other
+    if not c then break end
+    streams.add(a, c[A])
+    streams.add(b, c[B])
+    if not start or c[START] < start then start = c[START] end
+  end
+  if most >= #connections.all + 1 and connections.other then
+    return connections.other[A], connections.other[B], connections.other[START]
+  end
+  return a, b, start
 end
 
 function streams.counts(side) return side[PACKETS], side[BYTES] end

@@ -86,7 +86,7 @@ sharkstat.tap(__FILE__, function(run)
   local function settle(c)
     row_of[c.stream], unfinished[c.stream] = add_connection(servers, c), nil
   end
-  local handshakes = rows.waiting(run.parameters.max, settle)
+  local handshakes = rows.requests(run, settle)
 
   -- The server's Finished is in the first packet that it encrypts: behind its ChangeCipherSpec, and from TLS 1.3 on
   -- in records that look like application data.

@@ -58,6 +58,7 @@ class TapPart(Part):
         self._columns: dict[int, list[str]] = {}
         self._rows: dict[int, list[list[str]]] = {}
         self._counted: dict[int, int] = {}
+        self._remarks: dict[int, list[str]] = {}
 
     def files(self) -> Iterable[tuple[int, Path]]:
         return ((number, task.file) for number, task in self._tasks.items())
@@ -68,7 +69,7 @@ class TapPart(Part):
 
     def start(self, records: Records, output: Output) -> Mapping[bytes, Callable[[bytes], None]]:
         self._records = records
-        return {b"C": self._take_columns, b"R": self._take_row, b"D": self._take_end}
+        return {b"C": self._take_columns, b"R": self._take_row, b"D": self._take_end, b"W": self._take_remark}
 
     def _take_columns(self, line: bytes) -> None:
         _, number, *words = split(line)
@@ -81,6 +82,10 @@ class TapPart(Part):
     def _take_end(self, line: bytes) -> None:
         _, number, rows = split(line)
         self._counted[int(number)] = int(rows)
+
+    def _take_remark(self, line: bytes) -> None:
+        _, number, text = split(line)
+        self._remarks.setdefault(int(number), []).append(unescape(text))
 
     def result(self, number: int, last_words: str) -> Result:
         question = self._tasks[number].question
@@ -105,7 +110,8 @@ class TapPart(Part):
             for column, read, value in zip(counted, readers, values, strict=True):
                 row[column.name] = None if value == "\\N" else read(value)
             rows.append(row)
-        return Result(columns, rows)
+        remarks = self._remarks.get(number, ())
+        return Result(columns, rows, tuple(f"{question.text}: {text}" for text in remarks))
 
 
 @dataclass(kw_only=True)
