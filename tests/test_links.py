@@ -12,7 +12,7 @@ from tests import oracle
 from tests.measure import CORPUS, corpus_captures
 
 import sharkstat
-from sharkstat_plugins.conversations import BROADCAST
+from sharkstat_plugins.ends import BROADCAST
 
 pytestmark = [
     pytest.mark.corpus,

@@ -17,7 +17,7 @@ from tests.measure import CORPUS, corpus_captures
 
 import sharkstat
 from sharkstat import Registry, Table
-from sharkstat_plugins.conversations import BROADCAST, WITH_PORTS
+from sharkstat_plugins.ends import BROADCAST, WITH_PORTS
 
 pytestmark = [pytest.mark.corpus, pytest.mark.long]
 

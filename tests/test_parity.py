@@ -85,6 +85,8 @@ def test_conversations_and_endpoints_are_those_of_sharkd_even_without_applicatio
             compare_with_text(table, text)
         return
     for table in measured.twice:
+        if not counts_as_tshark(table):
+            continue
         if table.name.startswith("conv"):
             assert_same(conversations(table), one_row_a_pair(table, measured.sharkd[table.name]))
         elif table.name.startswith("endpoints"):
@@ -96,7 +98,14 @@ def test_conversations_and_endpoints_are_those_of_tshark_in_one_pass(measured: M
         compare_with_text(table, measured.text)
 
 
+def counts_as_tshark(table: Table) -> bool:
+    """tshark's own conversations and endpoints of IPv6 leave out all fragments of a packet but the last."""
+    return not (table.name.endswith(",ipv6") and table.reading.sources[0].endswith("fragments.pcapng"))
+
+
 def compare_with_text(table: Table, text: oracle.Text) -> None:
+    if not counts_as_tshark(table):
+        return
     if table.name.startswith("endpoints"):
         assert_same(endpoints(table), text.endpoints[table.name])
     elif table.name.startswith("conv"):

@@ -224,8 +224,8 @@ CAPPED = [
     ("tcp,health", "retransmissions.pcapng", 3, ("packets", "bytes", "retransmissions", "duplicate_acks", "rtts")),
     (
         "tcp,servers",
-        "retransmissions.pcapng",
-        3,
+        "connections.pcapng",
+        2,
         ("connections", "packets", "bytes", "retransmissions", "payload_bytes"),
     ),
     ("tcp,connections", "connections.pcapng", 2, ("connections", "packets", "bytes")),

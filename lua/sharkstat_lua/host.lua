@@ -236,17 +236,23 @@ local function read_again(first)
   out:flush()
 end
 
--- Where the first packets may have no time, the first that has one says when the capture begins.
-function sharkstat.too_far(pinfo)
-  if pinfo.abs_ts == 0 and packets == 0 then may_be_timeless = true else read_again() end
-end
-
 local function look_for_time(pinfo)
   local since = pinfo.abs_ts
   if since == 0 then return end
   local fine, first = false, nil
   if since < KNOWN and since > -KNOWN then fine, first = pcall(saved_time, pinfo) end
   read_again(fine and exact.integer(first) or nil)
+end
+
+-- Where the first packets may have no time, the first that has one says when the capture begins.
+function sharkstat.too_far(pinfo)
+  if pinfo.abs_ts == 0 and (packets == 0 or may_be_timeless) then
+    may_be_timeless = true
+  elseif may_be_timeless then
+    look_for_time(pinfo)
+  else
+    read_again()
+  end
 end
 
 -- The exact time of the first packet that anyone asks for, in nanoseconds since 1970; nil where it has none. The host
@@ -257,7 +263,7 @@ function sharkstat.epoch(pinfo)
   local since
   if sharkstat.exact then
     local field = sharkstat.field("frame.time_epoch")()
-    since = field and exact.nanoseconds(field.value)
+    since = field and exact.nanoseconds(field.value) or sharkstat.first
   elseif may_be_timeless then
     return exact.number(0) -- the run starts again
   else
@@ -311,7 +317,21 @@ if #listens > 0 then
 end
 if #listens > 0 and ready then
   local listen
-  listen, flush = require("feed").new(fields, #listens, function(line) out:write(line, "\n") end)
+  -- Packets are sent when it is known when the capture begins.
+  local held = {}
+  listen, flush = require("feed").new(fields, #listens, function(line)
+    if held then
+      held[#held + 1] = line
+      if not told and #held < 10000 then return end
+      line, held = concat(held, "\n"), nil
+    end
+    out:write(line, "\n")
+  end)
+  local flush_last = flush
+  function flush()
+    flush_last()
+    if held and #held > 0 then out:write(concat(held, "\n"), "\n") end
+  end
   for index, subscription in ipairs(listens) do
     ready = attempt(subscription.id, function() feed_runs[index] = listen(index, subscription) end) and ready
   end

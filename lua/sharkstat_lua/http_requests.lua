@@ -210,7 +210,7 @@ sharkstat.tap(__FILE__, function(run)
       rows.time(row, elapsed(from, exchange.ended))
     end
   end
-  local streams = http_streams.new(run, max, settle, interim)
+  local streams = http_streams.new(run, settle, interim)
 
   run:listen("http", function(pinfo, _, info)
     local key = connection()

@@ -1,10 +1,10 @@
 -- Requests and responses of HTTP/2 and HTTP/3, where each is a stream of a TCP or QUIC connection (http_requests.lua).
 --
---     local streams = http_streams.new(run, bound, settle, interim)
+--     local streams = http_streams.new(run, settle, interim)
 --     for exchange in streams:each() do ... end    -- those that are still open
 --
--- `settle` is called with an exchange of HTTP/2 when both sides have ended it or one has reset it, and with any when more
--- than `bound` are open; `interim` with an exchange and a status (100 Continue). An exchange has method, host, target and status (each
+-- `settle` is called with an exchange of HTTP/2 when both sides have ended it or one has reset it, and with any when too
+-- many are open; `interim` with an exchange and a status (100 Continue). An exchange has method, host, target and status (each
 -- nil where it was not captured), request_bytes and response_bytes, and the times at which its request began (`began`) and
 -- ended (`sent`), and its response ended (`ended`), nil where that was not captured. `is_request` is false where only the
 -- response was captured, or where HTTP/1 had the request (`upgraded`).
@@ -158,9 +158,9 @@ function Streams:upgraded(key, entry) self:connection(key).upgrade = entry end
 -- The exchanges that are open; they stay open.
 function Streams:each() return self.open:each() end
 
-function http_streams.new(run, bound, settle, interim)
+function http_streams.new(run, settle, interim)
   local self = setmetatable({
-    settle = settle, interim = interim, connections = {}, open = rows.waiting(bound, settle),
+    settle = settle, interim = interim, connections = {}, open = rows.requests(run, settle),
   }, Streams)
   local frames_of, magic = http_frames.http2(), sharkstat.field "http2.magic"
   local streams = sharkstat.field "tcp.stream"

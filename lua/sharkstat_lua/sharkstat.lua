@@ -82,6 +82,7 @@ end
 local relative_field, epoch_field
 local zero       -- of times: the capture's first packet; where that has no time, the first packet that has one
 local fast = EXACT_SECONDS -- times up to here are read from pinfo
+local timed = true -- false while there were only packets without a time
 
 -- Reads times that a double cannot hold from fields, and knows which packets have none. That costs every packet a part of
 -- its tree, so a hosted run asks for it only when such a time came (sharkstat.too_far) or when it cannot start again.
@@ -90,6 +91,7 @@ function sharkstat.use_exact_times(first)
   sharkstat.exact = true
   relative_field = sharkstat.field("frame.time_relative")
   epoch_field = sharkstat.field("frame.time_epoch")
+  sharkstat.first = first
   if first then zero, fast = first, 0 end
 end
 
@@ -117,7 +119,12 @@ local function unusual_ns(pinfo, seconds)
   local found = relative_field()
   if not found then
     sharkstat.timeless = sharkstat.timeless + 1
+    if not current_ns then timed = false end
     return current_ns or 0
+  end
+  if not timed then
+    timed = true
+    zero, fast = zero or exact.nanoseconds(epoch_field().value), 0
   end
   if zero then
     if current_ns then return exact.elapsed(zero, exact.nanoseconds(epoch_field().value)) end

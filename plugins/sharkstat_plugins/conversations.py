@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,6 @@ import sharkstat_lua
 from sharkstat import (
     Column,
     Engine,
-    Layer,
-    Listen,
-    PacketCounter,
     Packets,
     Parsed,
     Row,
@@ -27,64 +24,23 @@ from sharkstat import (
     Value,
     hookimpl,
     sort_rows,
-    text_of,
+)
+from sharkstat_plugins.ends import (
+    BROADCAST,
+    WITH_PORTS,
+    EndsCounter,
+    frame,
+    layer_of,
+    register_kinds,
+    size,
+    title_of,
 )
 from sharkstat_plugins.tshark_text import decimal
 
 if TYPE_CHECKING:
     from sharkstat import Packet
 
-# What tshark's taps tell of the two ends, for the taps that tell it.
-ENDS = {
-    "eth": ("src", "dst"),
-    "ip": ("ip_src", "ip_dst"),
-    "tcp": ("ip_src", "ip_dst", "th_sport", "th_dport", "th_stream"),
-    "udp": ("ip_src", "ip_dst", "uh_sport", "uh_dport", "uh_stream"),
-}
-TITLES = {
-    "eth": "Ethernet",
-    "ip": "IPv4",
-    "ipv6": "IPv6",
-    "tcp": "TCP",
-    "udp": "UDP",
-    "ipx": "IPX",
-    "usb": "USB",
-}
-OTHER_TITLES = {
-    "bluetooth": "Bluetooth", "bpv7": "BPv7", "fc": "Fibre Channel", "sll": "Linux cooked", "tr": "Token Ring",
-    "wlan": "IEEE 802.11", "wpan": "IEEE 802.15.4", "zbee_nwk": "ZigBee", "opensafety": "openSAFETY",
-}  # fmt: skip
 TAP = Path(sharkstat_lua.__file__).with_name("conversations.lua")
-# Those that our own tap counts too, though not on packets.
-TAP_ALONE = ("bluetooth", "dccp", "fddi", "sctp", "sll", "tr", "wlan")
-# Whose text has ports: tshark's ui/cli/tap-iousers.c and tap-endpoints.c.
-WITH_PORTS = ("tcp", "udp", "sctp")
-
-
-def layer_of(kind: str) -> Layer:
-    """USB and IPX may be carried by what is above TCP and UDP."""
-    return "transport" if kind in ("eth", "ip", "ipv6", "tcp", "udp") else "application"
-
-
-def title_of(kind: str) -> str:
-    return TITLES.get(kind) or OTHER_TITLES.get(kind) or kind.upper()
-
-
-def addresses_of(kind: str) -> Callable[[Packet], Sequence[Sequence[str]]]:
-    """How to read source and destination of every header of that kind in a packet.
-
-    For ipv6 the tap tells nothing, so the fields are read; those behind the announced headers are quoted
-    in ICMP errors.
-    """
-    if kind in ENDS:
-        return lambda packet: packet.hits[0]
-    source, destination = f"{kind}.src", f"{kind}.dst"
-
-    def from_fields(packet: Packet) -> Sequence[Sequence[str]]:
-        ends = zip(packet.values(source), packet.values(destination), strict=True)
-        return list(ends)[: len(packet.hits[0])]
-
-    return from_fields
 
 
 class ConversationTable(Statistic):
@@ -249,36 +205,10 @@ def columns_of(ports: bool) -> tuple[Column, ...]:
 OCCURRENCE = Column(
     "occurrence", "integer", role="key", shown=False, description="which of the conversations between these ends"
 )
-BROADCAST = {"Broadcast": "ff:ff:ff:ff:ff:ff"}
 _SIZE = r" +(\d+) (\d+)(?: (bytes|[kMGTPE]B))?"
 _CONVERSATION = re.compile(
     rf"(?P<a>\S.*?) +<-> (?P<b>\S.*?){_SIZE}{_SIZE}{_SIZE} +(?P<start>-?\d+\.\d+) +(?P<duration>\d+\.\d+) *"
 )
-_POWERS: dict[str | None, int] = {
-    None: 0,
-    "bytes": 0,
-    **{f"{letter}B": 3 * (n + 1) for n, letter in enumerate("kMGTPE")},
-}
-
-
-def size(number: str, unit: str | None) -> int:
-    """
-    >>> size("178", "kB"), size("4845", "bytes")
-    (178000, 4845)
-    """
-    return int(number) * int(10 ** _POWERS[unit])
-
-
-def frame(text: bytes, what: str) -> list[str]:
-    """The rows inside tshark's frame of conversations or endpoints. TextError where it is another text."""
-    lines = text_of(text).strip("\n").split("\n")
-    if lines == [""]:
-        return []
-    rule = "=" * 80
-    head = [n for n, line in enumerate(lines) if n < 6 and line.startswith(" ") and "|" in line]
-    if lines[0] != rule or lines[-1] != rule or not lines[1].endswith(f" {what}") or not head:
-        raise TextError(f"no frame of {what}")
-    return lines[head[-1] + 1 : -1]
 
 
 def _int(value: Value) -> int:
@@ -317,21 +247,18 @@ class _Conversation:
         self.first = self.last = time
 
 
-class ConversationCounter(PacketCounter):
+class ConversationCounter(EndsCounter):
     """The same counting as lua/sharkstat_lua/conversations.lua, on packets."""
 
     def __init__(self, kind: str, display_filter: str) -> None:
-        self._ports = kind in ("tcp", "udp")
-        self.listens = (Listen(kind, display_filter, ENDS.get(kind, ())),)
-        self.fields = () if kind in ENDS else (f"{kind}.src", f"{kind}.dst")
-        self._ends = addresses_of(kind)
+        super().__init__(kind, display_filter)
         self._found: dict[object, _Conversation] = {}
 
     def packet(self, packet: Packet) -> None:
-        for header in self._ends(packet):
+        for header in self.headers(packet):
             a: tuple[Value, ...]
             b: tuple[Value, ...]
-            if self._ports:
+            if self.ports:
                 source, destination, source_port, destination_port, number = header
                 a, b, stream = (source, int(source_port)), (destination, int(destination_port)), int(number)
                 key: object = stream
@@ -349,17 +276,14 @@ class ConversationCounter(PacketCounter):
 
     def rows(self) -> list[list[Value]]:
         return [
-            [*c.a, *c.b, *c.forward, *c.backward, c.first, c.last, *([c.stream] if self._ports else [])]
+            [*c.a, *c.b, *c.forward, *c.backward, c.first, c.last, *([c.stream] if self.ports else [])]
             for c in self._found.values()
         ]
 
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    for kind in TITLES:
-        register(Conversations(kind))
-    for kind in TAP_ALONE:
-        register(TapConversations(kind))
+    register_kinds(register, Conversations, TapConversations)
 
 
 @hookimpl

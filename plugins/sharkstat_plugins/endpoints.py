@@ -13,8 +13,6 @@ import sharkstat_lua
 from sharkstat import (
     Column,
     Engine,
-    Listen,
-    PacketCounter,
     Packets,
     Parsed,
     Statistic,
@@ -26,15 +24,13 @@ from sharkstat import (
     hookimpl,
     sort_rows,
 )
-from sharkstat_plugins.conversations import (
+from sharkstat_plugins.ends import (
     BROADCAST,
-    ENDS,
-    TAP_ALONE,
-    TITLES,
     WITH_PORTS,
-    addresses_of,
+    EndsCounter,
     frame,
     layer_of,
+    register_kinds,
     size,
     title_of,
 )
@@ -143,21 +139,18 @@ class Endpoints(TapEndpoints):
         self.engines = (tap, Packets(lambda arguments: EndpointCounter(kind, arguments)), text)
 
 
-class EndpointCounter(PacketCounter):
+class EndpointCounter(EndsCounter):
     """The same counting as lua/sharkstat_lua/endpoints.lua, on packets."""
 
     def __init__(self, kind: str, display_filter: str) -> None:
-        self._ports = kind in ("tcp", "udp")
-        self.listens = (Listen(kind, display_filter, ENDS.get(kind, ())),)
-        self.fields = () if kind in ENDS else (f"{kind}.src", f"{kind}.dst")
-        self._ends = addresses_of(kind)
+        super().__init__(kind, display_filter)
         self._found: dict[tuple[Value, ...], list[int]] = {}
 
     def packet(self, packet: Packet) -> None:
-        for header in self._ends(packet):
+        for header in self.headers(packet):
             source: tuple[Value, ...] = (header[0],)
             destination: tuple[Value, ...] = (header[1],)
-            if self._ports:
+            if self.ports:
                 source, destination = (header[0], int(header[2])), (header[1], int(header[3]))
             for end, at in ((source, 0), (destination, 2)):
                 counts = self._found.setdefault(end, [0, 0, 0, 0])
@@ -170,10 +163,7 @@ class EndpointCounter(PacketCounter):
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    for kind in TITLES:
-        register(Endpoints(kind))
-    for kind in TAP_ALONE:
-        register(TapEndpoints(kind))
+    register_kinds(register, Endpoints, TapEndpoints)
 
 
 @hookimpl
