@@ -72,7 +72,7 @@ def levels(found: Explanation) -> list[tuple[Sum, list[Cause]]]:
     return [(found.total, found.causes), *((c.total, c.children) for top in found.causes for _, c in top.walk())]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(CELLS, max_size=25).map(distinct), BY, SPANS, SPANS)
 def test_the_causes_of_every_level_and_the_rest_add_up(cells: list[Cell], by: By, before: int, after: int) -> None:
     found = explain(cells, by, Weights(before, after))
@@ -99,7 +99,7 @@ def told(found: Explanation, mirrored: bool) -> list[tuple[object, ...]]:
     return sorted(lines, key=str)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(CELLS, max_size=25).map(distinct), BY, SPANS, SPANS)
 def test_the_other_way_round_everything_is_mirrored(cells: list[Cell], by: By, before: int, after: int) -> None:
     weights = Weights(before, after)
@@ -108,6 +108,7 @@ def test_the_other_way_round_everything_is_mirrored(cells: list[Cell], by: By, b
     assert one.gross() == other.gross()
 
 
+@settings(deadline=None)
 @given(st.lists(CELLS, max_size=25).map(distinct), BY, SPANS)
 def test_between_equals_nothing_changed(cells: list[Cell], by: By, span: int) -> None:
     same = [Cell(cell.values, cell.before, cell.before) for cell in cells]
@@ -115,7 +116,7 @@ def test_between_equals_nothing_changed(cells: list[Cell], by: By, span: int) ->
     assert found.nothing and found.gross() == 0
 
 
-@settings(max_examples=200)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(CELLS, max_size=25).map(distinct), BY, SPANS, SPANS)
 def test_every_cause_can_be_said_and_its_number_and_size_add_up(
     cells: list[Cell], by: By, before: int, after: int
