@@ -3,8 +3,8 @@
 -- description: What is every byte for? Services (as in `services`), by client and by what is asked for.
 --     A packet belongs to the request that it carries, or whose answer it carries or acknowledges: all packets of a
 --     connection from a request's first to the next request's, those of the handshake to the first. Requests are those
---     of HTTP/1, HTTP/2 (gRPC too) and DNS; `path` is an HTTP request's template (docs/path-templates.md) or the name
---     that DNS is asked for, and `status` what came back. A packet that tshark takes for a retransmission has a row of
+--     of HTTP/1, HTTP/2 (gRPC too), HTTP/3 and DNS; `path` is an HTTP request's template (docs/path-templates.md) or the
+--     name that DNS is asked for, and `status` what came back. A packet that tshark takes for a retransmission has a row of
 --     its own kind. Every packet is in one row, so all rows add up to the packets and bytes that were read, and so do
 --     the rows of any service, client or request. A connection counts once, where its first packet does. Once there are
 --     `max` rows, all further ones share the row `(other)`. This is what `sharkstat diff` explains changes with.
@@ -39,11 +39,21 @@
 -- field: http.request.method
 -- field: http.request.uri
 -- field: http.response.code
--- field: http2.streamid
 -- field: http2.type
--- field: http2.headers.method
--- field: http2.headers.path
--- field: http2.headers.status
+-- field: http2.streamid
+-- field: http2.length
+-- field: http2.flags
+-- field: http2.header.name
+-- field: http2.header.value
+-- field: http2.headers.authority
+-- field: http2.push_promise.promised_stream_id
+-- field: http3.frame_type
+-- field: http3.frame_length
+-- field: http3.frame_streamid
+-- field: http3.header.header.name
+-- field: http3.headers.header.value
+-- field: quic.stream.stream_id
+-- field: quic.stream.fin
 -- field: dns.id
 -- field: dns.flags
 -- field: dns.qry.name
@@ -60,11 +70,12 @@ local server = require "server"
 local layers = require "layers"
 local naming = require "service_names"
 local path_template = require "path_template"
+local http_frames = require "http_frames"
 
 local moment = sharkstat.moment
 
--- Connections that are followed, and what is kept of all their requests. Where there are more, all are added to their rows
--- by what is known of them so far.
+-- Connections that are followed, and what is kept of all their requests. Where there are more, all are added to their
+-- rows by what is known of them so far.
 local MOST_CONNECTIONS = 100000
 local MOST_PIECES = 200000
 local MOST_PATHS = 10000
@@ -81,10 +92,9 @@ local TYPES = {
   [1] = "A", [2] = "NS", [5] = "CNAME", [6] = "SOA", [12] = "PTR", [15] = "MX", [16] = "TXT", [28] = "AAAA",
   [33] = "SRV", [43] = "DS", [48] = "DNSKEY", [64] = "SVCB", [65] = "HTTPS", [255] = "ANY",
 }
-local HEADERS = 1
 
--- What was counted of a request, or of a connection without one: for each half of the capture, packets and bytes of what
--- was sent first and of what was sent again.
+-- What was counted of a request, or of a connection without one: for each half of the capture, packets and bytes of
+-- what was sent first and of what was sent again.
 local PACKETS, BYTES, PACKETS_AGAIN, BYTES_AGAIN, WIDTH = 1, 2, 3, 4, 4
 
 local function new_request(operation, path)
@@ -117,9 +127,7 @@ sharkstat.tap(__FILE__, function(run)
   }
   local methods, targets = sharkstat.field "http.request.method", sharkstat.field "http.request.uri"
   local codes = sharkstat.field "http.response.code"
-  local streams, kinds = sharkstat.field "http2.streamid", sharkstat.field "http2.type"
-  local methods_2, targets_2 = sharkstat.field "http2.headers.method", sharkstat.field "http2.headers.path"
-  local codes_2 = sharkstat.field "http2.headers.status"
+  local frames_2, frames_3 = http_frames.http2(), http_frames.http3()
   local ids, flags = sharkstat.field "dns.id", sharkstat.field "dns.flags"
   local asked_names, asked_types = sharkstat.field "dns.qry.name", sharkstat.field "dns.qry.type"
   local fragments = { sharkstat.field "ip.fragment", sharkstat.field "ipv6.fragment" }
@@ -187,8 +195,8 @@ sharkstat.tap(__FILE__, function(run)
       local client
       if service.second ~= nil then client = service.second and c.a or c.b end
       local function row_of(half, piece, resent)
-        return among:at(at and half or nil, service.protocol, service.name, service.address, service.port, c.kind, client,
-                        piece.operation, piece.path, piece.status, resent)
+        return among:at(at and half or nil, service.protocol, service.name, service.address, service.port, c.kind,
+                        client, piece.operation, piece.path, piece.status, resent)
       end
       local known, order, begun = {}, {}, c.begun
       local before = pieces
@@ -328,25 +336,23 @@ sharkstat.tap(__FILE__, function(run)
     c.by_id[id] = request
   end
 
-  -- The frames of HTTP/2: the headers that open a stream are a request, the first that the other end sends the answer.
-  local function of_http_2(c, half, from_first)
+  -- HTTP/2 and HTTP/3: the headers that open a stream are a request, those of the other end its answer. gRPC says in
+  -- the last headers how a call went, where HTTP says that all is well.
+  local function of_frames(c, frames, half, from_first)
     local chosen
-    local numbers, types = { streams() }, { kinds() }
-    local method, target, code = { methods_2() }, { targets_2() }, { codes_2() }
-    local asked, answered = 0, 0
-    for index, field in ipairs(numbers) do
-      local stream = field.value
-      local request = c.by_id[stream]
-      if stream > 0 and types[index] and types[index].value == HEADERS then
-        if not request and method[asked + 1] then
-          asked = asked + 1
-          request = new_request(method[asked].value, target[asked] and template(target[asked].value))
-          begin(c, request, half, from_first)
-          remember(c, stream, request)
-        elseif request and not request.status and code[answered + 1] then
-          answered = answered + 1
-          request.status = tostring(code[answered].value)
+    for _, frame in ipairs(frames) do
+      local request = frame.stream and c.by_id[frame.stream]
+      local headers = frame.headers
+      if frame.stream and headers then
+        local method, target, status = headers[":method"], headers[":path"], headers[":status"]
+        if method and not request then
+          request = begin(c, new_request(method, target and template(target)), half, from_first)
+          remember(c, frame.stream, request)
+        elseif request and status and not status:find("^1%d%d$") then
+          request.status = request.status or shortened(status)
         end
+        local outcome = headers["grpc-status"]
+        if request and outcome and outcome ~= "0" then request.status = "grpc-status " .. shortened(outcome) end
       end
       chosen = chosen or request
     end
@@ -391,8 +397,10 @@ sharkstat.tap(__FILE__, function(run)
 
   local function request_of(c, path, half, from_first)
     local request
-    if path.holds.http2 then
-      request = of_http_2(c, half, from_first)
+    if path.holds.http2 and frames_2 then
+      request = of_frames(c, frames_2(), half, from_first)
+    elseif path.holds.http3 and frames_3 then
+      request = of_frames(c, frames_3(), half, from_first)
     elseif path.holds.http then
       request = of_http(c, half, from_first)
     elseif path.holds.dns then
@@ -428,7 +436,8 @@ sharkstat.tap(__FILE__, function(run)
   local function let_go(among)
     for _, fragment in pairs(held) do
       local half = at and fragment.half or nil
-      count(among:at(half, fragment.protocol, nil, nil, nil, nil, fragment.sender, nil, nil, nil, false), 1, fragment.length)
+      local row = among:at(half, fragment.protocol, nil, nil, nil, nil, fragment.sender, nil, nil, nil, false)
+      count(row, 1, fragment.length)
     end
   end
 
@@ -473,8 +482,9 @@ sharkstat.tap(__FILE__, function(run)
     end
     if path.holds.dns then learn() end
     if not path.transport then
-      local row = traffic:at(at and half or nil, path.protocol, nil, nil, nil, nil, sender_of(pinfo), nil, nil, nil, false)
-      return count(row, packets, bytes)
+      local sender = sender_of(pinfo)
+      return count(traffic:at(at and half or nil, path.protocol, nil, nil, nil, nil, sender, nil, nil, nil, false), packets,
+                   bytes)
     end
     local c = book:of(pinfo, path.transport)
     if not c.order then

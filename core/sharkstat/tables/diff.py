@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html as html_escapes
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from sharkstat.tables.wording import (
 
 # Spans that differ less compare as totals; beyond the others a comparison is doubtful.
 ALIKE, UNLIKE, SHORT = 0.05, 10, 10**9
+_NARROWEST = 30
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,12 @@ class Diff:
             return [f"Nothing changed: {line}", *self._spans()]
         main = self.findings[0]
         lines = [line[0].upper() + line[1:], f"{percent(main.share)} of it: {main.sentence}", *self._spans(), ""]
-        return lines + self._tree(found)
+        return lines + self._tree(found, width)
 
     def _spans(self) -> list[str]:
         return [f"Before: {self.before}", f"After:  {self.after}", *self.remarks]
 
-    def _tree(self, found: Explanation) -> list[str]:
+    def _tree(self, found: Explanation, width: int | None) -> list[str]:
         gross = found.gross()
         rows = []
         for way, branch in _branches(found.causes):
@@ -146,13 +148,14 @@ class Diff:
             change = self.scale.of(found.change(cause.total))
             above = way[-2] if len(way) > 1 else None
             text = cause_text(cause, found.by, self.scale, [c.dimension for c in way[:-1]], above)
-            rows.append([percent(share), self._amount(change), *self._split(cause), branch + text])
-        heads = ["Share", "Change", "by number", "by size", "Cause"]
+            rows.append([percent(share), self._amount(change), *self._split(cause), branch, text])
+        heads = ["Share", "Change", "by number", "by size", "", "Cause"]
         widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(4)]
-        return [
-            "  ".join([*(cell.rjust(size) for cell, size in zip(row[:4], widths, strict=True)), row[4]]).rstrip()
-            for row in [heads, *rows]
-        ]
+        lines = []
+        for row in [heads, *rows]:
+            figures = "  ".join(cell.rjust(size) for cell, size in zip(row[:4], widths, strict=True))
+            lines += _wrapped(f"{figures}  {row[4]}", row[5], row[4], width)
+        return lines
 
     def _split(self, cause: Cause) -> list[str]:
         assert self.explanation is not None
@@ -172,6 +175,17 @@ class Diff:
         lines = self.lines() if self.explanation is not None else self._spans()
         shown = f"<pre>{html_escapes.escape(chr(10).join(lines))}</pre>"
         return shown + ("" if self.explanation is not None else "".join(view.html(table) for table in self.tables))
+
+
+def _wrapped(start: str, text: str, branch: str, width: int | None) -> list[str]:
+    """A line of the tree; what does not fit goes on below it, behind the branches that go on."""
+    room = (width or 0) - len(start)
+    if width is None or room < _NARROWEST:
+        return [f"{start}{text}".rstrip()]
+    below = branch.replace("├─ ", "│  ").replace("└─ ", "   ")
+    indent = " " * (len(start) - len(branch)) + below + "  "
+    first, *others = textwrap.wrap(text, room - 2, break_on_hyphens=False) or [""]
+    return [f"{start}{first}".rstrip(), *(indent + other for other in others)]
 
 
 def _is_change(row: Row, column: Column) -> bool:
