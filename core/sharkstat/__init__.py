@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sharkstat.engines.engine import Engine, Layer
-from sharkstat.engines.packets import Listen, PacketCounter, Packets
-from sharkstat.engines.tap import Tap
-from sharkstat.engines.text import Parsed, TsharkText
 from sharkstat.errors import (
     MergeError,
     OutputError,
@@ -21,15 +17,51 @@ from sharkstat.errors import (
     TextError,
     TsharkError,
 )
-from sharkstat.statistics.parameter import Parameter
-from sharkstat.statistics.statistic import Statistic, hookimpl, sort_rows
-from sharkstat.tables.column import Column, Reading, Row, Type, Value
-from sharkstat.tables.table import Table
-from sharkstat.tshark.filters import both_filters
-from sharkstat.tshark.records import bytes_of, text_of
+
+# Each other name is loaded when it is first used: the command's help needs none of them, and a run not pyshark.
+_ROOMS = {
+    "sharkstat.engines.engine": ("Engine", "Layer"),
+    "sharkstat.engines.packet": ("Packet",),
+    "sharkstat.engines.packets": ("Listen", "PacketCounter", "Packets"),
+    "sharkstat.engines.tap": ("Tap",),
+    "sharkstat.engines.text": ("Parsed", "TsharkText"),
+    "sharkstat.running.comparison": ("diff",),
+    "sharkstat.running.loading": ("read",),
+    "sharkstat.running.runner": ("run",),
+    "sharkstat.running.source": ("Source",),
+    "sharkstat.statistics.declared": ("Declared",),
+    "sharkstat.statistics.group": (
+        "Count",
+        "Distinct",
+        "Every",
+        "Group",
+        "Key",
+        "Max",
+        "Mean",
+        "Measure",
+        "Min",
+        "Seen",
+        "Sum",
+        "Tree",
+    ),
+    "sharkstat.statistics.parameter": ("Parameter",),
+    "sharkstat.statistics.registry": ("Registry",),
+    "sharkstat.statistics.statistic": ("Statistic", "hookimpl", "sort_rows"),
+    "sharkstat.statistics.tapfile": ("TapFile",),
+    "sharkstat.tables.column": ("Column", "Reading", "Row", "Type", "Value"),
+    "sharkstat.tables.diff": ("Diff", "Finding"),
+    "sharkstat.tables.table": ("Table",),
+    "sharkstat.tshark.filters": ("both_filters",),
+    "sharkstat.tshark.records": ("bytes_of", "text_of"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 if TYPE_CHECKING:
+    from sharkstat.engines.engine import Engine, Layer
     from sharkstat.engines.packet import Packet
+    from sharkstat.engines.packets import Listen, PacketCounter, Packets
+    from sharkstat.engines.tap import Tap
+    from sharkstat.engines.text import Parsed, TsharkText
     from sharkstat.running.comparison import diff
     from sharkstat.running.loading import read
     from sharkstat.running.runner import run
@@ -49,9 +81,15 @@ if TYPE_CHECKING:
         Sum,
         Tree,
     )
+    from sharkstat.statistics.parameter import Parameter
     from sharkstat.statistics.registry import Registry
+    from sharkstat.statistics.statistic import Statistic, hookimpl, sort_rows
     from sharkstat.statistics.tapfile import TapFile
+    from sharkstat.tables.column import Column, Reading, Row, Type, Value
     from sharkstat.tables.diff import Diff, Finding
+    from sharkstat.tables.table import Table
+    from sharkstat.tshark.filters import both_filters
+    from sharkstat.tshark.records import bytes_of, text_of
 
 __version__ = "0.1.0"
 
@@ -109,29 +147,12 @@ __all__ = [
     "text_of",
 ]
 
-# Loaded when first used: they pull in pyshark, or what only a run needs.
-_LAZY = {
-    "Declared": "sharkstat.statistics.declared",
-    **dict.fromkeys(
-        ("Count", "Distinct", "Every", "Group", "Key", "Max", "Mean", "Measure", "Min", "Seen", "Sum", "Tree"),
-        "sharkstat.statistics.group",
-    ),
-    "Packet": "sharkstat.engines.packet",
-    "Registry": "sharkstat.statistics.registry",
-    "Source": "sharkstat.running.source",
-    "TapFile": "sharkstat.statistics.tapfile",
-    **dict.fromkeys(("Diff", "Finding"), "sharkstat.tables.diff"),
-    "diff": "sharkstat.running.comparison",
-    "read": "sharkstat.running.loading",
-    "run": "sharkstat.running.runner",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    if name in _ROOM_OF:
         import importlib
 
-        value = getattr(importlib.import_module(_LAZY[name]), name)
+        value = getattr(importlib.import_module(_ROOM_OF[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -149,7 +149,7 @@ def plugins(
 ) -> None:
     """Say for each plugin where it comes from, what it gives, and why it did not load."""
     from sharkstat.commands.listing import plugins_table
-    from sharkstat.statistics.registry import plugin_folder
+    from sharkstat.statistics.finding import plugin_folder
 
     registry = load_registry(plugin or [], no_plugins)
     print_tables([plugins_table(registry)], output_format, registry)

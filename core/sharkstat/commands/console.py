@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from sharkstat.running.plan import Plan
     from sharkstat.running.source import Source
     from sharkstat.statistics.registry import Registry
+    from sharkstat.tables.export import Exporter
     from sharkstat.tables.selection import Selection
     from sharkstat.tables.table import Table
+
+_warned: set[str] = set()
 
 
 def say(text: str) -> None:
@@ -47,8 +50,8 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
 
     registry = load_registry(running.plugins, running.no_plugins)
     per_file = running.per_file
-    output_format = format_for(running.output, running.output_format, registry.exporters)
-    exporter = None if output_format == "table" else export.find(output_format, registry.exporters)
+    output_format = format_for(running.output, running.output_format, registry.formats)
+    exporter = None if output_format == "table" else exporter_of(output_format, registry)
     chosen = running.selection
     if not chosen.share and output_format not in export.LOSSLESS:
         chosen = replace(chosen, share="declared")
@@ -57,6 +60,7 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
     plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
     output.expect(request.text for plan in plans for request in plan.requests)
+    say_warnings(registry)
     remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in request.task.remarks)
     for remark in remarks:
         say(remark)  # before the run, since it tells why that takes long
@@ -132,9 +136,23 @@ def load_registry(files: Sequence[Path], only_built_in: bool = False) -> Registr
         if not path.is_file():
             raise RequestError(f"--plugin {path}: no such file")
     registry = Registry.default(files, only_built_in=only_built_in)
-    for warning in registry.warnings:
-        say(warning)
+    say_warnings(registry)
     return registry
+
+
+def say_warnings(registry: Registry) -> None:
+    """What there is to say of plugins that did not load, each once."""
+    for warning in registry.warnings:
+        if warning not in _warned:
+            say(warning)
+        _warned.add(warning)
+
+
+def exporter_of(name: str, registry: Registry) -> Exporter:
+    """The exporter of an output format: a plugin's, or one of ours. RequestError where there is none."""
+    from sharkstat.tables import export
+
+    return registry.exporter(name) or export.find(name, registry.formats)
 
 
 def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]], Iterator[str]]:
@@ -191,12 +209,12 @@ def terminated_by_reader() -> Iterator[None]:
 
 
 def print_tables(tables: Sequence[Table], output_format: str, registry: Registry) -> None:
-    from sharkstat.tables import export
     from sharkstat.tables.output import Output
 
     if output_format == "table":
         exporter: Any = readable(shutil.get_terminal_size().columns if sys.stdout.isatty() else None, False)
     else:
-        exporter = export.find(output_format, registry.exporters)
+        exporter = exporter_of(output_format, registry)
+    say_warnings(registry)
     with terminated_by_reader():
         Output("").write(tables, exporter)

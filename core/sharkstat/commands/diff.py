@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from sharkstat.commands.console import load_registry, progress_bar, say, terminated_by_reader
+from sharkstat.commands.console import exporter_of, load_registry, progress_bar, say, terminated_by_reader
 from sharkstat.commands.options import Running, make_running, make_source, with_options
 from sharkstat.errors import EXIT_CHANGED, EXIT_INCOMPLETE, EXIT_INTERRUPTED, RequestError
 
@@ -118,7 +118,7 @@ def diff(
     if running.per_file:
         raise RequestError("--per-file means nothing here: the files of a side are read as one capture")
     registry = load_registry(running.plugins, running.no_plugins)
-    output_format = format_for(running.output, running.output_format, registry.exporters)
+    output_format = format_for(running.output, running.output_format, registry.formats)
     read = [*sides[0], *(sides[1] or ()), *filter(None, [source.keylog]), *map(str, running.plugins)]
     output = Output(running.output, export.ENDINGS.get(output_format, "txt"), running.force, read)
     result = _compared(sides, statistics or [], source, running, registry, (at, per, by))
@@ -168,7 +168,6 @@ def _compared(
 
 
 def _print(result: Diff, running: Running, output: Output, output_format: str, registry: Registry) -> None:
-    from sharkstat.tables import export
 
     chosen = running.selection
     if result.explanation is None or chosen.sort or chosen.columns or chosen.top:
@@ -185,7 +184,7 @@ def _print(result: Diff, running: Running, output: Output, output_format: str, r
             yield "\n".join(result.lines(width)) + "\n"
 
     else:
-        exporter = export.find(output_format, registry.exporters)
+        exporter = exporter_of(output_format, registry)
     with terminated_by_reader():
         output.write(result.tables, exporter)
 

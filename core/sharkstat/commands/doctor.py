@@ -69,7 +69,7 @@ def _taps(tshark: Tshark) -> Check:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.pcap"
         path.write_bytes(capture)
-        statistic = Registry.default(only_built_in=True).statistics["io,stat"]
+        statistic, _ = Registry.default(only_built_in=True).find("io,stat")
         engines = [engine.name for engine in statistic.engines if engine.own]
         for engine in engines:
             try:
@@ -118,4 +118,4 @@ def _plugins() -> Iterator[Check]:
     for plugin in registry.plugins:
         if plugin.problem:
             yield Check("FAIL", f"plugin {plugin.name}", f"{plugin.problem} ({plugin.origin})")
-    yield Check("ok", "statistics", f"{len(registry.statistics)} from {len(registry.plugins)} plugins")
+    yield Check("ok", "statistics", f"{len(registry.names)} from {len(registry.plugins)} plugins")

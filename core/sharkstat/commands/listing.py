@@ -16,11 +16,9 @@ from sharkstat.tables.table import Table
 
 def statistics_table(registry: Registry, tshark: str) -> Table:
     """Every statistic; `tshark` says whose those of the installed tshark are, "" leaves them out."""
-    owners = {name: plugin.origin for plugin in registry.plugins for name in plugin.statistics}
-    known = registry.all() if tshark else registry.statistics
     rows = [
-        (s.name, s.title, s.usage, s.family, ", ".join(engine.name for engine in s.engines), owners.get(s.name, tshark))
-        for _, s in sorted(known.items())
+        (name, told.title, told.usage, told.family, ", ".join(told.engines), origin or tshark)
+        for name, told, origin in sorted(registry.described(discovered=bool(tshark)), key=lambda row: row[0])
     ]
     table = _table("list", "Statistics", ("name", "title", "usage", "family", "engines", "from"), rows)
     table.columns = tuple(
@@ -30,12 +28,19 @@ def statistics_table(registry: Registry, tshark: str) -> Table:
 
 
 def plugins_table(registry: Registry) -> Table:
-    """Every plugin: where it comes from, what it gives, and why it did not load."""
+    """Every plugin: where it comes from, what it gives, why it did not load, and how long that took now."""
+    _ = registry.statistics  # all are loaded
+    names = ("plugin", "from", "statistics", "families", "formats", "problem")
     rows = [
         (p.name, p.origin, ", ".join(p.statistics), ", ".join(p.families), ", ".join(p.formats), p.problem)
         for p in registry.plugins
     ]
-    return _table("plugins", "Plugins", ("plugin", "from", "statistics", "families", "formats", "problem"), rows)
+    table = _table("plugins", "Plugins", names, rows)
+    took = Column("load_time", "duration", "seconds", merge="max", description="how long it took to load")
+    table.columns = (*table.columns[:2], took, *table.columns[2:])
+    for row, plugin in zip(table.rows, registry.plugins, strict=True):
+        row[took.name] = plugin.nanoseconds
+    return table
 
 
 def taps_table(registry: Registry, installations: Mapping[str, Installation]) -> Table:

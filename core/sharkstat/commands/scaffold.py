@@ -60,7 +60,7 @@ def make(name: str, kind: str, folder: Path, statistic: str, registry: Registry)
         raise RequestError(f"--kind {kind}: take {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     if not _STATISTIC.fullmatch(statistic):
         raise RequestError(f"--statistic {statistic}: take words with commas between them, as dns,slow")
-    if statistic in registry.statistics:
+    if statistic in registry.names:
         raise RequestError(f"there is a statistic {statistic} already: give another --statistic")
     place = folder / name
     if place.exists() or place.is_symlink():

@@ -28,7 +28,7 @@ def read(path: str | os.PathLike[str], *, registry: Registry | None = None) -> l
     True
     """
     tables = read_tables(Path(path))
-    at_hand = (registry or Registry.default()).statistics
+    at_hand = registry or Registry.default()
     for table in tables:
-        table.statistic = at_hand.get(table.name)
+        table.statistic = at_hand.named(table.name)
     return tables

@@ -1,172 +1,323 @@
-"""Finds plugins and their statistics, and the statistic that a request names."""
+"""The statistics at hand, and the one that a request names. A plugin is loaded when something of it is asked for."""
 
 from __future__ import annotations
 
-import difflib
-import importlib.metadata
-import importlib.util
 import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import pluggy
-
-from sharkstat.engines.engine import Engine
 from sharkstat.errors import RequestError
-from sharkstat.statistics.native import Unparsed, listed
-from sharkstat.statistics.statistic import Hooks, Statistic
-from sharkstat.statistics.tapfile import TapPlugin
-from sharkstat.tables.table import Table
-from sharkstat.tshark.process import find_tshark
+from sharkstat.statistics import finding
+from sharkstat.statistics.finding import Found
+from sharkstat.statistics.index import Described, Index, Known, program_stamp
 
-GROUP = "sharkstat"
-Family = Callable[[str], Statistic | None]
-Exporter = Callable[[Sequence[Table]], Iterable[str]]
+if TYPE_CHECKING:
+    import pluggy
+
+    from sharkstat.statistics.statistic import Statistic
+    from sharkstat.tables.table import Table
+
+    Family = Callable[[str], Statistic | None]
+    Exporter = Callable[[Sequence[Table]], Iterable[str]]
 
 
 @dataclass
 class Plugin:
-    """Where a plugin comes from, what it gives, and why it did not load."""
+    """Where a plugin comes from, what it gives, and why it did not load; `nanoseconds` says how long that took."""
 
     name: str
     origin: str
+    load: Callable[[], Any]
     statistics: list[str] = field(default_factory=list)
     families: list[str] = field(default_factory=list)
     formats: list[str] = field(default_factory=list)
     problem: str = ""
+    nanoseconds: int = 0
+    known: Known | None = None  # while it is not loaded
+
+    @property
+    def gives(self) -> tuple[set[str], list[str], set[str]]:
+        """What it registers; families in their order, since the first one takes a name."""
+        return set(self.statistics), self.families, set(self.formats)
 
 
 class Registry:
     """The statistics at hand. Plugins are loaded one by one: a broken one is reported, not fatal."""
 
     def __init__(self) -> None:
-        self._manager = pluggy.PluginManager("sharkstat")
-        self._manager.add_hookspecs(Hooks)
         self.plugins: list[Plugin] = []
-        self.statistics: dict[str, Statistic] = {}
-        self.families: dict[str, Family] = {}
-        self.exporters: dict[str, Exporter] = {}
         self.warnings: list[str] = []
+        self._statistics: dict[str, Statistic] = {}
+        self._families: dict[str, Family] = {}
+        self._exporters: dict[str, Exporter] = {}
         self._discovered: dict[str, Statistic] | None = None
+        self._index = Index()
+        self._keep: Callable[[], None] = lambda: None
+        self._manager: pluggy.PluginManager | None = None
 
     @classmethod
     def default(cls, files: Sequence[Path] = (), *, only_built_in: bool = False) -> Registry:
         """All installed plugins, those in the user's plugin folder, and the given plugin files.
 
-        With `only_built_in`, or where the environment variable SHARKSTAT_NO_PLUGINS is set, no stranger's plugin is
-        loaded but the given files. Nothing is loaded from the current directory by itself.
+        With `only_built_in`, or where the environment variable SHARKSTAT_NO_PLUGINS is set, there is no stranger's
+        plugin but the given files. Nothing is loaded from the current directory by itself. A plugin of which it is
+        known what it gives is loaded when that is asked for, the others at once.
         """
         registry = cls()
         only_built_in = only_built_in or bool(os.environ.get("SHARKSTAT_NO_PLUGINS"))
-        found = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: (not _built_in(e), e.name))
-        for entry_point in found:
-            if not _built_in(entry_point) and (only_built_in or _is_here(entry_point)):
-                continue
-            origin = f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else entry_point.value
-            registry.add(entry_point.name, origin, entry_point.load)
-        for path in [*([] if only_built_in else registry.in_folder()), *files]:
-            registry.add(path.stem, str(path), lambda path=path: _load_file(path))  # type: ignore[misc]
-        return registry
+        registry._index = index = Index.read(only_built_in=only_built_in)
+        since = time.time_ns()
+        found = finding.installed() if index.found is None else index.found
+        sought = [one for one in found if one.is_built_in or not (only_built_in or one.is_here)]
+        if not only_built_in:
+            paths, warning = finding.in_folder()
+            registry.warnings += [warning] if warning else []
+            sought += [Found(path.stem, str(path), str(path)) for path in paths]
+        for one in sought:
+            registry._take(one.name, one.origin, one.load, index.known.get(one.target))
 
-    def in_folder(self) -> list[Path]:
-        """The files in the user's plugin folder; a warning where others could put files there."""
-        folder = plugin_folder()
-        try:
-            state = folder.stat()
-        except OSError:
-            return []
-        if state.st_uid not in (0, os.geteuid()) or state.st_mode & 0o022:
-            self.warnings.append(f"{folder} is not loaded: others can write to it (chmod go-w, chown to yourself)")
-            return []
-        return sorted(path for path in folder.iterdir() if path.suffix in (".py", ".lua"))
+        def keep() -> None:
+            plugins = dict(zip((one.target for one in sought), registry.plugins, strict=False))
+            index.found = found
+            index.known = {t: registry._known(plugin) for t, plugin in plugins.items() if not plugin.problem}
+            tops = {one.package for one in sought}
+            lua = {str(e.file) for s in registry._statistics.values() for e in s.engines if e.file is not None}
+            targets = {one.target for one in sought if not one.folder}
+            index.write({*finding.files_of(tops), *lua, *targets}, since, only_built_in=only_built_in)
+
+        registry._keep = keep
+        if any(plugin.known is None and not plugin.problem for plugin in registry.plugins):
+            if any(plugin.known for plugin in registry.plugins):
+                registry._start_again()  # what is new or mended may change what others give
+            keep()
+        for path in files:
+            registry.add(path.stem, str(path), lambda path=path: finding.load_file(path))  # type: ignore[misc]
+        return registry
 
     def add(self, name: str, origin: str, load: Callable[[], Any]) -> None:
         """Load a plugin and register what it gives; what fails is kept as its problem."""
-        plugin = Plugin(name, origin)
+        self._take(name, origin, load, None)
+
+    # Loading ------------------------------------------------------------------------------------
+
+    def _take(self, name: str, origin: str, load: Callable[[], Any], known: Known | None) -> None:
+        plugin = Plugin(name, origin, load)
         self.plugins.append(plugin)
+        taken = {name for other in self.plugins for name in other.statistics}
+        if known is None or taken & set(known.statistics):
+            self._load(plugin)
+            return
+        plugin.known, plugin.nanoseconds = known, known.nanoseconds
+        plugin.statistics = list(known.statistics)
+        plugin.families, plugin.formats = list(known.families), list(known.formats)
+
+    def _load(self, plugin: Plugin) -> None:
+        from sharkstat.statistics.statistic import Hooks
+
+        if self._manager is None:
+            import pluggy
+
+            self._manager = pluggy.PluginManager("sharkstat")
+            self._manager.add_hookspecs(Hooks)
+        manager = self._manager
+        plugin.known, plugin.statistics, plugin.families, plugin.formats = None, [], [], []
+        started = time.perf_counter_ns()
         try:
-            module = load()
-            self._manager.register(module, name=f"{origin}:{name}")
-            others = [p for p in self._manager.get_plugins() if p is not module]
+            module = plugin.load()
+            manager.register(module, name=f"{plugin.origin}:{plugin.name}")
+            others = [p for p in manager.get_plugins() if p is not module]
             for hook, register in (
                 ("register_statistics", lambda statistic: self._register(plugin, statistic)),
                 ("register_families", lambda name, take: self._register_family(plugin, name, take)),
                 ("register_exporters", lambda name, exporter: self._register_exporter(plugin, name, exporter)),
             ):
-                self._manager.subset_hook_caller(hook, others)(register=register)
+                manager.subset_hook_caller(hook, others)(register=register)
             if not (plugin.statistics or plugin.families or plugin.formats):
                 raise ValueError("it registers nothing: mark its register_statistics with @sharkstat.hookimpl")
         except (Exception, SystemExit) as problem:  # whatever a stranger's plugin does, the others must work
             plugin.problem = f"{type(problem).__name__}: {problem}"
             for statistic in plugin.statistics:
-                del self.statistics[statistic]
+                del self._statistics[statistic]
             for family in plugin.families:
-                del self.families[family]
+                del self._families[family]
             for format_name in plugin.formats:
-                del self.exporters[format_name]
+                del self._exporters[format_name]
             plugin.statistics, plugin.families, plugin.formats = [], [], []
-            self.warnings.append(f"plugin {name} ({origin}) did not load: {plugin.problem}")
+            self.warnings.append(f"plugin {plugin.name} ({plugin.origin}) did not load: {plugin.problem}")
+        plugin.nanoseconds = time.perf_counter_ns() - started
+
+    def _load_known(self, plugins: Iterable[Plugin]) -> None:
+        """Load those of the plugins that are not; all anew where one gives something else than was known."""
+        for plugin in plugins:
+            if plugin.known is None:
+                continue
+            promised = plugin.gives
+            self._load(plugin)
+            if plugin.gives != promised:
+                self._start_again()
+                self._keep()
+                return
+
+    def _start_again(self) -> None:
+        """Load all plugins in their order, as if nothing was known of them."""
+        plugins, self.plugins = self.plugins, []
+        self.warnings = [text for text in self.warnings if not text.startswith("plugin ")]
+        self._statistics, self._families, self._exporters = {}, {}, {}
+        self._discovered, self._manager = None, None
+        self._index.tshark, self._index.files = {}, {}
+        for plugin in plugins:
+            self.add(plugin.name, plugin.origin, plugin.load)
 
     def _register(self, plugin: Plugin, statistic: Statistic) -> None:
         if not statistic.name or not statistic.title:
             raise ValueError(f"{type(statistic).__name__} needs a name and a title")
-        if statistic.name in self.statistics:
-            owner = next(p for p in self.plugins if statistic.name in p.statistics)
+        owner = next((p for p in self.plugins if statistic.name in p.statistics), None)
+        if owner is not None:
             raise ValueError(f"the statistic {statistic.name} is already registered by {owner.name} ({owner.origin})")
         _check_engines(statistic)
-        self.statistics[statistic.name] = statistic
+        self._statistics[statistic.name] = statistic
         plugin.statistics.append(statistic.name)
 
     def _register_family(self, plugin: Plugin, name: str, take: Family) -> None:
-        if name in self.families:
+        if any(name in p.families for p in self.plugins):
             raise ValueError(f"the family {name} is already registered")
-        self.families[name] = take
+        self._families[name] = take
         plugin.families.append(name)
 
     def _register_exporter(self, plugin: Plugin, name: str, exporter: Exporter) -> None:
-        if name in self.exporters:
+        if any(name in p.formats for p in self.plugins):
             raise ValueError(f"the format {name} is already registered")
-        self.exporters[name] = exporter
+        self._exporters[name] = exporter
         plugin.formats.append(name)
 
-    def find(self, request: str) -> tuple[Statistic, str]:
-        """The statistic that a request names, by the longest name that it begins with, and its arguments.
+    # What there is ------------------------------------------------------------------------------
 
-        >>> Registry.default().find("conv,tcp,port 80")[1]
-        'port 80'
-        """
+    @property
+    def statistics(self) -> dict[str, Statistic]:
+        """Every statistic that a plugin registers, by name; it loads all plugins."""
+        self._load_known(self.plugins)
+        return self._statistics
+
+    @property
+    def names(self) -> list[str]:
+        """The names of these statistics; no plugin is loaded for them."""
+        return list(dict.fromkeys([*self._statistics, *(name for p in self.plugins for name in p.statistics)]))
+
+    def named(self, name: str) -> Statistic | None:
+        """The statistic of exactly that name, if a plugin registers one."""
+        self._load_known([plugin for plugin in self.plugins if name in plugin.statistics])
+        return self._statistics.get(name)
+
+    @property
+    def formats(self) -> list[str]:
+        """The output formats of plugins."""
+        return [name for plugin in self.plugins for name in plugin.formats]
+
+    def exporter(self, name: str) -> Exporter | None:
+        """The exporter of a plugin's format."""
+        self._load_known([plugin for plugin in self.plugins if name in plugin.formats])
+        return self._exporters.get(name)
+
+    def find(self, request: str) -> tuple[Statistic, str]:
+        """The statistic that a request names, by the longest name that it begins with, and its arguments."""
         text = request.strip()
-        # Asking tshark takes a while, so it is done only where it must be.
+        for found in (self._registered(text), self._listed(text)):
+            if found is not None:
+                return found
+        # What was known did not help: now for what there is. Asking tshark for its own takes a quarter of a second.
         return _longest(text, self.statistics) or _longest(text, self.discovered) or self._unknown(text)
 
-    def _unknown(self, text: str) -> NoReturn:
-        raise RequestError(f"unknown statistic {text!r}; {self._nearest(text)}")
+    def _registered(self, text: str) -> tuple[Statistic, str] | None:
+        name = _longest_name(text, self.names)
+        self._load_known([plugin for plugin in self.plugins if name in plugin.statistics])
+        return _longest(text, self._statistics) if name == _longest_name(text, self.names) else self._registered(text)
+
+    def _listed(self, text: str) -> tuple[Statistic, str] | None:
+        """The same for what this tshark was seen to list."""
+        listed = self._listed_before()
+        name = _longest_name(text, listed)
+        if not name:
+            return None
+        family = listed[name].family
+        self._load_known([plugin for plugin in self.plugins if family in plugin.families])
+        statistic = self._taken(name, [family]) if family in self._families else None
+        return (statistic, text[len(name) + 1 :]) if statistic is not None else None
+
+    def _listed_before(self) -> Mapping[str, Described]:
+        from sharkstat.tshark.process import find_tshark
+
+        return self._index.tshark.get(program_stamp(find_tshark().path), {}) if self._index.tshark else {}
+
+    @property
+    def families(self) -> dict[str, Family]:
+        """What takes the names of tshark's own statistics; it loads the plugins that do."""
+        self._load_known([plugin for plugin in self.plugins if plugin.families])
+        order = [name for plugin in self.plugins for name in plugin.families]
+        return dict(sorted(self._families.items(), key=lambda item: order.index(item[0])))
 
     @property
     def discovered(self) -> dict[str, Statistic]:
         """The statistics that only the installed tshark has, each taken by a family, or unparsed."""
         if self._discovered is None:
-            names = listed(find_tshark())
-            self._discovered = {name: self.taken(name) for name in names if name not in self.statistics}
+            from sharkstat.statistics.native import Unparsed, listed
+            from sharkstat.tshark.process import find_tshark
+
+            tshark = find_tshark()
+            names = set(self.names)
+            families = list(self.families)
+            self._discovered = {
+                name: self._taken(name, families) or Unparsed(name) for name in listed(tshark) if name not in names
+            }
+            stamp = program_stamp(tshark.path)
+            if stamp:
+                self._index.tshark[stamp] = {name: described(s) for name, s in self._discovered.items()}
+                self._keep()
         return self._discovered
 
     def taken(self, name: str) -> Statistic:
         """The statistic for a name of tshark's: a family's, or its unparsed text."""
-        for family, take in self.families.items():
-            statistic = take(name)
+        from sharkstat.statistics.native import Unparsed
+
+        return self._taken(name, self.families) or Unparsed(name)
+
+    def _taken(self, name: str, families: Iterable[str]) -> Statistic | None:
+        for family in families:
+            statistic = self._families[family](name)
             if statistic is not None:
                 statistic.family = family
                 return statistic
-        return Unparsed(name)
+        return None
 
     def all(self) -> dict[str, Statistic]:
-        """Every statistic at hand, by name."""
+        """Every statistic at hand, by name; it loads all plugins."""
         return {**self.statistics, **self.discovered}
 
+    def described(self, *, discovered: bool) -> Iterator[tuple[str, Described, str]]:
+        """Each statistic's name, what there is to say of it, and whose it is; with those that only tshark has ("").
+
+        Plugins of which that is known are not loaded.
+        """
+        for plugin in self.plugins:
+            for name in plugin.statistics:
+                told = plugin.known.statistics[name] if plugin.known else described(self._statistics[name])
+                yield name, told, plugin.origin
+        if discovered:
+            listed = self._listed_before() or {name: described(s) for name, s in self.discovered.items()}
+            yield from ((name, told, "") for name, told in listed.items() if name not in self.names)
+
+    def _known(self, plugin: Plugin) -> Known:
+        statistics = {name: described(self._statistics[name]) for name in plugin.statistics} if not plugin.known else {}
+        return plugin.known or Known(statistics, tuple(plugin.families), tuple(plugin.formats), plugin.nanoseconds)
+
+    def _unknown(self, text: str) -> NoReturn:
+        raise RequestError(f"unknown statistic {text!r}; {self._nearest(text)}")
+
     def _nearest(self, text: str) -> str:
+        import difflib
+
         head = ",".join(text.split(",")[:2])
         known = list(self.all())
         near = difflib.get_close_matches(head, known, n=3, cutoff=0.5)
@@ -176,17 +327,27 @@ class Registry:
         return "`sharkstat list` has them all"
 
 
-def _longest(text: str, known: dict[str, Statistic]) -> tuple[Statistic, str] | None:
+def described(statistic: Statistic) -> Described:
+    """What there is to say of a statistic."""
+    engines = tuple(engine.name for engine in statistic.engines)
+    return Described(str(statistic.title), str(statistic.usage), str(statistic.family), engines)
+
+
+def _longest_name(text: str, names: Iterable[str]) -> str:
+    """The longest of the names that the text begins with; "" where there is none."""
+    return max((name for name in names if text == name or text.startswith(name + ",")), key=len, default="")
+
+
+def _longest(text: str, known: Mapping[str, Statistic]) -> tuple[Statistic, str] | None:
     """The statistic of the longest name that the text begins with, and its arguments."""
-    names = [name for name in known if text == name or text.startswith(name + ",")]
-    if not names:
-        return None
-    best = max(names, key=len)
-    return known[best], text[len(best) + 1 :]
+    name = _longest_name(text, known)
+    return (known[name], text[len(name) + 1 :]) if name else None
 
 
 def _check_engines(statistic: Statistic) -> None:
     """ValueError where it has no engines, or what it has are none."""
+    from sharkstat.engines.engine import Engine
+
     engines = statistic.engines
     fix = "write engines = (sharkstat.Packets(MyCounter),), or give it a Tap"
     if not engines:
@@ -195,32 +356,3 @@ def _check_engines(statistic: Statistic) -> None:
         raise ValueError(f"{statistic.name}: its engines are {engines!r:.80}: {fix}")
     if len({engine.name for engine in engines}) < len(engines):
         raise ValueError(f"{statistic.name} has two engines of one name: leave out one")
-
-
-def plugin_folder() -> Path:
-    """Where the user's own plugins are: $XDG_CONFIG_HOME/sharkstat/plugins, or ~/.config/sharkstat/plugins."""
-    home = os.environ.get("XDG_CONFIG_HOME")
-    own = os.path.expanduser("~/.config")  # noqa: PTH111 - Path's own fails for a user whom nothing gives a home
-    return Path(home or own, "sharkstat", "plugins")
-
-
-def _is_here(entry_point: importlib.metadata.EntryPoint) -> bool:
-    """Whether its package lies in the current directory, which Python may search first."""
-    return entry_point.dist is not None and Path(str(entry_point.dist.locate_file(""))).resolve() == Path.cwd()
-
-
-def _built_in(entry_point: importlib.metadata.EntryPoint) -> bool:
-    return entry_point.value.split(".")[0] == "sharkstat_plugins"
-
-
-def _load_file(path: Path) -> Any:
-    if path.suffix == ".lua":
-        return TapPlugin(path)
-    name = f"sharkstat_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is neither a Python file nor a tap's .lua")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module

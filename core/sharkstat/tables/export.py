@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sharkstat.errors import RequestError
@@ -269,10 +269,10 @@ LOSSLESS = ("json", "jsonl", "csv", "tsv")
 ENDINGS = {"json": "json", "jsonl": "jsonl", "csv": "csv", "tsv": "tsv", "markdown": "md", "html": "html"}
 
 
-def find(name: str, exporters: Mapping[str, Exporter]) -> Exporter:
-    """The exporter of that name. RequestError with the names that there are."""
-    found = exporters.get(name) or built_in().get(name)
+def find(name: str, others: Sequence[str] = ()) -> Exporter:
+    """The built-in exporter of that name. RequestError with the names that there are, `others` among them."""
+    found = built_in().get(name)
     if found is None:
-        known = ", ".join(["table", *built_in(), *exporters])
+        known = ", ".join(["table", *built_in(), *others])
         raise RequestError(f"unknown format {name!r}: take one of {known}")
     return found

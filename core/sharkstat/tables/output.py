@@ -8,7 +8,7 @@ import re
 import select
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sharkstat.errors import OutputError, RequestError
@@ -16,19 +16,19 @@ from sharkstat.tables.export import ENDINGS, Exporter
 from sharkstat.tables.table import Table
 
 
-def format_for(output: str, wanted: str, exporters: Mapping[str, Exporter]) -> str:
+def format_for(output: str, wanted: str, others: Collection[str] = ()) -> str:
     """The format: the one that is wanted, or that of the file's suffix; a table for people where neither says.
 
-    RequestError for a suffix that no format has.
+    `others` are the formats of plugins. RequestError for a suffix that no format has.
 
-    >>> format_for("result.json", "", {}), format_for("result.json", "csv", {}), format_for("", "", {})
+    >>> format_for("result.json", ""), format_for("result.json", "csv"), format_for("", "")
     ('json', 'csv', 'table')
     """
     if wanted or output in ("", "-") or output.endswith("/") or _special(output):
         return wanted or "table"
     suffix = Path(output).suffix
     known = {".txt": "table", **{f".{ending}": name for name, ending in ENDINGS.items()}}
-    known.update({f".{name}": name for name in exporters})
+    known.update({f".{name}": name for name in others})
     if suffix and not Path(output).is_dir() and suffix.lower() not in known:
         raise RequestError(f"--output {output}: which format is {suffix}? Give --format, or one of {', '.join(known)}")
     return known.get(suffix.lower(), "table")
