@@ -256,6 +256,18 @@ def prepare_streams() -> None:
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
 
 
+def leave_out_other_commands() -> None:
+    """Where a command is named, typer need not make the options of all others: that takes as long as a short run."""
+    named = sys.argv[1:2]
+    if "_SHARKSTAT_COMPLETE" not in os.environ and named and _command():
+        app.registered_commands = [command for command in app.registered_commands if _name(command) == named[0]]
+        app.registered_groups = [group for group in app.registered_groups if group.name == named[0]]
+
+
+def _name(command: Any) -> str:
+    return str(command.name or getattr(command.callback, "__name__", ""))
+
+
 def main() -> None:
     """The program's entry: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
     try:
@@ -263,6 +275,7 @@ def main() -> None:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, interrupt)
         prepare_streams()
+        leave_out_other_commands()
         status = app(standalone_mode=False) or 0
         sys.stdout.flush()
         sys.exit(status)
@@ -303,7 +316,7 @@ def _command() -> str:
     """The command that was given, and a space."""
     if sys.argv[1:2] == ["taps"]:
         return "".join(f"{word} " for word in sys.argv[1:3] if not word.startswith("-"))
-    names = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    names = [_name(command) for command in app.registered_commands]
     return next((f"{word} " for word in sys.argv[1:2] if word in names), "")
 
 

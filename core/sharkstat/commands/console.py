@@ -46,7 +46,6 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     from sharkstat.running.plan import make_plan
     from sharkstat.tables import export
     from sharkstat.tables.output import Output, format_for
-    from sharkstat.tables.view import safe
 
     registry = load_registry(running.plugins, running.no_plugins)
     per_file = running.per_file
@@ -75,6 +74,8 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
         if source.live:
             dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
             say(f"{', '.join(name)}: {counts.captured or counts.packets:,} packets captured, {dropped} dropped")
+    from sharkstat.tables.view import safe
+
     for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in remarks):
         say(safe(warning))
     for failure in failures:
@@ -103,7 +104,7 @@ def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list
     with progress_bar() as progress:
         for plan in plans:
             try:
-                tables += run_plan(plan, find_tshark(), progress)
+                tables += run_plan(plan, find_tshark(), progress, load_view)
             except (SourceError, StatisticError) as problem:
                 tables += getattr(problem, "tables", [])
                 failures.append(problem)
@@ -121,6 +122,14 @@ def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list
             shown.append(table)
             failures.append(problem)
     return shown, failures
+
+
+def load_view() -> None:
+    """Load what tables are shown with."""
+    import tabulate  # noqa: F401
+    import wcwidth  # noqa: F401
+
+    from sharkstat.tables import view  # noqa: F401
 
 
 def interrupted(tables: Sequence[Table]) -> bool:

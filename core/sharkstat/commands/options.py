@@ -10,6 +10,7 @@ command takes the group as one of its parameters:
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Sequence
@@ -199,6 +200,7 @@ def with_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]]
     return decorate
 
 
+@functools.cache
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     # What only type checkers import stands for groups, never for an option.
     unread = dict.fromkeys(("Source", "Running", "Selection"), object)

@@ -7,8 +7,8 @@ the byte. What a text means is for its reader to say; a text that none understan
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +119,7 @@ class TextPart(Part):
     def __init__(self, tasks: Mapping[int, TextTask]) -> None:
         self._tasks = tasks
         self._natives = list(dict.fromkeys(task.native for task in tasks.values()))
-        self._nonce = secrets.token_hex(16)
+        self._nonce = os.urandom(16).hex()
         self._doubts: dict[int, str] = {}
         self._texts: list[bytes] = []
         self._at_once = b""

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from sharkstat.errors import RequestError, StatisticError, TsharkError
-from sharkstat.running.diagnosis import Ending
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan, make_plan
-from sharkstat.running.results import make_tables
 from sharkstat.running.source import Source
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables.table import Table
@@ -31,8 +29,10 @@ Progress = Callable[[int, int], None]
 Taker = Callable[[bytes], None]
 
 
-def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> list[Table]:
-    """One pass over the source. Gives a table a request, in order."""
+def run_plan(
+    plan: Plan, tshark: Tshark, progress: Progress | None = None, meanwhile: Callable[[], None] = lambda: None
+) -> list[Table]:
+    """One pass over the source. Gives a table a request, in order. `meanwhile` is called while tshark starts."""
     try:
         exact: str | None = None
         with Interruption() as interruption:
@@ -40,7 +40,7 @@ def run_plan(plan: Plan, tshark: Tshark, progress: Progress | None = None) -> li
                 with Workspace(tshark) as workspace, Opened(plan.source, workspace, interruption) as opened:
                     if not opened.again:  # then times are read exactly from the start (see host.lua)
                         exact = ""
-                    reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact)
+                    reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact, meanwhile)
                     tables = reading.run()
                 if tables is not None:
                     return tables
@@ -66,6 +66,7 @@ class _Pass:
         progress: Progress | None,
         interruption: Interruption,
         exact: str | None,
+        meanwhile: Callable[[], None],
     ) -> None:
         self.plan = plan
         self.tshark = tshark
@@ -74,6 +75,7 @@ class _Pass:
         self.progress = progress
         self.interruption = interruption
         self.exact = exact
+        self.meanwhile = meanwhile
         self.records = Records()
         self.output = Output()
         self.stderr: list[str] = []
@@ -97,6 +99,11 @@ class _Pass:
             errors.start()
             if process.stdout is not None:
                 self.output.read(process.stdout, packets="packets" in printed)
+            # tshark takes a while to start: the time to load what is only needed once it has something to say.
+            from sharkstat.running.diagnosis import Ending
+            from sharkstat.running.results import make_tables
+
+            self.meanwhile()
             takers: dict[bytes, Taker] = {}
             for part in self.plan.parts:
                 takers.update(part.start(self.records, self.output))

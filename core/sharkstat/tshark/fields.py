@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 
 from sharkstat.errors import SharkstatError
@@ -28,6 +27,8 @@ def nearest(names: dict[str, str], wanted: str, count: int = 3) -> list[str]:
     >>> nearest({"ip.src": "Source", "ip.dst": "Destination", "tcp.srcport": "Port"}, "ip.scr")[0]
     'ip.src'
     """
+    import difflib
+
     protocol, _, rest = wanted.lower().partition(".")
     protocols = {name.partition(".")[0] for name in names}
     like = {protocol, *difflib.get_close_matches(protocol, protocols, n=5, cutoff=0.6)}

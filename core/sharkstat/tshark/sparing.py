@@ -45,14 +45,12 @@ _TRANSPORT_FIELDS = (
     r"|udp(?:\.(?:(?:src|dst)?port|stream|length|time_\w+))?"
 )
 _FIELDS = {
-    "transport": re.compile(rf"(?:{_TRANSPORT_FIELDS})$"),
-    "http": re.compile(rf"(?:{_TRANSPORT_FIELDS}|http(?:\.[\w.]+)?)$"),
+    "transport": rf"(?:{_TRANSPORT_FIELDS})$",
+    "http": rf"(?:{_TRANSPORT_FIELDS}|http(?:\.[\w.]+)?)$",
     # None of these is in a page, script or image that HTTP carries.
-    "messages": re.compile(
-        rf"(?:{_TRANSPORT_FIELDS}|(?:http|dns|mdns|llmnr|tls|quic|dhcp|icmp|icmpv6|ntp)(?:\.[\w.]+)?)$"
-    ),
+    "messages": rf"(?:{_TRANSPORT_FIELDS}|(?:http|dns|mdns|llmnr|tls|quic|dhcp|icmp|icmpv6|ntp)(?:\.[\w.]+)?)$",
 }
-_WORDS = re.compile(r"""\$\{|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.\-]*|[\d:][\w:.\-/]*""")
+_WORDS = r"""\$\{|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.\-]*|[\d:][\w:.\-/]*"""
 _OPERATORS = frozenset(
     """and or not xor in eq ne gt ge lt le contains matches bitwise_and any_eq all_eq any_ne all_ne
     any all len count true false True False""".split()  # noqa: SIM905 - a list of words reads best as words
@@ -65,9 +63,11 @@ def level_of(display_filter: str) -> str:
     >>> level_of("tcp.port == 80 && ip.src == 10.0.0.1"), level_of("http.host"), level_of("dns"), level_of("xml")
     ('transport', 'http', 'messages', 'application')
     """
-    words = _WORDS.findall(display_filter)
+    words = re.findall(_WORDS, display_filter)
     names = [word for word in words if word[0] not in "\"'0123456789:" and word not in _OPERATORS]
-    return next((level for level, fields in _FIELDS.items() if all(map(fields.match, names))), "application")
+    return next(
+        (level for level, fields in _FIELDS.items() if all(re.match(fields, name) for name in names)), "application"
+    )
 
 
 def leaf_options(layers: Sequence[str], reads: Sequence[str]) -> list[str]:
