@@ -21,6 +21,7 @@ from sharkstat.statistics import finding
 from sharkstat.statistics.finding import Found
 
 LARGEST = 4 << 20  # bytes; anything larger is not ours
+JUST_NOW = 50_000_000  # nanoseconds in which a file could change again without a new time
 KEPT = 20  # indexes of other Pythons and paths
 _LAYOUT = 1
 
@@ -86,7 +87,7 @@ class Index:
         """
         for path in files:
             state = self.files.get(path) or _state(path)
-            if state is None or (state[0] > since and not os.path.isdir(path)):
+            if state is None or (state[0] > since - JUST_NOW and not os.path.isdir(path)):
                 return
             self.files[path] = state
         if self.found is None or self.distributions is None:
@@ -158,7 +159,8 @@ def _changed(files: Mapping[str, list[int]]) -> bool:
 
 def _name(only_built_in: bool) -> str:
     """The file for this Python and its path."""
-    what = repr((_LAYOUT, sys.version, sys.path, os.getcwd() if "" in sys.path else "", only_built_in))
+    here = os.getcwd() if "" in sys.path else ""
+    what = repr((_LAYOUT, sys.version, sys.path, here, str(finding.plugin_folder()), only_built_in))
     return f"index-{zlib.crc32(what.encode('utf-8', 'surrogateescape')):08x}.json"
 
 
@@ -169,7 +171,8 @@ def _name(only_built_in: bool) -> str:
 def _folder(*, make: bool) -> Iterator[int]:
     """A descriptor of the cache folder. OSError where there is none that only we can write to."""
     chosen = os.environ.get("XDG_CACHE_HOME", "")
-    above = chosen if os.path.isabs(chosen) else os.path.join(os.path.expanduser("~"), ".cache")
+    home = os.path.expanduser("~") if os.environ.get("HOME") != "" else ""
+    above = chosen if os.path.isabs(chosen) else os.path.join(home, ".cache")
     if not os.path.isabs(above):
         raise FileNotFoundError("nobody knows a home")
     if make:

@@ -55,7 +55,10 @@ class Registry:
         self._exporters: dict[str, Exporter] = {}
         self._discovered: dict[str, Statistic] | None = None
         self._index = Index()
+        self._trusting = False  # what the index says
+        self._clash = False  # two plugins gave the same
         self._keep: Callable[[], None] = lambda: None
+        self._anew: Callable[[], Registry] = Registry
         self._manager: pluggy.PluginManager | None = None
 
     @classmethod
@@ -66,9 +69,15 @@ class Registry:
         plugin but the given files. Nothing is loaded from the current directory by itself. A plugin of which it is
         known what it gives is loaded when that is asked for, the others at once.
         """
+        return cls._made(files, only_built_in or bool(os.environ.get("SHARKSTAT_NO_PLUGINS")), trusting=True)
+
+    @classmethod
+    def _made(cls, files: Sequence[Path], only_built_in: bool, *, trusting: bool) -> Registry:
+        """The same; where it is not `trusting`, as if nothing was known of any plugin."""
         registry = cls()
-        only_built_in = only_built_in or bool(os.environ.get("SHARKSTAT_NO_PLUGINS"))
-        registry._index = index = Index.read(only_built_in=only_built_in)
+        registry._anew = lambda: cls._made(files, only_built_in, trusting=False)
+        index = Index.read(only_built_in=only_built_in) if trusting else Index(distributions=finding.distributions())
+        registry._index, registry._trusting = index, index.found is not None
         since = time.time_ns()
         found = finding.installed() if index.found is None else index.found
         sought = [one for one in found if one.is_built_in or not (only_built_in or one.is_here)]
@@ -78,20 +87,26 @@ class Registry:
             sought += [Found(path.stem, str(path), str(path)) for path in paths]
         for one in sought:
             registry._take(one.name, one.origin, one.load, index.known.get(one.target))
+        if registry._clash and registry._trusting:
+            return registry._anew()  # of two that give the same, the first in their order has it
 
         def keep() -> None:
             plugins = dict(zip((one.target for one in sought), registry.plugins, strict=False))
             index.found = found
-            index.known = {t: registry._known(plugin) for t, plugin in plugins.items() if not plugin.problem}
+            index.known = {target: known(plugin) for target, plugin in plugins.items() if not plugin.problem}
             tops = {one.package for one in sought}
             lua = {str(e.file) for s in registry._statistics.values() for e in s.engines if e.file is not None}
             targets = {one.target for one in sought if not one.folder}
             index.write({*finding.files_of(tops), *lua, *targets}, since, only_built_in=only_built_in)
 
+        def known(plugin: Plugin) -> Known:
+            if plugin.known is not None:
+                return plugin.known
+            statistics = {name: described(registry._statistics[name]) for name in plugin.statistics}
+            return Known(statistics, tuple(plugin.families), tuple(plugin.formats), plugin.nanoseconds)
+
         registry._keep = keep
         if any(plugin.known is None and not plugin.problem for plugin in registry.plugins):
-            if any(plugin.known for plugin in registry.plugins):
-                registry._start_again()  # what is new or mended may change what others give
             keep()
         for path in files:
             registry.add(path.stem, str(path), lambda path=path: finding.load_file(path))  # type: ignore[misc]
@@ -158,24 +173,18 @@ class Registry:
             self._load(plugin)
             if plugin.gives != promised:
                 self._start_again()
-                self._keep()
                 return
 
     def _start_again(self) -> None:
-        """Load all plugins in their order, as if nothing was known of them."""
-        plugins, self.plugins = self.plugins, []
-        self.warnings = [text for text in self.warnings if not text.startswith("plugin ")]
-        self._statistics, self._families, self._exporters = {}, {}, {}
-        self._discovered, self._manager = None, None
-        self._index.tshark, self._index.files = {}, {}
-        for plugin in plugins:
-            self.add(plugin.name, plugin.origin, plugin.load)
+        """What was known is wrong: everything anew, without it."""
+        self.__dict__.update(self._anew().__dict__)
 
     def _register(self, plugin: Plugin, statistic: Statistic) -> None:
         if not statistic.name or not statistic.title:
             raise ValueError(f"{type(statistic).__name__} needs a name and a title")
         owner = next((p for p in self.plugins if statistic.name in p.statistics), None)
         if owner is not None:
+            self._clash = True
             raise ValueError(f"the statistic {statistic.name} is already registered by {owner.name} ({owner.origin})")
         _check_engines(statistic)
         self._statistics[statistic.name] = statistic
@@ -183,12 +192,14 @@ class Registry:
 
     def _register_family(self, plugin: Plugin, name: str, take: Family) -> None:
         if any(name in p.families for p in self.plugins):
+            self._clash = True
             raise ValueError(f"the family {name} is already registered")
         self._families[name] = take
         plugin.families.append(name)
 
     def _register_exporter(self, plugin: Plugin, name: str, exporter: Exporter) -> None:
         if any(name in p.formats for p in self.plugins):
+            self._clash = True
             raise ValueError(f"the format {name} is already registered")
         self._exporters[name] = exporter
         plugin.formats.append(name)
@@ -224,11 +235,12 @@ class Registry:
     def find(self, request: str) -> tuple[Statistic, str]:
         """The statistic that a request names, by the longest name that it begins with, and its arguments."""
         text = request.strip()
-        for found in (self._registered(text), self._listed(text)):
-            if found is not None:
-                return found
-        # What was known did not help: now for what there is. Asking tshark for its own takes a quarter of a second.
-        return _longest(text, self.statistics) or _longest(text, self.discovered) or self._unknown(text)
+        # Asking tshark for its own takes a quarter of a second.
+        found = self._registered(text) or self._listed(text) or _longest(text, self.discovered)
+        if found is None and self._trusting:
+            self._start_again()
+            found = _longest(text, self.statistics) or _longest(text, self.discovered)
+        return found or self._unknown(text)
 
     def _registered(self, text: str) -> tuple[Statistic, str] | None:
         name = _longest_name(text, self.names)
@@ -307,10 +319,6 @@ class Registry:
         if discovered:
             listed = self._listed_before() or {name: described(s) for name, s in self.discovered.items()}
             yield from ((name, told, "") for name, told in listed.items() if name not in self.names)
-
-    def _known(self, plugin: Plugin) -> Known:
-        statistics = {name: described(self._statistics[name]) for name in plugin.statistics} if not plugin.known else {}
-        return plugin.known or Known(statistics, tuple(plugin.families), tuple(plugin.formats), plugin.nanoseconds)
 
     def _unknown(self, text: str) -> NoReturn:
         raise RequestError(f"unknown statistic {text!r}; {self._nearest(text)}")
