@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from sharkstat import Listen, Packet, PacketCounter, Packets, Value, hookimpl
+from sharkstat import Listen, PacketCounter, Packets, Value, hookimpl
 from sharkstat_plugins import service_rules as rules
 from sharkstat_plugins.service_rules import Path, Peers
 from sharkstat_plugins.shipped_tap import ShippedTap
+
+if TYPE_CHECKING:
+    from sharkstat import Packet
 
 HEADINGS = {
     "server_name": "Server name",
