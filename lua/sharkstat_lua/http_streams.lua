@@ -42,9 +42,8 @@ function Streams:headers(exchange, headers, time)
   end
   exchange.host = exchange.host or headers[":authority"] or exchange.method and headers.host
   exchange.target = exchange.target or headers[":path"]
-  if headers[":status"] then
-    exchange.answer = tonumber(headers[":status"])
-  end
+  local status = headers[":status"]
+  if status and status:find("^%d%d%d$") then exchange.answer = tonumber(status) end
 end
 
 -- The first answers of a response may be interim ones.
@@ -164,13 +163,11 @@ function http_streams.new(run, settle, interim)
   }, Streams)
   local frames_of, magic = http_frames.http2(), sharkstat.field "http2.magic"
   local streams = sharkstat.field "tcp.stream"
-  local last
-  run:listen("http2", function(pinfo)  -- called once a frame
-    if pinfo.number == last then return end
-    last = pinfo.number
+  -- tshark's own tap of HTTP/2 leaves out frames in which something is malformed.
+  run:listen("frame", function(pinfo)
     local stream = streams()
     if stream then self:packet(self:connection(stream.value), pinfo, frames_of(), magic() and true or nil) end
-  end)
+  end, "http2 && !icmp && !icmpv6")  -- an error quotes what was said before
 
   local frames_of_3 = http_frames.http3()
   if not frames_of_3 then return self end
@@ -181,7 +178,7 @@ function http_streams.new(run, settle, interim)
     local connection = self:connection("quic " .. number.value)
     connection.is_quic = true
     self:packet(connection, pinfo, frames_of_3())
-  end, "(http3 || quic.stream.fin == 1) && !icmp && !icmpv6")  -- an error quotes what was said before
+  end, "(http3 || quic.stream.fin == 1) && !icmp && !icmpv6")
   return self
 end
 
