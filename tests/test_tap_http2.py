@@ -147,6 +147,33 @@ def test_templates_and_bounds_hold_for_streams(capture: Path) -> None:
         assert template.total(measure) == capped.total(measure) == whole.total(measure)
 
 
+def test_what_cannot_be_understood_is_counted(tmp_path: Path) -> None:
+    """Headers that refer to others that were not captured, a status that is none, frames after a reset, random ones."""
+    talk = Talk(40000)
+    lost = b"\xbe\xbf"  # the 62nd and 63rd header of a table that has 61
+    frames = [
+        frame(HEADERS, 1, lost, END_HEADERS | END_STREAM),
+        frame(HEADERS, 3, request("GET", "/reset"), END_HEADERS),
+    ]
+    talk.client(0, PREFACE, frame(SETTINGS, 0), *frames)
+    answers = [
+        frame(HEADERS, 1, lost, END_HEADERS),
+        frame(DATA, 1, bytes(10), END_STREAM),
+        frame(HEADERS, 3, block(_status="1" * 20), END_HEADERS),
+    ]
+    talk.server(1, *answers, frame(RST_STREAM, 3, bytes(4)))
+    late = [frame(DATA, 3, bytes(5), END_STREAM), frame(PUSH_PROMISE, 3, b"", END_HEADERS), frame(HEADERS, 5)]
+    talk.client(2, *late)
+    write_pcap(tmp_path / "made.pcap", talk.packets)
+    [table] = sharkstat.run(tmp_path / "made.pcap", "http,requests")
+    carried = sum(len(one) - 9 for one in (*frames, *answers, *late))
+    assert table.total("request_bytes") + table.total("response_bytes") == carried
+    assert {(row["method"], row["path"]): (row["requests"], row["unanswered"]) for row in table} == {
+        ("GET", "/reset"): (1, 0),
+        (None, None): (2, 1),
+    }
+
+
 def test_plain_tshark_shows_the_same(capture: Path) -> None:
     [table] = sharkstat.run(capture, "http,requests")
     printed = plain_tshark("http_requests.lua", ["http,requests,format=rows"], capture, prefix="")
