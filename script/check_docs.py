@@ -395,6 +395,7 @@ def environment() -> dict[str, str]:
         **kept,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
         "TERM": "xterm",
+        "NO_COLOR": "1",
     }
 
 
@@ -501,6 +502,8 @@ def check_options(page: Page) -> Iterator[str]:
                 words = shlex.split(part)
                 if words[1].startswith("-"):
                     continue
+                if "." in words[1]:  # a capture
+                    words.insert(1, "overview")
                 known_commands = commands()
                 if " ".join(words[1:3]) in known_commands:
                     words[1:3] = [" ".join(words[1:3])]

@@ -27,6 +27,7 @@ _ROOMS = {
     "sharkstat.engines.text": ("Parsed", "TsharkText"),
     "sharkstat.running.comparison": ("diff",),
     "sharkstat.running.loading": ("read",),
+    "sharkstat.running.overview": ("Overview", "overview"),
     "sharkstat.running.runner": ("run",),
     "sharkstat.running.source": ("Source",),
     "sharkstat.statistics.declared": ("Declared",),
@@ -46,10 +47,12 @@ _ROOMS = {
     ),
     "sharkstat.statistics.parameter": ("Parameter",),
     "sharkstat.statistics.registry": ("Registry",),
+    "sharkstat.statistics.section": ("Check", "HealthFinding", "Section", "Severity", "most_of", "part_of"),
     "sharkstat.statistics.statistic": ("Statistic", "hookimpl", "sort_rows"),
     "sharkstat.statistics.tapfile": ("TapFile",),
     "sharkstat.tables.column": ("Column", "Reading", "Row", "Type", "Value"),
     "sharkstat.tables.diff": ("Diff", "Finding"),
+    "sharkstat.tables.page": ("joined",),
     "sharkstat.tables.table": ("Table",),
     "sharkstat.tshark.filters": ("both_filters",),
     "sharkstat.tshark.records": ("bytes_of", "text_of"),
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
     from sharkstat.engines.text import Parsed, TsharkText
     from sharkstat.running.comparison import diff
     from sharkstat.running.loading import read
+    from sharkstat.running.overview import Overview, overview
     from sharkstat.running.runner import run
     from sharkstat.running.source import Source
     from sharkstat.statistics.declared import Declared
@@ -83,10 +87,12 @@ if TYPE_CHECKING:
     )
     from sharkstat.statistics.parameter import Parameter
     from sharkstat.statistics.registry import Registry
+    from sharkstat.statistics.section import Check, HealthFinding, Section, Severity, most_of, part_of
     from sharkstat.statistics.statistic import Statistic, hookimpl, sort_rows
     from sharkstat.statistics.tapfile import TapFile
     from sharkstat.tables.column import Column, Reading, Row, Type, Value
     from sharkstat.tables.diff import Diff, Finding
+    from sharkstat.tables.page import joined
     from sharkstat.tables.table import Table
     from sharkstat.tshark.filters import both_filters
     from sharkstat.tshark.records import bytes_of, text_of
@@ -94,6 +100,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Check",
     "Column",
     "Count",
     "Declared",
@@ -103,6 +110,7 @@ __all__ = [
     "Every",
     "Finding",
     "Group",
+    "HealthFinding",
     "Key",
     "Layer",
     "Listen",
@@ -112,6 +120,7 @@ __all__ = [
     "MergeError",
     "Min",
     "OutputError",
+    "Overview",
     "Packet",
     "PacketCounter",
     "Packets",
@@ -121,7 +130,9 @@ __all__ = [
     "Registry",
     "RequestError",
     "Row",
+    "Section",
     "Seen",
+    "Severity",
     "SharkstatError",
     "Source",
     "SourceError",
@@ -141,6 +152,10 @@ __all__ = [
     "bytes_of",
     "diff",
     "hookimpl",
+    "joined",
+    "most_of",
+    "overview",
+    "part_of",
     "read",
     "run",
     "sort_rows",

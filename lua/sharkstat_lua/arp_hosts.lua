@@ -17,6 +17,7 @@
 -- column: asked_for integer sum packets ; requests of others for the address
 -- column: first_seen time min ; sent
 -- column: last_seen time max ; sent
+-- section: 840 rows=0
 -- sort: address
 -- field: arp.opcode
 -- field: arp.src.hw_mac

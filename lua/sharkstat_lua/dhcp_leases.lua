@@ -21,6 +21,9 @@
 -- column: other integer sum packets ; BOOTP, and messages of other kinds
 -- column: first_seen time min
 -- column: last_seen time max
+-- section: 850 rows=0
+-- finding: nak/request warning=0.01 bad=0.5 worst=client_mac DHCP requests refused
+-- finding: decline/ack warning=0.001 bad=0.5 worst=client_mac DHCP addresses found in use
 -- sort: first_seen, client_mac
 -- field: dhcp.hw.mac_addr
 -- field: dhcp.option.dhcp

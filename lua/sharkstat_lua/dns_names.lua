@@ -20,6 +20,8 @@
 -- column: min_time duration min seconds ; from query to response
 -- column: mean_time duration time/timed seconds
 -- column: max_time duration max seconds
+-- section: 500 title=DNS rows=4 columns=name,type,response_code=answer,queries,unanswered,mean_time=mean,max_time=max
+-- finding: unanswered/queries warning=0.02 bad=0.2 worst=name DNS queries without an answer
 -- sort: queries descending, responses descending, name, type, response_code
 -- field: dns.flags
 -- field: dns.id

@@ -32,6 +32,8 @@
 -- column: min_time duration min seconds ; from request to response
 -- column: mean_time duration time/timed seconds
 -- column: max_time duration max seconds
+-- section: 400 title=HTTP rows=5 arguments=path=template
+--     columns=method,host/path=request,status,requests=count,response_bytes=bytes,mean_time=mean,max_time=max
 -- sort: requests descending, responses descending, host, path, method, status
 -- field: http
 -- field: http.request_in

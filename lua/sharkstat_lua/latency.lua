@@ -14,6 +14,7 @@
 -- column: mean_time duration total_time/responses seconds
 -- column: max_time duration max seconds
 -- column: total_time duration sum seconds hidden
+-- section: 830 rows=0
 -- sort: total_time descending, protocol, server_address, server_port
 -- layer: messages
 

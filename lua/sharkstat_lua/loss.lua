@@ -28,6 +28,8 @@
 -- column: expected integer sum packets hidden; by the sequence numbers
 -- column: jitter_total duration sum seconds hidden
 -- column: jitters integer sum hidden; packets whose payload type has a known clock
+-- section: 820 rows=0
+-- finding: lost/expected warning=0.005 bad=0.05 worst=destination_address RTP packets lost
 -- sort: lost descending, packets descending, start
 -- field: rtp.ssrc
 -- field: rtp.seq

@@ -26,6 +26,7 @@
 -- column: min_handshake duration min seconds
 -- column: mean_handshake duration time/timed seconds
 -- column: max_handshake duration max seconds
+-- section: 650 title=QUIC rows=4 columns=server_name=name,address:port=server,version,connections=conns,bytes,mean_handshake=handshake
 -- sort: connections descending, bytes descending, server_name, address, port, version, alpn
 -- field: quic.connection.number
 -- field: quic.version

@@ -29,6 +29,8 @@
 -- column: first time min hidden; the first packet
 -- column: last time max hidden; the last packet
 -- column: client_addresses set union hidden; at most 100,000 in a row
+-- section: 200 rows=6 bar=bytes
+--     columns=protocol,server_name=name,server_address:server_port=server,bytes,connections=conns,clients,packets
 -- sort: bytes descending, packets descending, protocol, server_name, server_address, server_port, transport
 -- field: frame.protocols
 -- field: tcp.stream

@@ -16,6 +16,7 @@
 -- column: packets_in integer sum packets
 -- column: packets_out integer sum packets
 -- column: services text none; up to three, with their part of the host's bytes
+-- section: 300 title=Hosts rows=5 columns=address=host,bytes_in=in,bytes_out=out,packets,services
 -- sort: start, bytes descending, packets descending, address
 -- layer: transport
 -- order: any

@@ -18,6 +18,10 @@
 -- column: open integer sum; at the end of the capture
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
+-- section: 810 rows=0
+-- finding: refused/connections warning=0.001 bad=0.1 worst=server_address:server_port TCP connections refused
+-- finding: timed_out/connections warning=0.001 bad=0.1 worst=server_address:server_port TCP connections without any answer
+-- finding: reset/connections warning=0.02 bad=0.3 worst=server_address:server_port TCP connections reset
 -- sort: connections descending, bytes descending
 -- layer: transport
 

@@ -60,6 +60,10 @@
 -- column: server_rtts integer sum hidden
 -- column: handshake_total duration sum seconds hidden
 -- column: handshakes integer sum hidden; how many were seen to be completed
+-- section: 800 rows=0
+-- finding: retransmissions/packets warning=0.01 bad=0.05 worst=server_address:server_port TCP segments sent again
+-- finding: zero_windows/packets warning=0.001 bad=0.05 worst=server_address:server_port TCP segments say that their sender can take no more
+-- finding: lost_segments/packets warning=0.01 bad=0.1 worst=server_address:server_port TCP segments come after some that were not captured
 -- sort: bytes descending, packets descending
 -- layer: transport
 -- field: tcp.analysis.flags

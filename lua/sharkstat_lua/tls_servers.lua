@@ -25,6 +25,7 @@
 -- column: mean_handshake duration time/timed seconds
 -- column: max_handshake duration max seconds
 -- column: certificate_expires text min ; the earliest end of a server's own certificate, not of those that signed it, in UTC
+-- section: 600 title=TLS rows=4 columns=server_name=name,address:port=server,version,connections=conns,bytes,mean_handshake=handshake
 -- sort: connections descending, bytes descending, server_name, address, port, version, cipher_suite, alpn
 -- field: tcp.stream
 -- field: tls.handshake.type

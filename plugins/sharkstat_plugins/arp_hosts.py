@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from sharkstat import Column, hookimpl
+from collections.abc import Iterator
+
+from sharkstat import Column, HealthFinding, Table, hookimpl
 from sharkstat_plugins.shipped_tap import ShippedTap
 
 
 class ArpHosts(ShippedTap):
+    def findings(self, table: Table) -> Iterator[HealthFinding]:
+        for row in [row for row in table if isinstance(row["mac_count"], int) and row["mac_count"] > 1][:3]:
+            sentence = f"{row['mac_count']} MAC addresses claim {row['address']}: {self.shown(table, row, 'macs')}"
+            yield HealthFinding(sentence, int(str(row["mac_count"])), 1)
+
     def columns(self, arguments: str) -> tuple[Column, ...]:
         address, *rest = super().columns(arguments)
         several = Column(

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from sharkstat import hookimpl
+from collections.abc import Iterator
+
+from sharkstat import HealthFinding, Table, hookimpl, most_of, part_of
 from sharkstat_plugins.shipped_tap import ShippedTap
+
+
+class DnsNames(ShippedTap):
+    def findings(self, table: Table) -> Iterator[HealthFinding]:
+        yield from super().findings(table)
+        responses = table.total("responses")
+        unknown = [row for row in table if row["response_code"] == "NXDOMAIN"]
+        failed = [row for row in table if row["response_code"] not in ("NXDOMAIN", "NOERROR", None)]
+        missing = "DNS answers say that there is no such name"
+        for rows, what, bad in ((failed, "DNS answers are failures", 0.05), (unknown, missing, 0.5)):
+            count = sum(row["responses"] for row in rows if isinstance(row["responses"], int))
+            codes = ", ".join(sorted({str(row["response_code"]) for row in rows})[:3])
+            where = most_of(table, "responses", "name", rows, "for")
+            what = f"{what} ({codes})" if rows is failed else what
+            yield from part_of(count, responses, what, where, warning=0.01 if rows is failed else 0.05, bad=bad)
 
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    register(ShippedTap("dns_names.lua"))
+    register(DnsNames("dns_names.lua"))

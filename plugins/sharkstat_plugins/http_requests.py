@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from sharkstat import hookimpl
+from collections.abc import Iterator
+
+from sharkstat import HealthFinding, Row, Table, hookimpl, most_of, part_of
 from sharkstat_plugins.shipped_tap import ShippedTap
+
+
+class HttpRequests(ShippedTap):
+    def findings(self, table: Table) -> Iterator[HealthFinding]:
+        responses = table.total("responses")
+        for first, warning, bad in ((500, 0.001, 0.05), (400, 0.02, 0.5)):
+            rows = [row for row in table if isinstance(row["status"], int) and first <= row["status"] < first + 100]
+            where = most_of(table, "responses", "host/path", rows, "for")
+            what = f"HTTP responses have a status of {first // 100}xx"
+            count = sum(_count(row, "responses") for row in rows)
+            yield from part_of(count, responses, what, where, warning=warning, bad=bad)
+        unanswered = table.total("unanswered")
+        where = most_of(table, "unanswered", "host")
+        yield from part_of(
+            unanswered, table.total("requests"), "HTTP requests without a response", where, warning=0.02, bad=0.2
+        )
+
+
+def _count(row: Row, name: str) -> int:
+    value = row[name]
+    return value if isinstance(value, int) else 0
 
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    register(ShippedTap("http_requests.lua"))
+    register(HttpRequests("http_requests.lua"))

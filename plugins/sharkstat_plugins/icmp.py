@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from sharkstat import Column, Count, Declared, Key, Seen, Statistic, Table, Value, hookimpl
+from sharkstat import (
+    Column,
+    Count,
+    Declared,
+    HealthFinding,
+    Key,
+    Section,
+    Seen,
+    Statistic,
+    Table,
+    Value,
+    hookimpl,
+    most_of,
+    part_of,
+)
 
 # Names of types and codes: IANA's ICMP and ICMPv6 parameters (RFC 792, 1122, 1812, 4443).
 _UNREACHABLE: dict[Value, str] = {
@@ -58,6 +72,7 @@ class IcmpErrors(Declared):
         Key("udp.dstport", "udp_port", title="UDP port", description="of the packet that is quoted"),
     )
     measures = (Count("", "errors", "packets"), Seen())
+    section = Section(860, rows=0)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         error = Column("error", "text", role="derived", description="what the type and code mean")
@@ -69,6 +84,17 @@ class IcmpErrors(Declared):
         for row in table:
             names = NAMES.get(row["version"], {}).get(row["type"], {})
             row["error"] = names.get(row["code"], f"type {row['type']}, code {row['code']}")
+
+    def findings(self, table: Table) -> Iterator[HealthFinding]:
+        kinds: dict[Value, int] = {}
+        for row in table:
+            kinds[row["error"]] = kinds.get(row["error"], 0) + int(str(row["errors"]))
+        if kinds:
+            frequent = max(kinds, key=lambda kind: kinds[kind])
+            rows = [row for row in table if row["error"] == frequent]
+            where = most_of(table, "errors", "destination", rows, "for")
+            more = f": {frequent}{where}" if len(kinds) == 1 else f", {kinds[frequent]:,} of them {frequent}{where}"
+            yield from part_of(table.total("errors"), table.reading.packets, "packets are ICMP errors", more)
 
 
 @hookimpl

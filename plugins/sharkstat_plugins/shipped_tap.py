@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import sharkstat_lua
-from sharkstat import Column, TapFile
+from sharkstat import Column, Row, Table, TapFile, joined
 
 FOLDER = Path(sharkstat_lua.__file__).parent
 
@@ -21,3 +21,8 @@ class ShippedTap(TapFile):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return tuple(replace(c, title=self._headings.get(c.name, "")) for c in super().columns(arguments))
+
+    @staticmethod
+    def shown(table: Table, row: Row, names: str) -> str:
+        """A value of a row as people read it; "address:port" joins two."""
+        return joined(table, row, names)

@@ -62,6 +62,28 @@ def run(
     execute(source, running, statistics or [])
 
 
+@app.command()
+@with_options(source=make_source, running=make_running)
+def overview(
+    *,
+    source: Source,
+    running: Running,
+) -> None:
+    """Show what is in a capture at a glance: services, hosts, what is asked for, and what is wrong.
+
+    sharkstat overview cap.pcapng
+
+    sharkstat cap.pcapng
+
+    sharkstat overview -i eth0 -a duration:60
+
+    sharkstat overview before.pcapng --format json
+    """
+    from sharkstat.commands.overview import show
+
+    show(source, running)
+
+
 def _complete_field(incomplete: str) -> list[str]:
     """The fields that begin so, as many levels as were typed and one more."""
     from sharkstat.tshark.fields import completions
@@ -275,6 +297,8 @@ def main() -> None:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, interrupt)
         prepare_streams()
+        if _names_a_capture(sys.argv[1:2]):
+            sys.argv.insert(1, "overview")
         leave_out_other_commands()
         status = app(standalone_mode=False) or 0
         sys.stdout.flush()
@@ -304,6 +328,15 @@ def main() -> None:
     except (Interrupted, KeyboardInterrupt, typer.Abort):
         say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _names_a_capture(words: list[str]) -> bool:
+    """Whether the first word is a source rather than a command."""
+    commands = {*map(_name, app.registered_commands), *(group.name for group in app.registered_groups)}
+    return any(
+        word == "-" or (word not in commands and not word.startswith("-") and ("." in word or Path(word).exists()))
+        for word in words
+    )
 
 
 def _no_more_output() -> None:

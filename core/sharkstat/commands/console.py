@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,13 +70,24 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     if tables or not failures:  # or old results would give way to none
         with terminated_by_reader():
             output.write(tables, exporter)
+    conclude(source, running, tables, failures, remarks)
+
+
+def conclude(
+    source: Source,
+    running: Running,
+    tables: Sequence[Table],
+    failures: Sequence[SharkstatError],
+    said: Container[str] = (),
+) -> None:
+    """Say what there is to say of a run whose results are shown, and end with its status."""
     for name, counts in {t.reading.sources: t.reading for t in tables}.items():
         if source.live:
             dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
             say(f"{', '.join(name)}: {counts.captured or counts.packets:,} packets captured, {dropped} dropped")
     from sharkstat.tables.view import safe
 
-    for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in remarks):
+    for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in said):
         say(safe(warning))
     for failure in failures:
         if running.debug and failure.traceback:
@@ -104,13 +115,11 @@ def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list
     with progress_bar() as progress:
         for plan in plans:
             try:
-                tables += run_plan(plan, find_tshark(), progress, load_view)
+                with stopped_by_user():
+                    tables += run_plan(plan, find_tshark(), progress, load_view)
             except (SourceError, StatisticError) as problem:
                 tables += getattr(problem, "tables", [])
                 failures.append(problem)
-            except KeyboardInterrupt:
-                say("interrupted before there were results")
-                raise typer.Exit(EXIT_INTERRUPTED) from None
             if interrupted(tables):
                 break
     shown = []
@@ -130,6 +139,16 @@ def load_view() -> None:
     import wcwidth  # noqa: F401
 
     from sharkstat.tables import view  # noqa: F401
+
+
+@contextlib.contextmanager
+def stopped_by_user() -> Iterator[None]:
+    """Ends the command where the user interrupts a run before it has results."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted before there were results")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def interrupted(tables: Sequence[Table]) -> bool:

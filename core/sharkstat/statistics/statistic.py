@@ -29,6 +29,7 @@ from sharkstat.errors import MergeError, RequestError
 if TYPE_CHECKING:
     from sharkstat.engines.engine import Engine
     from sharkstat.statistics.parameter import Parameter
+    from sharkstat.statistics.section import Check, HealthFinding, Section
     from sharkstat.tables.column import Column, Row
     from sharkstat.tables.table import Table
 
@@ -65,6 +66,8 @@ class Statistic(ABC):
 
     `engines` are the ways to count it, each with the same columns: a `Tap` in Lua, `Packets` in Python, or
     `TsharkText`. Without --engine, the first one runs.
+
+    With a `section` it is a part of `sharkstat overview`, which also tells its `findings`: those of its `checks`.
     """
 
     name: str = ""
@@ -75,6 +78,8 @@ class Statistic(ABC):
     example: str = ""
     family: str = ""
     engines: Sequence[Engine] = ()
+    section: Section | None = None
+    checks: Sequence[Check] = ()
 
     @abstractmethod
     def columns(self, arguments: str) -> tuple[Column, ...]:
@@ -107,6 +112,15 @@ class Statistic(ABC):
     def order(self, table: Table) -> None:
         """Put the rows in the order in which they are shown by default."""
         return
+
+    def findings(self, table: Table) -> Iterable[HealthFinding]:
+        """What is wrong, going by its table; for the overview. By default what `checks` say."""
+        for check in self.checks:
+            yield from check.of(table)
+
+    def facts(self, table: Table) -> Iterable[str]:
+        """What its table says of the capture as a whole, in a few words each; for the first lines of the overview."""
+        return ()
 
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         """The rows of the tables, such that rows of equal key may be combined. MergeError if they cannot."""

@@ -28,6 +28,7 @@ from typing import Any, get_args
 from sharkstat.engines.engine import Engine, Layer
 from sharkstat.engines.tap import Tap
 from sharkstat.statistics.parameter import Parameter, ParameterType, read_arguments, usage_of
+from sharkstat.statistics.section import read_check, read_section
 from sharkstat.statistics.statistic import Statistic, hookimpl
 from sharkstat.tables.column import Column, Local, Merge, Row, Type, Value
 from sharkstat.tables.table import Table
@@ -36,8 +37,8 @@ _LINE = re.compile(r"--\s?([a-z]+):\s*(.*?)\s*$")
 _MORE = re.compile(r"--\s{2,}(\S.*?)\s*$")
 _RATIO = re.compile(r"(\w+)/(\w+)")
 _SIZE = re.compile(r"size:(\w+)")
-ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "sort")
-MANY = ("column", "field", "parameter")
+ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "section", "sort")
+MANY = ("column", "field", "finding", "parameter")
 NEEDED = ("name", "title", "column")
 RULES = (*(rule for rule in get_args(Merge) if rule), "key")
 
@@ -63,6 +64,12 @@ class TapFile(Statistic):
         layer = _one_of(path, header, "layer", tuple(reversed(get_args(Layer))))
         self.engines = (Tap(path, layer, fields=lambda arguments: analysis),)
         self._sort = _sort(path, header.get("sort", [""])[0], self._columns)
+        try:
+            if "section" in header:
+                self.section = read_section(header["section"][0], self._columns)
+            self.checks = tuple(read_check(text, self._columns) for text in header.get("finding", ()))
+        except ValueError as problem:
+            raise ValueError(f"{path.name}: {problem}") from None
         self.usage = header.get("usage", [usage_of(self.name, self.parameters, self._takes != "none")])[0]
 
     def columns(self, arguments: str) -> tuple[Column, ...]:

@@ -1,0 +1,355 @@
+"""The overview: what is in a capture at a glance, made of all statistics that have a section, in one pass."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sharkstat.errors import RequestError, StatisticError
+from sharkstat.running.plan import make_plan
+from sharkstat.running.runner import Progress, run_plan
+from sharkstat.running.source import Source
+from sharkstat.statistics.registry import Registry
+from sharkstat.statistics.section import HealthFinding, Section, part_of, percent
+from sharkstat.statistics.statistic import Statistic
+from sharkstat.tables.column import Column, Reading, Row
+from sharkstat.tables.page import Block, Plot, columns_of_graph, lines, plot, round_length
+from sharkstat.tables.table import Table
+from sharkstat.tables.view import clock, humanised_bytes, humanised_duration, safe, seconds, shortened
+from sharkstat.tshark.process import find_tshark
+
+_MARKS = {"bad": "!!", "warning": "! ", "note": "- "}
+_PARTS_OF_THE_SPAN = 60  # of which the one with the most bytes is the peak
+_FEWEST_ROWS = 2
+_MOST_FINDINGS = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """A statistic of the overview, with its section and its table."""
+
+    statistic: Statistic
+    section: Section
+    table: Table
+
+
+@dataclass
+class Overview:
+    """What an overview shows.
+
+    `capture` has one row with the facts of the capture, `findings` a row for each thing that is wrong, the worst first;
+    `parts` are the statistics in their order. `failures` are the statistics that failed.
+
+    >>> import sharkstat
+    >>> found = sharkstat.overview("tests/data/story-after.pcapng")
+    >>> found.capture["packets"], found["services"]["server_name"][0]
+    ([243], 'store.example.net')
+    """
+
+    capture: Table
+    parts: list[Part]
+    findings: Table
+    source: Source = field(repr=False)
+    facts: list[str] = field(default_factory=list, repr=False)
+    failures: list[StatisticError] = field(default_factory=list, repr=False)
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables: of the capture, of every part, and the findings."""
+        return [self.capture, *(part.table for part in self.parts), self.findings]
+
+    def __getitem__(self, name: str) -> Table:
+        """The table of that name; KeyError where there is none."""
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise KeyError(f"the overview has no {name!r}; it has {', '.join(t.name for t in self.tables)}")
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables if table.rows)
+
+    def text(self, width: int = 80, height: int | None = None, colours: bool = False) -> str:
+        """The page, for a terminal of that width; with a `height` it shows fewer rows to fit, if it can."""
+
+        def bold(text: str) -> str:
+            return f"\x1b[1m{text}\x1b[0m" if colours else text
+
+        blocks = [
+            Block(
+                part.section.title or part.table.title,
+                part.table,
+                part.section.columns,
+                part.section.rows,
+                part.section.bar,
+                self.command([part.table.request], width - 2),
+            )
+            for part in self.parts
+            if part.section.rows and part.table.rows
+        ]
+        rows = [min(block.rows, len(block.table.rows)) for block in blocks]
+        while True:
+            page = [*self._head(width, bold)]
+            for block, count in zip(blocks, rows, strict=True):
+                page += ["", *lines(block, width, count, bold)]
+            page += ["", *self._health(width, bold)]
+            largest = max(range(len(rows)), key=lambda at: 0 if blocks[at].over_time else rows[at], default=None)
+            if height is None or len(page) < height or largest is None or rows[largest] <= _FEWEST_ROWS:
+                return "\n".join(page)
+            if blocks[largest].over_time:
+                return "\n".join(page)
+            rows[largest] -= 1
+
+    def command(self, requests: Sequence[str], width: int = 10_000) -> str:
+        """The command that shows whole tables."""
+        source = self.source
+        words = [f"-i {shlex.quote(name)}" for name in source.interfaces] + [shlex.quote(name) for name in source.files]
+        given = [f"-Y {shlex.quote(source.display_filter)}"] if source.display_filter else []
+        asked = [f"-z {shlex.quote(text)}" for text in requests]
+        whole = " ".join(["sharkstat run", *words, *given, *asked])
+        if len(whole) > width:
+            whole = " ".join(["sharkstat run", "FILE..." if source.files else "-i ...", *given[:0], *asked])
+        return safe(whole)
+
+    def _head(self, width: int, bold: Callable[[str], str]) -> Iterator[str]:
+        [row] = self.capture.rows
+        names = ", ".join(self.capture.reading.sources)
+        if not row["packets"]:
+            yield f"{safe(names)}: no packets"
+            return
+        yield bold(shortened(safe(names), width))
+        yield f"  {_span(self.capture.reading)}"
+        rates = ""
+        if isinstance(row["mean_rate"], float):
+            rates = f": {humanised_bytes(round(row['mean_rate']))}/s on average"
+            if peak := _peak(self.parts, columns_of_graph(width)):
+                rates += f", {humanised_bytes(round(peak.peak))}/s at most (for {round_length(peak.length)})"
+        packets = f"{row['packets']:,} packet{'' if row['packets'] == 1 else 's'}"
+        yield f"  {packets}, {humanised_bytes(_int(row['bytes']))}{rates}"
+        odd = [*self.facts, *_state(self.capture)]
+        if odd:
+            yield f"  {shortened('; '.join(map(safe, odd)), width - 2)}"
+
+    def _health(self, width: int, bold: Callable[[str], str]) -> Iterator[str]:
+        if not self.findings.rows:
+            yield f"{bold('Health')}: nothing wrong was found"
+            return
+        yield bold("Health")
+        shown = self.findings.rows[:_MOST_FINDINGS]
+        for row in shown:
+            yield from _wrapped(f"{_MARKS[str(row['severity'])]} {safe(str(row['finding']))}", width)
+        requests = list(dict.fromkeys(str(row["request"]) for row in self.findings.rows if row["request"]))
+        if requests:
+            hidden = len(self.findings.rows) - len(shown)
+            command = self.command(requests, width - 14)
+            yield from _continued(f"{f'{hidden:,} more: ' if hidden else ''}{command}", width - 2)
+
+
+def overview(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Source,
+    *,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Overview:
+    """Read a capture once and give its overview.
+
+    `source`, `options` and `progress` are as for `sharkstat.run`. The statistics are those of the registry that have a
+    `Section`. Raises a SharkstatError whose message says what is wrong; a statistic that failed is among the
+    overview's `failures`, if any other did not.
+
+    >>> import sharkstat
+    >>> sharkstat.overview("tests/data/story-before.pcapng").findings["finding"][1]
+    '2 of 22 HTTP responses have a status of 4xx (9.1 %), all for store.example.net/backup/lock'
+    """
+    if isinstance(source, Source):
+        if options:
+            raise RequestError("give options in the Source or beside a file name, not both")
+    else:
+        names = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+        source = Source(files=tuple(os.fspath(name) for name in names), **options)
+    registry = registry or Registry.default()
+    chosen = [(statistic, section) for statistic in registry.statistics.values() if (section := statistic.section)]
+    chosen.sort(key=lambda one: (one[1].position, one[0].name))
+    texts = [",".join(filter(None, (statistic.name, section.arguments))) for statistic, section in chosen]
+    plan = make_plan(source, texts, "", registry)
+    failures = []
+    try:
+        tables = run_plan(plan, find_tshark(), progress)
+    except StatisticError as problem:
+        if not problem.tables:
+            raise
+        tables, failures = problem.tables, [problem]
+    by_request = {table.request: table for table in tables}
+    parts = [
+        Part(statistic, section, by_request[text])
+        for (statistic, section), text in zip(chosen, texts, strict=True)
+        if text in by_request
+    ]
+    return _made(source, parts, failures)
+
+
+def _made(source: Source, parts: list[Part], failures: list[StatisticError]) -> Overview:
+    some = parts[0].table
+    found: list[tuple[HealthFinding, str, str]] = [(finding, "", "") for finding in _of_reading(some.reading)]
+    facts: list[str] = []
+    for part in parts:
+        try:
+            found += [(finding, part.table.name, part.table.request) for finding in part.statistic.findings(part.table)]
+            facts += part.statistic.facts(part.table)
+        except Exception as problem:  # a stranger's statistic may do anything: the others go on
+            failures.append(
+                StatisticError(f"{part.table.request} has no findings: {type(problem).__name__}: {problem}")
+            )
+    found.sort(key=lambda one: one[0].rank)
+    rows: list[Row] = [
+        {
+            "severity": finding.severity,
+            "finding": finding.sentence,
+            "figure": finding.figure,
+            "base": finding.base,
+            "share": None if finding.share is None else 100 * finding.share,
+            "unit": finding.unit or None,
+            "statistic": name or None,
+            "request": request or None,
+        }
+        for finding, name, request in found
+    ]
+    findings = _table(some, "findings", "Health", FINDINGS, rows)
+    capture = _capture(some, facts, _peak(parts, _PARTS_OF_THE_SPAN))
+    return Overview(capture, parts, findings, source, facts, failures)
+
+
+def _peak(parts: Sequence[Part], most: int) -> Plot | None:
+    """The bytes over time in so many parts, if any statistic has them."""
+    timed = (p for p in parts if p.section.bar == "bytes" and Block("", p.table, bar="bytes").over_time)
+    return next((plot(part.table, "bytes", most) for part in timed), None)
+
+
+FINDINGS = (
+    Column("severity", "text", role="key", description="bad, warning or note"),
+    Column("finding", "text", role="key", description="the sentence"),
+    Column("figure", "number", merge="none", description="how much is wrong; of times, nanoseconds"),
+    Column("base", "number", merge="none", description="of how much"),
+    Column("share", "number", "percent", merge="none"),
+    Column("unit", "text", merge="none", description="of the figure: bytes or seconds; none where it counts"),
+    Column("statistic", "text", merge="none", description="which found it; none where the run did"),
+    Column("request", "text", merge="none", description="what shows more"),
+)
+CAPTURE = (
+    Column("sources", "set", merge="union"),
+    Column("start", "time", merge="min"),
+    Column("end", "time", merge="max"),
+    Column("duration", "duration", "seconds", merge="none"),
+    Column("packets", "integer", "packets"),
+    Column("bytes", "integer", "bytes"),
+    Column("mean_rate", "number", "bytes per second", merge="none"),
+    Column("peak_rate", "number", "bytes per second", merge="none"),
+    Column("peak_length", "duration", "seconds", merge="none", description="the time for which the peak is the mean"),
+    Column("captured", "integer", "packets", description="by dumpcap, of live traffic"),
+    Column("dropped", "integer", "packets", description="by dumpcap, of live traffic"),
+    Column("cut", "integer", "packets", description="captured only in part"),
+    Column("out_of_order", "integer", "packets"),
+    Column("late_by", "duration", "seconds", merge="max", description="the most that a packet came too late"),
+    Column("facts", "set", merge="union", description="what statistics say of the capture: its link types"),
+    Column("complete", "boolean", merge="none"),
+)
+
+
+def _table(some: Table, name: str, title: str, columns: tuple[Column, ...], rows: list[Row]) -> Table:
+    return Table(name, title, name, columns, rows, tshark=some.tshark, complete=some.complete, reading=some.reading)
+
+
+def _capture(some: Table, facts: Sequence[str], peak: Plot | None) -> Table:
+    reading = some.reading
+    duration = None if reading.first is None or reading.last is None else reading.last - reading.first
+    row: Row = {
+        "sources": tuple(sorted(set(reading.sources))),
+        "start": reading.first,
+        "end": reading.last,
+        "duration": duration,
+        "packets": reading.packets,
+        "bytes": reading.bytes,
+        "mean_rate": reading.bytes * 1e9 / duration if duration else None,
+        "peak_rate": peak.peak if peak and duration else None,
+        "peak_length": peak.length if peak and duration else None,
+        "captured": reading.captured,
+        "dropped": reading.dropped,
+        "cut": reading.cut,
+        "out_of_order": reading.out_of_order,
+        "late_by": reading.late_by,
+        "facts": tuple(sorted(set(facts))),
+        "complete": some.complete,
+    }
+    return _table(some, "capture", "Capture", CAPTURE, [row])
+
+
+def _of_reading(reading: Reading) -> Iterator[HealthFinding]:
+    """What is wrong with the packets themselves."""
+    if reading.dropped:
+        yield from part_of(
+            reading.dropped, reading.dropped + (reading.captured or reading.packets), "packets dropped while capturing"
+        )
+    late = f", by up to {humanised_duration(reading.late_by)}: what depends on the order may be wrong"
+    yield from part_of(reading.out_of_order, reading.packets, "packets out of time order", late)
+    yield from part_of(reading.cut, reading.packets, "packets cut short by the capture", warning=0.0, bad=2.0)
+
+
+def _span(reading: Reading) -> str:
+    """
+    >>> _span(Reading(first=1_700_000_000_000_000_000, last=1_700_000_009_000_000_000))
+    '9.00 s, from 2023-11-14 22:13:20 to 22:13:29 UTC'
+    """
+    first, last = reading.first or 0, reading.last or 0
+    start, end = clock(first), clock(last)
+    if start is None or end is None:
+        return f"{humanised_duration(last - first)}, from {seconds(first)} s after 1970 on"
+    if start[:10] == end[:10]:
+        end = end[11:]
+    said = f"from {start} to {end} UTC" if start[-8:] != end[-8:] else f"at {start} UTC"
+    return f"{humanised_duration(last - first)}, {said}"
+
+
+def _state(capture: Table) -> Iterator[str]:
+    reading = capture.reading
+    if not capture.complete:
+        yield "INCOMPLETE"
+    if reading.display_filter:
+        yield f"only what {reading.display_filter!r} takes"
+    if reading.dropped == 0:
+        yield "none dropped"
+    for count, text in (
+        (reading.dropped, "dropped"),
+        (reading.cut, "cut"),
+        (reading.out_of_order, "out of order"),
+    ):
+        if count:
+            yield f"{count:,} {text} ({percent(count / reading.packets)})"
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """A finding in one line, or more that are indented."""
+    while len(text) > width:
+        at = text.rfind(" ", 8, width)
+        if at < 0:
+            break
+        yield text[:at]
+        text = "   " + text[at + 1 :]
+    yield shortened(text, width)
+
+
+def _continued(command: str, width: int) -> Iterator[str]:
+    """A command in one line, or in several that a shell takes for one."""
+    while len(command) > width and (at := command.rfind(" -z ", 0, width - 1)) > 0:
+        yield f"  {command[:at]} \\"
+        command = f"  {command[at + 1 :]}"
+    yield f"  {command}"
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0
