@@ -26,7 +26,7 @@ end
 
 -- fields: names; count: of the subscriptions to come; emit(line). Gives a function that adds the
 -- subscription `index` ({tap, filter, keys}, keys being those of the tap's info) and returns its run,
--- and one to be called at the end.
+-- one to be called at the end, and one to be called with a packet's number before anything of it is printed.
 function feed.new(fields, count, emit)
   local extractors, texts = {}, {}
   for index, name in ipairs(fields) do
@@ -69,6 +69,11 @@ function feed.new(fields, count, emit)
     end
   end
 
+  -- Lets go of what belongs to packets before this one.
+  local function before(number)
+    if current and current ~= number then flush() end
+  end
+
   local function start(index, subscription)
     local keys = subscription.keys
     local at = first_hit + index - 1
@@ -98,7 +103,7 @@ function feed.new(fields, count, emit)
   local function listen(index, subscription)
     return sharkstat.start({ columns = {}, start = start(index, subscription) }, "", nil)
   end
-  return listen, flush
+  return listen, flush, before
 end
 
 return feed

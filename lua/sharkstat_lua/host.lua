@@ -9,6 +9,7 @@
 --   W run text                        a remark on a run's rows
 --   D run rows                        the end of a run's rows
 --   P number length time hits... fields...   a packet for Python
+--   S number                          packets before this one are of no use to Python ("prompt" alone)
 --   A digits name                     an address with the name that tshark gave it
 --   U run packet                      what tshark prints for a run may mislead, because of this packet
 --   B packets bytes first last unordered lateness cut timeless
@@ -163,7 +164,7 @@ local function print_marks(nonce)
   end)
 end
 
-local starts = {}
+local starts, prompt = {}, false
 for _, words in ipairs(jobs) do
   local verb = words[1]
   if verb == "rows" then
@@ -175,6 +176,7 @@ for _, words in ipairs(jobs) do
     sharkstat.display_filter = words[2]
   elseif verb == "prompt" then
     out:setvbuf("line")
+    prompt = true
   elseif verb == "exact" then
     sharkstat.use_exact_times(words[2] and exact.number(words[2]))
   elseif verb == "stranger" then
@@ -309,7 +311,7 @@ end) and ready
 
 for _, words in ipairs(starts) do start_run(words[2], words[3], words[4]) end
 
-local feed_runs, flush = {}, nil
+local feed_runs, flush, before = {}, nil, nil
 if #listens > 0 then
   for _, name in ipairs(fields) do
     ready = attempt("field " .. name, function() sharkstat.field(name) end) and ready
@@ -317,9 +319,9 @@ if #listens > 0 then
 end
 if #listens > 0 and ready then
   local listen
-  -- Packets are sent when it is known when the capture begins.
-  local held = {}
-  listen, flush = require("feed").new(fields, #listens, function(line)
+  -- Packets are sent when it is known when the capture begins; whole ones cannot wait for that.
+  local held = not prompt and {} or nil
+  listen, flush, before = require("feed").new(fields, #listens, function(line)
     if held then
       held[#held + 1] = line
       if not told and #held < 10000 then return end
@@ -334,6 +336,13 @@ if #listens > 0 and ready then
   end
   for index, subscription in ipairs(listens) do
     ready = attempt(subscription.id, function() feed_runs[index] = listen(index, subscription) end) and ready
+  end
+  if prompt then
+    -- Whole packets come another way, each after what is said of it here: nobody need keep those that were passed.
+    sharkstat.share("frame", nil, function(pinfo)
+      before(pinfo.number)
+      out:write("S\t", sharkstat.integer(pinfo.number), "\n")
+    end)
   end
 end
 

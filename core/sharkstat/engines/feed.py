@@ -33,13 +33,12 @@ class WholePackets:
 
         if self._taken == number:
             return self._last
-        while (text := self._output.packet()) is not None:
-            self._taken += 1
-            if self._taken == number:
-                parser = lxml.objectify.makeparser(huge_tree=True, recover=True, encoding="utf-8")
-                self._last = packet_from_xml_packet(lxml.objectify.fromstring(text, parser))
-                return self._last
-        raise TsharkError(f"tshark gave no packet {number}")
+        text = self._output.packet(number)
+        if text is None:
+            raise TsharkError(f"tshark gave no packet {number}")
+        parser = lxml.objectify.makeparser(huge_tree=True, recover=True, encoding="utf-8")
+        self._taken, self._last = number, packet_from_xml_packet(lxml.objectify.fromstring(text, parser))
+        return self._last
 
 
 class Feed:

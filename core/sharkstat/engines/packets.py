@@ -118,7 +118,11 @@ class PacketsPart(Part):
         for counter in self.counters.values():
             counter.types = self.types
         self._feed: Feed = Feed(self.counters, self.fields, records, output)
-        return {b"P": self._feed.packet, b"F": self._take_type}
+        return {
+            b"P": self._feed.packet,
+            b"F": self._take_type,
+            b"S": lambda line: output.pass_over(int(line[2:])),
+        }
 
     def _take_type(self, line: bytes) -> None:
         _, name, kind = split(line)
