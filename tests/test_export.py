@@ -32,6 +32,7 @@ HOSTILE = {
     "lines": "a\u2028b\u2029c\u0085d".encode(),
     "not utf-8": b"a\xff\xfe\xc3b",
     "like no utf-8": rb"a\xff\xfe\xc3b",
+    "like the rest": b"(other)",
     "like a backslash": rb"a\x5cxff\XFF",
     "latex": b"\\input{/etc/passwd}$x$%_#",
     "formula": b"=1+1",
@@ -122,6 +123,13 @@ def _number(column: dict[str, str], value: Any) -> Any:
     if column["type"] == "duration" and value is not None:
         return str(value)
     return float(value) if column["type"] == "number" and isinstance(value, str) else value
+
+
+def test_a_packet_that_says_other_is_not_the_row_of_all_others(tmp_path: Path) -> None:
+    path = tmp_path / "other.pcap"
+    path.write_bytes(requests((b"h", b"(other)"), (b"h", b"/b"), (b"h", b"/c")))
+    (table,) = library.run(path, "http,requests,max=1")
+    assert {(row["path"], row["requests"]) for row in table} == {(r"\x28other)", 1), ("(other)", 2)}
 
 
 @pytest.mark.parametrize("engine", ["lua", "packets"])

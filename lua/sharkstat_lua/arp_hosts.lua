@@ -46,7 +46,7 @@ sharkstat.tap(__FILE__, function(run)
     if address == NO_ADDRESS then
       address = nil
     else
-      address = address or "(other)"
+      address = address or sharkstat.OTHER
     end
     return {
       address = address, macs = {}, requests = 0, replies = 0, gratuitous = 0, probes = 0, other = 0, asked_for = 0,

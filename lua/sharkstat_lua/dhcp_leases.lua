@@ -55,7 +55,7 @@ sharkstat.tap(__FILE__, function(run)
     if mac == NO_MAC then
       mac = nil
     else
-      mac = mac or "(other)"
+      mac = mac or sharkstat.OTHER
     end
     local row = { mac = mac, hostnames = {}, addresses = {}, servers = {}, other = 0 }
     for _, kind in ipairs(KINDS) do row[kind] = 0 end

@@ -104,7 +104,7 @@ sharkstat.tap(__FILE__, function(run)
 
   local asked = rows.new(max, function(method, host, path)
     if method == UNKNOWN then return { statuses = {} } end
-    return { method = method, host = host, path = path or "(other)", statuses = {} }
+    return { method = method, host = host, path = path or sharkstat.OTHER, statuses = {} }
   end)
   local unknown
 

@@ -56,7 +56,7 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   local servers = rows.new(run.parameters.max, function(protocol, address, port)
-    return { protocol = protocol or "(other)", address = address, port = port }
+    return { protocol = protocol or sharkstat.OTHER, address = address, port = port }
   end)
 
   local function count(protocol, address, pinfo, value)

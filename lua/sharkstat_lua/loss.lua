@@ -126,7 +126,7 @@ sharkstat.tap(__FILE__, function(run)
   local address_field, media_field = sharkstat.field "sdp.connection_info.address", sharkstat.field "sdp.media"
   local attribute_field = sharkstat.field "sdp.media_attr"
   local streams = rows.new(run.parameters.max, function(ssrc, source_port, destination_port, source, destination)
-    if not ssrc then return { source = "(other)", packets = 0, bytes = 0 } end
+    if not ssrc then return { source = sharkstat.OTHER, packets = 0, bytes = 0 } end
     return {
       source = source, source_port = source_port, destination = destination, destination_port = destination_port,
       ssrc = ("0x%08x"):format(ssrc), packets = 0, bytes = 0, lost = 0, duplicates = 0, out_of_order = 0, expected = 0,

@@ -63,7 +63,7 @@ local PACKETS_A, BYTES_A, PACKETS_B, BYTES_B, FIRST, LAST = 1, 2, 3, 4, 5, 6
 
 local function new_row(protocol, name, address, port, transport)
   return {
-    protocol = protocol or "(other)", name = name, address = address, port = port, transport = transport,
+    protocol = protocol or sharkstat.OTHER, name = name, address = address, port = port, transport = transport,
     clients = {}, client_count = 0, packets = 0, bytes = 0, settled = true,
   }
 end

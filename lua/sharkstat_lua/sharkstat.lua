@@ -47,7 +47,7 @@ local Run = {}
 Run.__index = Run
 
 -- Whole numbers and values as text (sharkstat_exact.lua), and the parameters of a request (sharkstat_header.lua).
-sharkstat.integer, sharkstat.escape = exact.integer, exact.escape
+sharkstat.integer, sharkstat.escape, sharkstat.OTHER = exact.integer, exact.escape, exact.OTHER
 sharkstat.plus, sharkstat.elapsed, sharkstat.nanoseconds = exact.plus, exact.elapsed, exact.nanoseconds
 sharkstat.read_arguments = header.arguments
 

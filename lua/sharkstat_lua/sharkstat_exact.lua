@@ -9,6 +9,9 @@
 
 local exact = {}
 
+-- What stands for all keys that have no row of their own, as "(other)". tshark's texts end at a NUL, so no packet can say it.
+exact.OTHER = "\0(other)"
+
 local floor, format = math.floor, string.format
 local LIMIT, UNIT = 9e15, 1e15
 

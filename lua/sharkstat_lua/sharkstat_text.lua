@@ -37,13 +37,20 @@ local function utf8_only(run)
   return concat(parts)
 end
 
-local function valid(text) return (text:gsub("[\128-\255]+", utf8_only)) end
+-- As text_of of core/sharkstat/tshark/records.py: what would read as such a byte is told apart from it, and what would
+-- read as the row of all others from that.
+local function valid(text)
+  if text == exact.OTHER then return sharkstat.OTHER end
+  if text == sharkstat.OTHER then return "\\x28other)" end
+  return (text:gsub("\\(x[0-9a-f][0-9a-f])", "\\x5c%1"):gsub("[\128-\255]+", utf8_only))
+end
 
-local function safe(text)
-  text = valid(text)
+local function shown(text)
   for _, pattern in ipairs(UNSAFE) do text = text:gsub(pattern, written_out) end
   return text
 end
+
+local function safe(text) return shown(valid(text)) end
 
 -- A value that is a number, whatever form the tap gave it (digits, a 64-bit object); nil for another.
 local number_of = exact.number
@@ -134,7 +141,7 @@ function values.exact(column, value)
   if type(value) == "table" and not exact.is_whole(value) then
     local mark, parts = column[2] == "set" and "," or "/", {}
     for index, part in ipairs(value) do
-      parts[index] = safe(escaped(part)):gsub("%" .. mark, "\\" .. mark)
+      parts[index] = shown(escaped(part)):gsub("%" .. mark, "\\" .. mark)
     end
     return concat(parts, mark)
   end
@@ -143,7 +150,7 @@ function values.exact(column, value)
     local number = number_of(value)
     if number then return seconds(number) end
   end
-  return safe(escaped(value))
+  return shown(escaped(value))
 end
 
 values.safe, values.number_of = safe, number_of

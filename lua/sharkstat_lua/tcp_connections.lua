@@ -32,7 +32,7 @@ local streams = require "tcp_streams"
 
 local function new_server(key, address, port)
   return {
-    address = not key and "(other)" or address, port = port, connections = 0, started = 0,
+    address = not key and sharkstat.OTHER or address, port = port, connections = 0, started = 0,
     established = 0, refused = 0, reset = 0, timed_out = 0, closed = 0, open = 0, packets = 0, bytes = 0,
   }
 end

@@ -83,7 +83,7 @@ local streams = require "tcp_streams"
 
 local function new_server(key, address, port)
   return {
-    address = not key and "(other)" or address, port = port, connections = 0,
+    address = not key and sharkstat.OTHER or address, port = port, connections = 0,
     client = streams.new_side(), server = streams.new_side(), duration = 0, handshakes = 0, handshake_total = 0,
   }
 end

@@ -65,7 +65,7 @@ sharkstat.tap(__FILE__, function(run)
   local servers = rows.new(run.parameters.max, function(...)
     local row = { connections = 0, completed = 0, bytes = 0, offered = {} }
     row.name, row.address, row.port, row.version, row.suite, row.alpn = ...
-    if select("#", ...) == 0 then row.name = "(other)" end
+    if select("#", ...) == 0 then row.name = sharkstat.OTHER end
     return row
   end)
 

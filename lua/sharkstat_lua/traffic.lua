@@ -109,7 +109,7 @@ end
 
 local function new_row(half, protocol, name, address, port, transport, client, operation, path, status, again)
   return {
-    half = half, protocol = protocol or "(other)", name = name, address = address, port = port, transport = transport,
+    half = half, protocol = protocol or sharkstat.OTHER, name = name, address = address, port = port, transport = transport,
     client = client, operation = operation, path = path, status = status, again = again or false,
     connections = 0, requests = 0, packets = 0, bytes = 0, parts = 0, squares = 0, products = 0,
   }

@@ -14,6 +14,9 @@ def escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
+# What stands for all keys that have no row of their own (sharkstat_exact.lua), and what a packet may say like it.
+OTHER = "(other)"
+_SENT = {"\0(other)": OTHER, OTHER: r"\x28other)"}
 # A backslash that would read as the beginning of a spelt byte.
 _LIKE_A_BYTE = re.compile(r"\\(?=x[0-9a-f]{2})")
 _BYTE = re.compile(rb"\\x([0-9a-f]{2})")
@@ -25,6 +28,8 @@ def unescape(text: str) -> str:
 
 
 def _spelt(text: str) -> str:
+    if text in _SENT:
+        return _SENT[text]
     if "\\x" in text:
         text = _LIKE_A_BYTE.sub(r"\\x5c", text)
     if not text.isascii():
@@ -36,7 +41,8 @@ def text_of(raw: bytes) -> str:
     r"""What packets or tshark say, as text; `bytes_of` is the way back, so nothing is lost.
 
     A byte that is no UTF-8 is written `\xNN`. A backslash that would read as the beginning of one (before x and two
-    hexadecimal digits in lower case) is written `\x5c`; every other backslash stays as it is.
+    hexadecimal digits in lower case) is written `\x5c`; every other backslash stays as it is. A text that is "(other)",
+    as the row of all others is called, is written `\x28other)`.
 
     >>> text_of(b"caf\xc3\xa9 \xff"), text_of(rb"C:\tmp"), text_of(rb"\xff")
     ('café \\xff', 'C:\\tmp', '\\x5cxff')
