@@ -40,8 +40,8 @@ end
 -- As text_of of core/sharkstat/tshark/records.py: what would read as such a byte is told apart from it, and what would
 -- read as the row of all others from that.
 local function valid(text)
-  if text == exact.OTHER then return sharkstat.OTHER end
-  if text == sharkstat.OTHER then return "\\x28other)" end
+  if text == exact.OTHER then return "(other)" end
+  if text == "(other)" then return "\\x28other)" end
   return (text:gsub("\\(x[0-9a-f][0-9a-f])", "\\x5c%1"):gsub("[\128-\255]+", utf8_only))
 end
 
