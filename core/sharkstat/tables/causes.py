@@ -35,6 +35,8 @@ AS_MUCH = 0.9
 SURPRISE = 0.005
 # Standard errors by which a total, or the mean size of a connection's part, must differ.
 UNLIKELY_TOTAL, UNLIKELY_SIZE = 4.0, 5.0
+# More is asked of what is looked for only because bytes explained nothing, and comes in larger clusters.
+UNLIKELY_COUNT = 5.0
 # With fewer connections than this, chance cannot be told from a cause by counting: a large change counts as one.
 FEW, FEW_FACTOR, FEW_SUPPORT = 3, 1.5, 0.2
 # What moved must have about the same size on both sides, and be (nearly) gone or (nearly) new on one.
@@ -231,7 +233,10 @@ class _Judge:
             return not few or change >= FEW_SUPPORT * self.whole
         if few and max(before, after) >= FEW_FACTOR * min(before, after) and change >= FEW_SUPPORT * self.whole:
             return True
-        return _unlikely_total(before, after, spreads, self.weights) or _unlikely_size(*spreads)
+        errors = UNLIKELY_TOTAL if self.by == "bytes" else UNLIKELY_COUNT
+        if _errors_apart(before, after, spreads, self.weights) >= errors:
+            return True
+        return self.by in ("bytes", "packets") and _unlikely_size(*spreads)
 
     def _spread(self, part: Sum, later: bool) -> _Spread:
         """How the measure is spread over connections, of which each may have parts in several cells."""
@@ -249,10 +254,13 @@ class _Judge:
             count = whole.of(self.by)
             number = max(whole.connections, *(amount.parts for amount in amounts), 1)
             connections, total = connections + number, total + count
+            spread = whole.squares if len(amounts) == 1 else whole.products
             if self.by == "bytes":
-                squares += whole.squares if len(amounts) == 1 else whole.products
-            else:  # as if all had the same
-                squares += max(count, count * count / number)
+                squares += spread
+            elif self.by == "connections" or not whole.bytes:
+                squares += count
+            else:  # as its bytes are
+                squares += max(count, count * count * spread / whole.bytes**2)
         return _Spread(connections, total, squares)
 
 
@@ -265,14 +273,14 @@ class _Spread:
     squares: float
 
 
-def _unlikely_total(before: int, after: int, spreads: Sequence[_Spread], weights: Weights) -> bool:
-    """Whether connections that come by chance (a compound Poisson process) would seldom differ so much.
+def _errors_apart(before: int, after: int, spreads: Sequence[_Spread], weights: Weights) -> float:
+    """By how many standard errors the totals of connections that come by chance (a compound Poisson process) differ.
 
     Square roots are compared, whose spread hardly depends on how many there are.
     """
     sizes = [spread.squares / spread.total if spread.total else 0.0 for spread in spreads]
     error = math.sqrt((sizes[0] * weights.before + sizes[1] * weights.after) / 4)
-    return abs(math.sqrt(after) - math.sqrt(before)) >= UNLIKELY_TOTAL * error
+    return abs(math.sqrt(after) - math.sqrt(before)) / error if error else math.inf
 
 
 def _unlikely_size(before: _Spread, after: _Spread) -> bool:

@@ -131,7 +131,8 @@ class Diff:
         found = self.explanation
         line = first_line(found, self.scale)
         if found.nothing:
-            return [f"Nothing changed: {line}", *self._spans()]
+            small = abs(self.relative_change) <= ALIKE
+            return [f"Nothing changed{'' if small else ' more than by chance'}: {line}", *self._spans()]
         main = self.findings[0]
         lines = [line[0].upper() + line[1:], f"{percent(main.share)} of it: {main.sentence}", *self._spans(), ""]
         return lines + self._tree(found, width)
