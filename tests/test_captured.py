@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,13 +66,79 @@ def test_packets_out_of_order_are_counted_and_said_where_they_matter(halves: Pat
     assert (whole.reading.out_of_order, whole.reading.late_by, whole.warnings) == (0, 0, [])
 
 
-def test_cut_packets_are_counted(tmp_path: Path) -> None:
-    whole = Records.of(ORDERED)
-    path = tmp_path / "cut.pcap"
-    path.write_bytes(whole.of_packets([replace(p, data=p.data[:100]) for p in whole.packets]).written())
-    (table,) = sharkstat.run(path, "io,stat,0")
-    assert table.reading.cut == sum(len(packet.data) > 100 for packet in whole.packets) > 0
-    assert table.total("bytes") == sum(packet.length for packet in whole.packets)
+@pytest.fixture(scope="module")
+def snapped(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
+    """A capture of which so many bytes of each packet were kept."""
+    folder = tmp_path_factory.mktemp("snapped")
+
+    def made(name: str, kept: int) -> Path:
+        whole = Records.of(DATA / name)
+        path = folder / f"{kept}-{name}.pcap"
+        packets = [replace(packet, data=packet.data[:kept]) for packet in whole.packets]
+        path.write_bytes(whole.of_packets(packets).written())
+        return path
+
+    return made
+
+
+HEADERS = ["conv,tcp", "endpoints,tcp", "conv,udp", "conv,ip", "conv,ipv6", "endpoints,ipv6", "io,stat,1", "talkers"]
+
+
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+def test_headers_that_are_cut_in_their_options_count(snapped: Callable[[str, int], Path], engine: str) -> None:
+    """54 bytes hold Ethernet, IPv4 and TCP without its options; over IPv6 they hold no TCP."""
+    requests = [r for r in HEADERS if engine == "lua" or r != "talkers"]
+    whole = {t.name: t for t in sharkstat.run(DATA / "http.pcapng", requests, engine=engine)}
+    cut = {t.name: t for t in sharkstat.run(snapped("http.pcapng", 54), requests, engine=engine)}
+    of_tcp = Records.of(DATA / "http.pcapng").packets
+    over_ipv6 = sum(packet.data[12:14] == b"\x86\xdd" and packet.data[20] == 6 for packet in of_tcp)
+    assert over_ipv6 > 10
+    for name, table in cut.items():
+        assert table.reading.cut == sum(packet.length > 54 for packet in of_tcp)
+        if name.endswith(",tcp"):
+            assert not table.complete
+            assert table.warnings[0].startswith(f"{over_ipv6} of {len(of_tcp)} packets ")
+            address = "address" if name.startswith("endpoints") else "address_a"
+            assert table.rows == [row for row in whole[name].rows if "." in str(row[address])]
+        else:
+            assert (table.complete, table.warnings) == (True, [])
+            for row, wanted in zip(table.rows, whole[name].rows, strict=True):
+                assert {**row, "services": None} == {**wanted, "services": None}, name
+
+
+def test_what_became_of_connections_is_told_without_their_options(snapped: Callable[[str, int], Path]) -> None:
+    for kept in (54, 60, 68):
+        path = snapped("connections.pcapng", kept)
+        (cut,), (whole,) = (sharkstat.run(f, "tcp,connections") for f in (path, DATA / "connections.pcapng"))
+        assert (cut.complete, cut.rows) == (True, whole.rows)
+        assert [row["refused"] for row in cut.rows if row["server_port"] == 48080] in ([], [1])
+    pipe = path.with_suffix(".fifo")
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()), daemon=True).start()
+    (piped,) = sharkstat.run(pipe, "tcp,connections")
+    assert piped.rows == whole.rows
+
+
+def test_what_cut_packets_held_is_said_to_be_missing(snapped: Callable[[str, int], Path]) -> None:
+    path = snapped("http.pcapng", 80)
+    requests = ["tcp,servers", "http,requests", "http_req,tree", "group,by=http.host", "dns,names,ip", "io,stat,0"]
+    tables = {table.request: table for table in sharkstat.run(path, requests)}
+    packets = Records.of(path).packets
+    missing = sum(packet.length > 80 for packet in packets)
+    over_ip = sum(packet.length > 80 and packet.data[12:14] == b"\x08\x00" for packet in packets)
+    for request in ("http,requests", "http_req,tree", "group,by=http.host"):
+        assert not tables[request].complete
+        assert tables[request].warnings[0].startswith(f"{missing} of {len(packets)} packets ")
+    assert tables["dns,names,ip"].warnings[0].startswith(f"{over_ip} of {len(packets)} packets ")
+    assert (tables["io,stat,0"].complete, tables["io,stat,0"].warnings) == (True, [])
+    (theirs,) = sharkstat.run(path, "http_req,tree", engine="tshark")
+    assert not theirs.complete
+    # tshark's remarks on a segment come after its options.
+    (servers,) = sharkstat.run(snapped("retransmissions.pcapng", 54), "tcp,servers")
+    assert not servers.complete
+    assert servers.total("packets") == 159
+    headless = sharkstat.run(snapped("http.pcapng", 20), ["conv,ip", "talkers", "io,stat,0"])
+    assert [(t.complete, len(t.warnings)) for t in headless] == [(False, 1), (False, 1), (True, 0)]
 
 
 def test_dates_in_filters_are_read_in_the_time_zone_that_tshark_reads_them_in(monkeypatch: pytest.MonkeyPatch) -> None:

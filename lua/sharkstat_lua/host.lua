@@ -12,25 +12,29 @@
 --   S number                          packets before this one are of no use to Python ("prompt" alone)
 --   A digits name                     an address with the name that tshark gave it
 --   U run packet                      what tshark prints for a run may mislead, because of this packet
---   B packets bytes first last unordered lateness cut timeless
+--   B packets bytes first last unordered lateness cut timeless headless
 --                                     what was read; how many packets came after a later one, by how much at most, how
---                                     many were captured only in part, and how many have no time
+--                                     many were captured only in part, how many have no time, and how many are cut before
+--                                     the end of their network header
 --   T relative since                  the first packet's time since the capture's first, and since 1970
 --   X first                           there are times that only the fields hold: read again, with "exact FIRST"
+--   L                                 packets are cut: read again, with "cut"
+--   N run skipped partial             of the packets that are cut, so many are not counted, and so many only in part
 --   K kind                            what is read is no capture, but a file of that kind
 --   Z                                 the end: without it, the results are not whole
 --
 -- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once),
 -- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?),
 -- "doubt ID FILTER" (packets to tell of), "stranger" (what is read may be no capture), "load FILE", "run ID NAME ARGUMENTS",
--- "exact FIRST" (times from fields; FIRST as of X),
+-- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER" (a run counts what packets say above their
+-- headers), "exact FIRST" (times from fields; FIRST as of X),
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
 package.path = __DIR__ .. "?.lua;" .. package.path
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
-  "sharkstat", "sharkstat_addresses", "sharkstat_exact", "sharkstat_header", "layers", "path_template", "rows", "server",
-  "talks", "tcp_streams", "tree", "values", "vlans",
+  "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_header", "layers", "path_template",
+  "rows", "server", "talks", "tcp_streams", "tree", "values", "vlans",
 } do
   package.loaded[name] = nil
 end
@@ -165,6 +169,7 @@ local function print_marks(nonce)
 end
 
 local starts, prompt = {}, false
+local tells_of_cut, partials = false, {}
 for _, words in ipairs(jobs) do
   local verb = words[1]
   if verb == "rows" then
@@ -181,6 +186,13 @@ for _, words in ipairs(jobs) do
     sharkstat.use_exact_times(words[2] and exact.number(words[2]))
   elseif verb == "stranger" then
     refuse_strangers()
+  elseif verb == "cut" then
+    sharkstat.cut = true
+  elseif verb == "whole" then
+    tells_of_cut = true
+  elseif verb == "partial" then
+    partials[#partials + 1] = { id = words[2], filter = words[3], count = 0 }
+    sharkstat.cut_matters = true
   elseif verb == "names" then
     sharkstat.use_names()
   elseif verb == "marks" then
@@ -284,10 +296,22 @@ function sharkstat.epoch(pinfo)
   return since
 end
 
+local headless = 0
+local UP_TO_NETWORK = 62  -- bytes of the longest usual headers: Ethernet, two VLANs, IPv6
+
+local function note_cut(pinfo)
+  cut = cut + 1
+  if tells_of_cut and (sharkstat.cut_matters or pinfo.caplen < UP_TO_NETWORK) then
+    tells_of_cut = false
+    send("L")
+    out:flush()
+  end
+end
+
 local function keep_books(pinfo)
   local _, length, time = moment(pinfo)
   bytes = bytes + length
-  if pinfo.caplen < length then cut = cut + 1 end
+  if pinfo.caplen < length then note_cut(pinfo) end
   if not told then
     if may_be_timeless then look_for_time(pinfo) else sharkstat.epoch(pinfo) end
   end
@@ -308,6 +332,17 @@ local books
 ready = attempt("-", function()
   books = sharkstat.share("frame", sharkstat.all_of(sharkstat.display_filter), keep_books)
 end) and ready
+
+if sharkstat.cut then
+  sharkstat.share("frame", require("sharkstat_cut").HEADLESS, function() headless = headless + 1 end)
+  for _, partial in ipairs(partials) do
+    ready = attempt(partial.id, function()
+      sharkstat.share("frame", sharkstat.all_of(sharkstat.display_filter, partial.filter), function(pinfo)
+        if pinfo.caplen < pinfo.len then partial.count = partial.count + 1 end
+      end)
+    end) and ready
+  end
+end
 
 for _, words in ipairs(starts) do start_run(words[2], words[3], words[4]) end
 
@@ -346,6 +381,17 @@ if #listens > 0 and ready then
   end
 end
 
+-- What of the packets that are cut each run has not counted.
+local function tell_of_cut()
+  if not sharkstat.cut then return end
+  for _, run in ipairs(runs) do
+    local unremarked = package.loaded.tcp_streams and package.loaded.tcp_streams.unremarked(run) or 0
+    send("N", run.id, run.skipped or 0, unremarked)
+  end
+  for index, run in ipairs(feed_runs) do send("N", listens[index].id, run.skipped or 0, 0) end
+  for _, partial in ipairs(partials) do send("N", partial.id, 0, partial.count) end
+end
+
 if ready and books then
   function books.draw()
     if may_be_timeless then read_again() end
@@ -370,8 +416,9 @@ if ready and books then
         fail(run.id, run.failure)
       end
     end
+    tell_of_cut()
     for digits, name in pairs(sharkstat.names()) do send("A", digits, name) end
-    send("B", packets, bytes, first, last, unordered, lateness, cut, sharkstat.timeless)
+    send("B", packets, bytes, first, last, unordered, lateness, cut, sharkstat.timeless, headless)
     out:write("Z\n")
     out:close()
   end

@@ -160,6 +160,7 @@ function sharkstat.relative_ns(pinfo)
 end
 
 require "sharkstat_addresses"(sharkstat, Run)
+local cut = require "sharkstat_cut"
 
 -- tshark's version, as 4.4.
 function sharkstat.version()
@@ -221,6 +222,14 @@ function Run:listen(tap, packet, filter)
     end
   end
   if not sharkstat.hosted then return require("sharkstat_alone").listen(self, tap, guarded, filter) end
+  if cut.concerns(tap) then
+    sharkstat.cut_matters = true
+    if sharkstat.cut then
+      guarded = cut.listen(sharkstat, self, tap, guarded, function(also, for_cut)
+        share("frame", sharkstat.all_of(sharkstat.display_filter, self.filter, filter, also), for_cut)
+      end)
+    end
+  end
   local listener = share(tap, sharkstat.all_of(sharkstat.display_filter, self.filter, filter), guarded)
   self.listeners[#self.listeners + 1] = listener
   return listener

@@ -123,9 +123,11 @@ local function join(run, key, analysis)
   return other.connections
 end
 
--- Listens to TCP for a run, and gives its connections (rows.lua), those beyond the bound in one. With `analysis`, tshark's remarks on segments (tcp.analysis) and round-trip times are counted too. They are for looking at.
+-- Listens to TCP for a run, and gives its connections (rows.lua), those beyond the bound in one. With `analysis`, tshark's
+-- remarks on segments (tcp.analysis) and round-trip times are counted too. They are for looking at.
 function streams.follow(run, analysis)
   local key = run.filter or ""
+  run.follows = analysis and key or nil
   local joined = sharkstat.hosted and join(run, key, analysis)
   if joined then return joined end
 
@@ -139,7 +141,7 @@ function streams.follow(run, analysis)
     return c
   end)
   local known = connections.known
-  local following = { name = run.statistic.name, analysis = analysis, connections = connections, busy = false }
+  local following = { name = run.statistic.name, analysis = analysis, connections = connections, busy = false, partial = 0 }
   if sharkstat.hosted then followed[key] = following end
   local flagged, acknowledged, remarks, measures
   if analysis then
@@ -204,6 +206,7 @@ function streams.follow(run, analysis)
       end
     end
     if analysis and not mixed[stream] then
+      if info.cut then following.partial = following.partial + 1 end  -- tshark's remarks come after the options
       if flagged() then note_remarks(side) end
       local rtt = acknowledged()
       if rtt then note_rtt(side, rtt) end
@@ -335,5 +338,11 @@ end
 
 function streams.counts(side) return side[PACKETS], side[BYTES] end
 function streams.sides(c) return c[A], c[B] end
+
+-- For how many packets of a run with analysis tshark remarks nothing, since they are cut in TCP's options.
+function streams.unremarked(run)
+  local following = run.follows and followed[run.follows]
+  return following and following.partial or 0
+end
 
 return streams

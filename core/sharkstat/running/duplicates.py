@@ -22,6 +22,7 @@ _IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
 _TAGS = (b"\x81\x00", b"\x88\xa8", b"\x91\x00")  # VLAN
 _TCP = 6
 _ENDS = 0x03  # SYN or FIN: not sent twice within milliseconds, as resets are
+_WORDS = 28  # bytes of an ARP packet; of what is shorter too little was captured
 _ENOUGH = 140  # bytes of a packet that has an identification, or TCP's numbers: no other has the same
 # Where the network layer's type and header are, by link type; without the first, the header's version tells.
 _TYPE_AT = {1: 12, 113: 14, 276: 0}
@@ -141,7 +142,7 @@ def _identity(
         if _tells_itself(data, ip + 40, stop, data[ip + 6]):
             return True, data[ip + 8 : min(stop, ip + _ENOUGH)], data[ip : ip + 7], data[ip + 7]
         return (False, data[ip + 8 : stop], data[ip : ip + 7], data[ip + 7]) if whole else None
-    return False, data[ip:stop], b"", 0
+    return (False, data[ip:stop], b"", 0) if stop - ip >= _WORDS else None
 
 
 def _tells_itself(data: bytes, at: int, stop: int, protocol: int) -> bool:

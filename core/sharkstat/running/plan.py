@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,10 @@ from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column
 from sharkstat.tshark.records import escape
-from sharkstat.tshark.sparing import leaf_options
+from sharkstat.tshark.sparing import leaf_options, level_of
+
+# Beside TCP and UDP, not above them.
+_ICMP = re.compile(r"\bicmp(?:v6)?\b[\w.]*")
 
 
 @dataclass
@@ -38,6 +42,15 @@ class Request:
     @property
     def columns(self) -> tuple[Column, ...]:
         return self.question.columns
+
+    @property
+    def above_transport(self) -> bool:
+        """Whether one of our own engines reads what packets say above TCP and UDP."""
+        # What tells which headers there are is not above them, though tshark must look up to there to say it.
+        own = [] if self.statistic.family in ("conv", "endpoints") else self.task.reads
+        reads = (_ICMP.sub("ip", text) for text in (*self.filters, *own))
+        levels = [self.task.layer, *map(level_of, reads)]
+        return self.engine.own and any(level != "transport" for level in levels)
 
     def again(self) -> Request:
         """The same request, as if nothing had been counted."""
@@ -87,17 +100,22 @@ class Plan:
         """tshark's options for what its engines ask of it."""
         return [option for part in self.parts for option in part.options()]
 
-    def job(self, rows: str, first: Path, files: Mapping[Path, Path], exact: str | None, stranger: bool) -> str:
+    def job(
+        self, rows: str, first: Path, files: Mapping[Path, Path], exact: str | None, cut: bool | None, stranger: bool
+    ) -> str:
         """The text that tells host.lua what to do.
 
         `rows` is the pipe for its records, `first` the file for the first packet; `files` says where each Lua file
         of the engines is for tshark. Unless `exact` is None, times that no double holds are read from fields;
-        it may say when the capture begins whose first packets have no time (nanoseconds since 1970). With `stranger`,
-        what is read may be no capture.
+        it may say when the capture begins whose first packets have no time (nanoseconds since 1970). With `cut`
+        packets may be cut; without it (but not None) the host is to tell if one is. With `stranger`, what is read may
+        be no capture.
         """
         lines: list[Iterable[str]] = [("rows", rows), ("first", str(first))]
         if exact is not None:
             lines.append(("exact", exact) if exact else ("exact",))
+        if cut is not None:
+            lines.append(("cut",) if cut else ("whole",))
         if stranger:
             lines.append(("stranger",))
         if self.source.display_filter:
@@ -105,6 +123,11 @@ class Plan:
         if self.source.resolve:
             lines.append(("names",))
         lines += [("check", str(i), text) for i, request in enumerate(self.requests) for text in request.filters]
+        lines += [
+            ("partial", str(i), " || ".join(f"({text})" for text in request.filters))
+            for i, request in enumerate(self.requests)
+            if request.above_transport
+        ]
         lines += [line for part in self.parts for line in part.job(files)]
         return "".join("\t".join(map(escape, words)) + "\n" for words in lines)
 

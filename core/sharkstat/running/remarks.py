@@ -8,10 +8,14 @@ from sharkstat.running.plan import Plan, Request
 from sharkstat.running.screening import Screened
 from sharkstat.tables.column import Reading
 from sharkstat.tables.view import humanised_duration
+from sharkstat.tshark.records import Records
 
 # A date in a display filter, and its own time zone where it has one.
 _DATE = re.compile(r"\b(?:\d{4}-\d\d-\d\d|[A-Z][a-z]{2} +\d\d?, \d{4})(?:[T ]\d[\d:.]*)? ?(Z|UTC|[+-]\d\d)?")
 
+# In tshark, these look at no header; and where the books have the number of packets without a network header.
+COUNTS_FRAMES = ("io_stat", "io,phs")
+HEADLESS = 8
 # A network doubles a packet now and then; who captures twice does so with many.
 WORTH_SAYING = 0.02
 
@@ -40,6 +44,36 @@ def remarks(plan: Plan, request: Request, reading: Reading, screened: Screened |
             f"{_part_of(reading.out_of_order, reading)} out of time order, by up to "
             f"{humanised_duration(reading.late_by)}: response times, retransmissions and whatever else depends on the "
             "order may be wrong; --reorder reads the packets in order"
+        )
+    return said
+
+
+def cuts(request: Request, reading: Reading, records: Records, number: int) -> list[str]:
+    """What is missing in the request's table, of that number, since packets were captured only in part."""
+    if not reading.cut:
+        return []
+    headless = int(records.books[HEADLESS])
+    skipped, partial = records.skipped.get(number, 0), records.partial.get(number, 0)
+    if not request.engine.own:
+        if request.statistic.family in COUNTS_FRAMES and not request.filters:
+            return []
+        return [
+            f"{_share(reading.cut, reading.packets)} are cut (a snapshot length): tshark leaves out those whose "
+            "headers are cut, and what the others held"
+        ]
+    said = []
+    if skipped:
+        said.append(
+            f"{_share(skipped, reading.packets)} are cut within the headers that are counted here, and left out"
+        )
+    elif headless and (request.filters or request.statistic.family != "io_stat"):
+        said.append(
+            f"{_share(headless, reading.packets)} are cut before the end of their network header: their addresses and "
+            "ports are not known"
+        )
+    if partial:
+        said.append(
+            f"{_share(partial, reading.packets)} are cut (a snapshot length): what was in the rest is not counted"
         )
     return said
 

@@ -7,7 +7,7 @@ import traceback
 from sharkstat.errors import StatisticError
 from sharkstat.running.diagnosis import Ending
 from sharkstat.running.plan import Plan
-from sharkstat.running.remarks import remarks
+from sharkstat.running.remarks import cuts, remarks
 from sharkstat.running.screening import Screened
 from sharkstat.statistics.native import Unparsed
 from sharkstat.tables.column import Reading
@@ -37,6 +37,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
             try:
                 result = plan.part_of(number).result(number, ending.last_words())
                 statistic = Unparsed(request.statistic.name) if result.unread else request.statistic
+                lost = cuts(request, reading, records, number)
                 table = Table(
                     name=statistic.name,
                     title=statistic.title,
@@ -45,9 +46,9 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
                     rows=result.rows,
                     engine=request.engine.name,
                     tshark=records.version,
-                    complete=complete,
+                    complete=complete and not lost,
                     reading=reading,
-                    warnings=[*warnings, *remarks(plan, request, reading, screened), *result.warnings],
+                    warnings=[*warnings, *remarks(plan, request, reading, screened), *lost, *result.warnings],
                     names=records.names,
                     statistic=statistic,
                 )
@@ -66,7 +67,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
 
 
 def _reading(plan: Plan, records: Records, ending: Ending, screened: Screened | None) -> Reading:
-    packets, size, first, last, unordered, lateness, cut, timeless = records.books
+    packets, size, first, last, unordered, lateness, cut, timeless, _ = records.books
     base = records.base_ns
 
     def at(text: str) -> int | None:

@@ -35,18 +35,24 @@ def run_plan(
     """One pass over the source. Gives a table a request, in order. `meanwhile` is called while tshark starts."""
     try:
         exact: str | None = None
+        cut: bool | None = False
         with Interruption() as interruption:
-            for last in (False, True):
+            for last in (False, False, True):
                 with Workspace(tshark) as workspace, Opened(plan.source, workspace, interruption) as opened:
-                    if not opened.again:  # then times are read exactly from the start (see host.lua)
+                    if not opened.again:  # then all that may come is prepared for from the start (see host.lua)
                         exact = ""
-                    reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact, meanwhile)
+                        cut = True if plan.source.snaplen or not plan.source.live else None
+                    reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact, cut, meanwhile)
                     tables = reading.run()
                 if tables is not None:
                     return tables
                 if last or not opened.again:
                     break
-                exact, plan = reading.records.first, plan.again()
+                if reading.records.cut:
+                    cut = True
+                else:
+                    exact = reading.records.first
+                plan = plan.again()
         raise TsharkError(f"tshark tells no exact times of {', '.join(plan.source.names)}: no results")
     except OSError as problem:
         # shutil's own error is a list of (from, to, reason).
@@ -66,6 +72,7 @@ class _Pass:
         progress: Progress | None,
         interruption: Interruption,
         exact: str | None,
+        cut: bool | None,
         meanwhile: Callable[[], None],
     ) -> None:
         self.plan = plan
@@ -76,12 +83,13 @@ class _Pass:
         self.interruption = interruption
         self.exact = exact
         self.meanwhile = meanwhile
+        self.cut = cut
         self.records = Records()
         self.output = Output()
         self.stderr: list[str] = []
 
     def run(self) -> list[Table] | None:
-        """The tables; None if times came that only another, exact pass can tell."""
+        """The tables; None if packets came that only another pass can tell, prepared for them."""
         read_end, write_end = self.workspace.pipe()
         with contextlib.ExitStack() as stack:
             command = self._command(stack, write_end)
@@ -114,7 +122,7 @@ class _Pass:
             errors.join(timeout=10)
             self.output.finish()
             self.opened.finish()
-        if self.records.too_far and not interrupted:
+        if self.records.again and not interrupted:
             return None
         ending = Ending(self.plan, self.records, self.opened, self.tshark, status, self.stderr, interrupted)
         return make_tables(self.plan, self.records, ending)
@@ -140,7 +148,7 @@ class _Pass:
             ours = path.parent == lua
             found[path] = library / path.name if ours else self.workspace.readable(path, f"taps/{path.name}")
         stranger = bool(self.opened.strangers)
-        text = self.plan.job(f"/dev/fd/{write_end}", self.first_path, found, self.exact, stranger)
+        text = self.plan.job(f"/dev/fd/{write_end}", self.first_path, found, self.exact, self.cut, stranger)
         job = self.workspace.write("job", text)
         return [
             self.tshark.path,
@@ -177,7 +185,7 @@ class _Pass:
             if line.startswith(b"H\t"):
                 for part in self.plan.parts:
                     part.ready()
-            if self.records.too_far or self.records.stranger or (not self.records.ready and self.records.failures):
+            if self.records.again or self.records.stranger or (not self.records.ready and self.records.failures):
                 process.kill()
                 self.opened.interrupt()
 

@@ -65,7 +65,8 @@ class Table:
     """The result of one request.
 
     `rows` holds a dict a row, with a value for every column. `complete` is False where the source
-    ended early (a file that is cut short, a run that was interrupted). `names` has names for
+    ended early (a file that is cut short, a run that was interrupted), or packets are not counted since
+    they were cut. `names` has names for
     addresses, where resolution was asked for; `omitted` counts the rows that `--top` left out.
     """
 

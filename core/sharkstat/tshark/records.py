@@ -95,11 +95,19 @@ class Records:
     too_far: bool = False  # for doubles: the run must be read again, with times from fields
     first: str = ""  # then: when the capture begins, where its first packets have no time
     stranger: str = ""  # what kind of file is read, where it is no capture
+    cut: bool = False  # packets are: the run must be read again, prepared for that
+    skipped: dict[int, int] = field(default_factory=dict)  # by request: cut packets that are not counted
+    partial: dict[int, int] = field(default_factory=dict)  # and those that are only in part
     version: str = ""
     base_ns: int | None = None
     failures: dict[str, Failure] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     books: list[str] = field(default_factory=list)
+
+    @property
+    def again(self) -> bool:
+        """Whether the run must be read again."""
+        return self.too_far or self.cut
 
     def take(self, line: bytes) -> None:
         """Take a record that is of the pass as a whole; engines take their own."""
@@ -114,6 +122,12 @@ class Records:
             self.base_ns = since - relative
         elif kind == "X":
             self.too_far, self.first = True, words[0].removeprefix("\\N")
+        elif kind == "L":
+            self.cut = True
+        elif kind == "N":
+            number, skipped, partial = map(int, words)
+            self.skipped[number] = max(self.skipped.get(number, 0), skipped)
+            self.partial[number] = max(self.partial.get(number, 0), partial)
         elif kind == "K":
             self.stranger = words[0]
         elif kind == "A":
