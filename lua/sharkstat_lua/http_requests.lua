@@ -37,6 +37,7 @@
 -- sort: requests descending, responses descending, host, path, method, status
 -- field: http
 -- field: http.request_in
+-- field: tcp.payload
 -- field: tcp.stream
 -- field: udp.stream
 -- field: http2.type
@@ -155,26 +156,38 @@ sharkstat.tap(__FILE__, function(run)
     return queue[queue.first]
   end
 
-  -- How long the messages of the packet are, in order. tshark lays each over what is left of the bytes that it was
-  -- found in, so it ends where the next one in the same bytes begins.
+  -- Where a message ends, if no other follows: tshark lays it over what is left of the bytes that it was found in, but
+  -- from 4.6 on only over its headers where something else dissects the body.
+  local payloads = sharkstat.version() >= 4.6 and sharkstat.field "tcp.payload"
+  local function end_of(message, tvb)
+    local start = message.offset
+    if not payloads then return start + message.len end
+    local stop = message.source:len()
+    if stop ~= tvb:len() then return stop end  -- reassembled, or decrypted
+    for _, payload in ipairs { payloads() } do
+      local first, behind = payload.offset, payload.offset + payload.len
+      if start >= first and start < behind then return behind end
+    end
+    return stop
+  end
+
+  -- How long the messages of the packet are, in order. One ends where the next one in the same bytes begins.
   local packet, nth, lengths = -1, 0, nil
-  local function length_of(number)
+  local function length_of(number, tvb)
     if number == packet then
       nth = nth + 1
     else
       packet, nth, lengths = number, 1, nil
     end
     local first, second = messages()
-    if not second then return nth == 1 and first and first.len or 0 end
+    if not second then return nth == 1 and first and end_of(first, tvb) - first.offset or 0 end
     if not lengths then
       lengths = {}
       local all = { messages() }
       for index, field in ipairs(all) do
-        local start, length, following = field.offset, field.len, all[index + 1]
-        if following and following.offset > start and following.offset + following.len == start + length then
-          length = following.offset - start
-        end
-        lengths[index] = length
+        local start, stop, following = field.offset, end_of(field, tvb), all[index + 1]
+        if following and following.offset > start and end_of(following, tvb) == stop then stop = following.offset end
+        lengths[index] = stop - start
       end
     end
     return lengths[nth] or 0
@@ -214,11 +227,11 @@ sharkstat.tap(__FILE__, function(run)
   end
   local streams = http_streams.new(run, settle, interim)
 
-  run:listen("http", function(pinfo, _, info)
+  run:listen("http", function(pinfo, tvb, info)
     local key = connection()
     if not key then return end
     local method, status = info.request_method, info.response_code or 0
-    local bytes = length_of(pinfo.number)
+    local bytes = length_of(pinfo.number, tvb)
     if status ~= 0 then
       local queue = waiting:find(key)
       local frame = queue and queue.first < queue.last and request_in()
