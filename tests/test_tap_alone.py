@@ -35,7 +35,7 @@ OTHERS = {
 }
 # A window asks for the result whenever it is drawn. This does so after every packet, and shows nothing of it.
 REDRAWN = """
-package.path = __DIR__ .. "?.lua;" .. package.path
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local register = sharkstat.register
 local function nothing() end

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from tests.command import DATA, PROJECT, TSHARK, sharkstat
+from tests.command import DATA, NOBODY, PROJECT, TSHARK, in_namespaces, may_mount, sharkstat
 from tests.test_taps import cells, rows_of
 
 import sharkstat as library
@@ -25,10 +25,10 @@ from sharkstat.statistics.tapfile import TapFile
 from sharkstat.tables.export import plain_value
 from sharkstat.tables.view import seconds
 from sharkstat.tshark.process import Tshark
-from sharkstat.tshark.users import unprivileged_user
+from sharkstat.tshark.users import User
 
 EXAMPLES = PROJECT / "docs" / "examples"
-USER = unprivileged_user()
+USER = User(NOBODY, NOBODY) if os.geteuid() == 0 else None
 
 
 class Home:
@@ -345,6 +345,29 @@ def test_the_folders_are_those_that_tshark_names(home: Home, monkeypatch: pytest
     system = taps.plugin_folder(Tshark(TSHARK), "system")
     assert system.name == "plugins"
     assert home.path not in system.parents
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs root and mounts of its own: NOT TESTED HERE")
+def test_taps_for_all_users_serve_all_users(home: Home) -> None:
+    """In the folder of all users tshark 4.0 tells a script neither its __DIR__ nor its __FILE__."""
+    system = taps.plugin_folder(Tshark(TSHARK), "system")
+    capture = home.path / "http.pcapng"
+    shutil.copyfile(DATA / "http.pcapng", capture)
+    look = '"$@" >&2\nexec setpriv --reuid=65534 --regid=65534 --clear-groups "$TSHARK" -q -n -r "$CAPTURE" -z "$Z"'
+    done = sharkstat(
+        *("taps", "install", "--system"),
+        under=[
+            *in_namespaces(f'mkdir -p "{system}"\nmount -t tmpfs -o mode=755 none "{system}"'),
+            "sh",
+            "-ec",
+            look,
+            "sh",
+        ],
+        env={"TSHARK": TSHARK, "CAPTURE": str(capture), "Z": "sharkstat,conv,tcp", "HOME": str(home.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Lua" not in done.stderr, done.stderr
+    assert "TCP conversations" in done.stdout and "192.0.2.10" in done.stdout
 
 
 def test_the_path_serves_a_tap_that_is_not_installed(home: Home) -> None:

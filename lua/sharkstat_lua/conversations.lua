@@ -3,7 +3,7 @@
 --
 -- A is the sender of the first packet. Bytes are frame lengths on the wire.
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local talks = require "talks"
 local vlans = require "vlans"

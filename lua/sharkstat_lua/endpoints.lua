@@ -2,7 +2,7 @@
 -- tshark's -z endpoints,TYPE counts them.
 -- By itself: tshark -q -X lua_script:endpoints.lua -z sharkstat,endpoints,ip -r FILE
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local talks = require "talks"
 

@@ -5,7 +5,7 @@
 -- For the requests of each filter one function is written, which does what they ask for and nothing else. A field is read
 -- once a packet, however many of them want it.
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local exact = require "sharkstat_exact"
 local values = require "values"

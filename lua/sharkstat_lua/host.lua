@@ -30,7 +30,7 @@
 -- headers), "exact FIRST" (times from fields; FIRST as of X),
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
-package.path = __DIR__ .. "?.lua;" .. package.path
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
   "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_header", "layers", "path_template",

@@ -5,7 +5,7 @@
 -- One message, one count: several may stand in one packet. A request without a Host header is not
 -- in http_req,tree below the root, as in tshark.
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local trees = require "tree"
 

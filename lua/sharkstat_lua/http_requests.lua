@@ -58,7 +58,7 @@
 -- field: quic.stream.fin
 -- layer: http
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local http_streams = require "http_streams"

@@ -7,7 +7,7 @@
 -- packet has its interval, wherever in the file it stands, and an interval without packets has no row. Beside filters
 -- there are columns for all packets and for those that no filter took.
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local exact = require "sharkstat_exact"
 

@@ -18,7 +18,7 @@
 -- sort: total_time descending, protocol, server_address, server_port
 -- layer: messages
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 

@@ -36,7 +36,7 @@
 -- field: tls.handshake.extensions_alpn_str
 -- layer: messages
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local server = require "server"

@@ -2,7 +2,7 @@
 --
 -- A tap file registers one or more statistics:
 --
---     package.path = __DIR__ .. "?.lua;" .. package.path
+--     package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 --     local sharkstat = require "sharkstat"
 --
 --     sharkstat.register {

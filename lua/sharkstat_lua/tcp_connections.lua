@@ -25,7 +25,7 @@
 -- sort: connections descending, bytes descending
 -- layer: transport
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local streams = require "tcp_streams"

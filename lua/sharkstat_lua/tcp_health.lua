@@ -73,7 +73,7 @@
 -- field: tcp.analysis.lost_segment
 -- field: tcp.analysis.zero_window
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local streams = require "tcp_streams"
 

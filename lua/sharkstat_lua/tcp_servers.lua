@@ -76,7 +76,7 @@
 -- field: tcp.analysis.lost_segment
 -- field: tcp.analysis.zero_window
 
-if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local streams = require "tcp_streams"
