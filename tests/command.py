@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -88,14 +89,10 @@ def tables(*arguments: object, **options: Any) -> list[dict[str, Any]]:
 def children(pid: int) -> dict[int, str]:
     """The processes that a process started, with their command lines."""
     found = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = status.read_text(errors="replace")
-            if int(text.rpartition(")")[2].split()[1]) == pid:
-                line = (status.parent / "cmdline").read_bytes().replace(b"\0", b" ")
-                found[int(status.parent.name)] = line.decode(errors="replace")
-        except (OSError, ValueError, IndexError):
-            continue
+    with contextlib.suppress(OSError):
+        for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            line = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ")
+            found[int(number)] = line.decode(errors="replace")
     return found
 
 

@@ -37,6 +37,7 @@ FIELDS = [
     *TIMES,
     *("frame.protocols", "frame.len", "tcp.stream", "tcp.analysis.ack_rtt", "tcp.flags.reset", "tcp.flags", "tcp.len"),
     *("tcp.srcport", "tcp.dstport", "udp.srcport", "udp.dstport", "sctp.srcport", "sctp.dstport"),
+    *("ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.seq_raw", "rtp.ssrc"),
     *REMARKS.values(),
 ]
 
@@ -125,27 +126,43 @@ def test_applications_are_the_last_of_the_protocols(name: str, folder: Path) -> 
         assert ours_by_port == by_port
 
 
+def ends(packet: dict[str, list[str]]) -> tuple[str, str] | None:
+    """Source and destination in a packet's innermost network header; what an ICMP error quotes is none of its own.
+
+    None where the innermost frame of a tunnel has none, as one of ARP.
+    """
+    path = packet["frame.protocols"][0].split(":")
+    quoting = [at for at, protocol in enumerate(path) if protocol in ("icmp", "icmpv6")]
+    path = path[: quoting[0]] if quoting else path
+    own = [protocol for protocol in path if protocol in ("ip", "ipv6")]
+    inner = [at for at, protocol in enumerate(path) if protocol in ("eth", "wlan")]
+    if not own or (inner and own[-1] not in path[inner[-1] :]) or len(packet[f"{own[-1]}.src"]) < own.count(own[-1]):
+        return None
+    at = own.count(own[-1]) - 1
+    return packet[f"{own[-1]}.src"][at], packet[f"{own[-1]}.dst"][at]
+
+
 @every_capture
 def test_every_packet_has_a_sender_and_a_receiver(name: str, folder: Path) -> None:
+    """The innermost network header tells, in tunnels too."""
+    sent: Counter[Any] = Counter()
+    exported = any("exported_pdu" in path for path in protocol_paths(name, folder))  # addresses without a header
+    for packet in packets(name, folder):
+        found = ends(packet) if int(packet["frame.len"][0]) < 2**31 - 1 else None  # where the field ends
+        for address, way in zip(found or (), ("out", "in"), strict=False):
+            sent[address, f"bytes_{way}"] += int(packet["frame.len"][0])
+            sent[address, f"packets_{way}"] += 1
     for request in ("talkers", "talkers,every=1d"):
         table = tables(name, folder)[request]
         assert table.total("bytes_in") == table.total("bytes_out") == table.reading.bytes
-        assert table.total("packets_in") == table.total("packets_out") == table.reading.packets
+        ours: Counter[Any] = Counter()
         for row in table:
-            assert row["bytes"] == row["bytes_in"] + row["bytes_out"]  # type: ignore[operator]
-
-
-@every_capture
-def test_talkers_are_the_ends_of_conversations(name: str, folder: Path) -> None:
-    """Where there is no tunnel, a host sends what its IP headers say."""
-    found = tables(name, folder)
-    paths = [path.split(":") for path in protocol_paths(name, folder)]
-    # An exported PDU has addresses without a header.
-    if any(sum(p in ("ip", "ipv6") for p in path) > 1 or "exported_pdu" in path for path in paths):
-        pytest.skip("a tunnel")
-    ours = {row["address"]: (row["bytes_out"], row["bytes_in"]) for row in found["talkers"]}
-    for row in found["endpoints,ip"]:
-        assert ours[row["address"]] == (row["tx_bytes"], row["rx_bytes"])
+            for column in ("bytes_out", "bytes_in", "packets_out", "packets_in"):
+                ours[row["address"], column] += row[column]  # type: ignore[assignment, operator]
+        if exported:
+            assert all(ours[key] >= count for key, count in sent.items())
+        else:
+            assert {key: ours[key] for key in sent} == dict(sent)
 
 
 def protocol_paths(name: str, folder: Path) -> set[str]:
@@ -180,7 +197,14 @@ def test_rtp_streams_are_those_of_tshark(name: str, folder: Path) -> None:
         assert mine["packets"] == sent
         assert mine["lost"] - mine["duplicates"] == lost  # type: ignore[operator]
     # tshark leaves out what it cannot take for a stream of its own: packets that it found by chance, and SSRC 0.
-    assert all(row["packets"] for row in ours.values())
+    there: Counter[tuple[Any, ...]] = Counter()
+    for packet in packets(name, folder):
+        between = ends(packet)
+        if packet["rtp.ssrc"] and packet["udp.srcport"] and between:
+            source, destination = packet["udp.srcport"][-1], packet["udp.dstport"][-1]
+            stream = (between[0], int(source), between[1], int(destination), f"0x{int(packet['rtp.ssrc'][-1], 16):08x}")
+            there[stream] += 1
+    assert {stream: row["packets"] for stream, row in ours.items()} == {stream: there[stream] for stream in ours}
 
 
 @every_capture
@@ -190,16 +214,12 @@ def test_every_connection_has_its_health(name: str, folder: Path) -> None:
     assert {row["stream"]: (row["packets"], row["bytes"], row["start"], row["duration"]) for row in ours} == {
         row["stream"]: (row["packets"], row["bytes"], row["start"], row["duration"]) for row in theirs
     }
-    for row in ours:
-        for what in ("packets", "bytes", "payload_bytes", "retransmissions", "duplicate_acks", "resets"):
-            assert row[f"client_{what}"] + row[f"server_{what}"] == row[what]  # type: ignore[operator]
-        assert row["new_payload_bytes"] <= row["payload_bytes"]  # type: ignore[operator]
 
 
 @every_capture
 def test_remarks_are_those_of_tshark(name: str, folder: Path) -> None:
-    """Packet by packet, where a packet has but one TCP header."""
-    counted: Counter[tuple[int, str]] = Counter()
+    """Packet by packet, where a packet has but one TCP header: for both sides together, and for each."""
+    counted: Counter[tuple[Any, ...]] = Counter()
     times: dict[int, list[int]] = {}
     several: set[int] = set()
     for packet in packets(name, folder):
@@ -209,33 +229,82 @@ def test_remarks_are_those_of_tshark(name: str, folder: Path) -> None:
             several.update(map(int, streams))
             continue
         for stream in map(int, streams):
-            for column, field in REMARKS.items():
-                counted[stream, column] += bool(packet[field])
-            counted[stream, "resets"] += packet["tcp.flags.reset"][0] in ("1", "True")
-            counted[stream, "payload_bytes"] += int(packet["tcp.len"][0])
+            values = {column: int(bool(packet[field])) for column, field in REMARKS.items()}
+            values["resets"] = int(packet["tcp.flags.reset"][0] in ("1", "True"))
+            values["payload_bytes"] = int(packet["tcp.len"][0])
+            values |= {"packets": 1, "bytes": int(packet["frame.len"][0])}
+            sender = (ends(packet) or ("",))[0], int(packet["tcp.srcport"][0])
+            for column, value in values.items():
+                counted[stream, column] += value
+                counted[(stream, sender, column)] += value
             times.setdefault(stream, []).extend(map(oracle.nanoseconds, packet["tcp.analysis.ack_rtt"]))
     for row in tables(name, folder)["tcp,health"]:
         number: Any = row["stream"]
         if number in several:
             continue
-        for column in (*REMARKS, "resets", "payload_bytes"):
+        columns = (*REMARKS, "resets", "payload_bytes", "packets", "bytes")
+        for column in columns:
             assert row[column] == counted[number, column], (number, column)
+        both = [(row[f"{side}_address"], row[f"{side}_port"]) for side in ("client", "server")]
+        for side, end in zip(("client", "server"), both, strict=True):
+            for column in columns:
+                if both[0] != both[1] and f"{side}_{column}" in row:
+                    assert row[f"{side}_{column}"] == counted[(number, end, column)], (number, side, column)
         rtts = times[number]
         assert (row["rtts"], row["rtt_total"]) == (len(rtts), sum(rtts))
         assert (row["min_rtt"], row["max_rtt"]) == ((min(rtts), max(rtts)) if rtts else (None, None))
 
 
 @every_capture
-def test_servers_add_up_to_their_connections(name: str, folder: Path) -> None:
+def test_servers_are_who_took_the_syn(name: str, folder: Path) -> None:
+    """Where each connection has one header a packet and began in the capture: by who sent what, and when."""
+    syns: dict[int, tuple[str, int]] = {}
+    seen: dict[int, set[str]] = {}
+    size: Counter[int] = Counter()
+    several = False
+    for packet in packets(name, folder):
+        streams, between = packet["tcp.stream"], ends(packet)
+        if not streams:
+            continue
+        several |= len(streams) > 1 or not packet["tcp.flags"] or "icmp" in packet["frame.protocols"][0] or not between
+        if several or between is None:
+            break
+        stream, flags = int(streams[0]), int(packet["tcp.flags"][0], 16)
+        size[stream] += int(packet["frame.len"][0])
+        target = (between[1], int(packet["tcp.dstport"][0]))
+        if flags & 0x12 == 0x02:
+            syns.setdefault(stream, target)
+        if stream in syns:
+            to_server, before = target == syns[stream], seen.setdefault(stream, set())
+            if flags & 0x12 == 0x12 and not to_server:
+                before.add("answered")
+            elif flags & 0x10 and to_server and "answered" in before and not flags & 0x04:
+                before.add("established")
     found = tables(name, folder)
-    health, servers, connections = (found[t] for t in ("tcp,health", "tcp,servers", "tcp,connections"))
-    for column in servers.columns:
-        if column.merge == "sum" and column.name not in ("connections", "handshake_total", "handshakes"):
-            assert servers.total(column.name) == health.total(column.name), column.name
-    assert servers.total("connections") == connections.total("connections") == len(health.rows)
-    keys = ("server_address", "server_port", "connections", "packets", "bytes")
-    assert {tuple(row[k] for k in keys) for row in servers} == {tuple(row[k] for k in keys) for row in connections}
-    for row in connections:
-        ends = [int(row[end]) for end in ("refused", "reset", "timed_out", "closed", "open")]  # type: ignore[arg-type]
-        assert sum(ends) == row["connections"]
-        assert row["established"] <= row["started"] <= row["connections"]  # type: ignore[operator]
+    if several or syns.keys() != size.keys() or sum(size.values()) != found["conv,tcp"].total("bytes"):
+        pytest.skip("tunnels, errors, cut packets, or connections without their beginning")
+    expected: dict[Any, list[int]] = {}
+    for stream, server in syns.items():
+        row = expected.setdefault(server, [0, 0, 0])
+        for at, value in enumerate((1, size[stream], int("established" in seen[stream]))):
+            row[at] += value
+    names = ["server_address", "server_port", "connections", "bytes"]
+    assert {tuple(row[k] for k in names) for row in found["tcp,servers"]} == {
+        (*server, connections, size) for server, (connections, size, _) in expected.items()
+    }
+    names.append("established")
+    assert {tuple(row[k] for k in names) for row in found["tcp,connections"]} == {
+        (*server, *row) for server, row in expected.items()
+    }
+
+
+@every_capture
+def test_servers_add_up_to_their_connections(name: str, folder: Path) -> None:
+    """By tshark's own conversations: what remarks there are of each is held against the fields above."""
+    found = tables(name, folder)
+    for request in ("tcp,servers", "tcp,connections"):
+        for column in ("packets", "bytes"):
+            assert found[request].total(column) == found["conv,tcp"].total(column)
+        assert found[request].total("connections") == len(found["conv,tcp"])
+    for column in (*REMARKS, "resets", "payload_bytes", "new_payload_bytes", "rtts", "duration"):
+        assert found["tcp,servers"].total(column) == found["tcp,health"].total(column), column
