@@ -92,6 +92,52 @@ def test_a_certificate_without_a_hello_is_no_connection(tmp_path: Path) -> None:
     assert rows(tmp_path, packets, "tls,servers") == []
 
 
+def der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    length = len(content)
+    head = bytes([length]) if length < 128 else b"\x82" + struct.pack("!H", length)
+    return bytes([tag]) + head + content
+
+
+def certificate(name: str, ends: str) -> bytes:
+    """As much of an X.509 certificate as has a validity; a UTCTime, or a GeneralizedTime with its longer year."""
+    sequence, utc, generalized = 0x30, 0x17, 0x18
+    algorithm = der(sequence, bytes.fromhex("06092a864886f70d01010b"), der(5))
+    common_name = der(sequence, bytes.fromhex("0603550403"), der(0x0C, name.encode()))
+    called = der(sequence, der(0x31, common_name))
+    until = der(utc if len(ends) == 13 else generalized, ends.encode())
+    validity = der(sequence, der(utc, b"200101000000Z"), until)
+    key = der(3, b"\0" + der(sequence, der(2, b"\3"), der(2, b"\3")))
+    public = der(sequence, der(sequence, bytes.fromhex("06092a864886f70d010101"), der(5)), key)
+    body = der(sequence, der(0xA0, der(2, b"\2")), der(2, b"\1"), algorithm, called, validity, called, public)
+    return der(sequence, body, algorithm, der(3, b"\0\1"))
+
+
+def handshake(*messages: tuple[int, bytes]) -> bytes:
+    content = b"".join(bytes([kind]) + struct.pack("!I", len(body))[1:] + body for kind, body in messages)
+    return b"\x16\x03\x03" + struct.pack("!H", len(content)) + content
+
+
+@pytest.mark.parametrize(
+    ("ends", "shown"),
+    [("300102030405Z", "2030-01-02T03:04:05Z"), ("20550102030405Z", "2055-01-02T03:04:05Z")],
+    ids=["UTCTime", "GeneralizedTime"],
+)
+def test_of_a_chain_the_certificate_of_the_server_counts(tmp_path: Path, ends: str, shown: str) -> None:
+    hello = (2, b"\3\3" + bytes(32) + b"\0" + bytes.fromhex("c02f") + b"\0")
+    chain = [certificate("server", ends), certificate("issuer", "250101000000Z"), certificate("root", "400101000000Z")]
+    listed = b"".join(struct.pack("!I", len(one))[1:] + one for one in chain)
+    packets = [
+        (0, tcp_frame((SERVER, 443), (CLIENT, 40000), handshake(hello))),
+        (
+            MS,
+            tcp_frame((SERVER, 443), (CLIENT, 40000), handshake((11, struct.pack("!I", len(listed))[1:] + listed)), 49),
+        ),
+    ]
+    [row] = rows(tmp_path, packets, "tls,servers")
+    assert (row["version"], row["certificate_expires"]) == ("TLS 1.2", shown)
+
+
 # RTP --------------------------------------------------------------------------------------------------
 
 CALLER, CALLEE = "192.0.2.30", "192.0.2.20"
