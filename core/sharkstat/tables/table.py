@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sharkstat.errors import MergeError
-from sharkstat.tables import view
 from sharkstat.tables.column import Column, Merge, Reading, Row, Value
 
 if TYPE_CHECKING:
@@ -199,9 +198,13 @@ class Table:
         return f"<Table {self.request!r}: {rows}, {len(self.columns)} columns{'' if self.complete else ', INCOMPLETE'}>"
 
     def _repr_html_(self) -> str:
+        from sharkstat.tables import view
+
         return view.html(self)
 
     def __str__(self) -> str:
+        from sharkstat.tables import view
+
         return view.text(self)
 
     @staticmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html as html_escapes
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -333,9 +332,15 @@ def _simple(laid: Grid) -> str:
     return "\n".join("  ".join(parts).rstrip() for parts in zip(*lines, strict=True))
 
 
+def _escaped(text: str, quote: bool = True) -> str:
+    from html import escape  # with all its entities
+
+    return escape(text, quote)
+
+
 def _marked(text: str, marks: str) -> str:
     if "<" in marks:
-        text = html_escapes.escape(text, quote=False)
+        text = _escaped(text, quote=False)
     return text.replace("|", "&#124;" if "<" in marks else "\\x7c") if "|" in marks else text
 
 
@@ -379,11 +384,11 @@ def html(table: Table) -> str:
     def line(tag: str, cells: Sequence[str]) -> str:
         def one(column: Column, text: str) -> str:
             side = "right" if column.type in _NUMERIC else "left"
-            return f'<{tag} style="text-align: {side}; white-space: pre">{html_escapes.escape(text)}</{tag}>'
+            return f'<{tag} style="text-align: {side}; white-space: pre">{_escaped(text)}</{tag}>'
 
         return "<tr>" + "".join(map(one, shown.columns, cells)) + "</tr>"
 
-    parts = [f"<p><b>{html_escapes.escape(caption(table))}</b></p><p>{html_escapes.escape(source(table.reading))}</p>"]
+    parts = [f"<p><b>{_escaped(caption(table))}</b></p><p>{_escaped(source(table.reading))}</p>"]
     if shown.rows:
         body = "".join(line("td", row) for row in shown.rows)
         parts.append(f"<table><thead>{line('th', shown.headings)}</thead><tbody>{body}</tbody></table>")

@@ -119,14 +119,25 @@ class Workspace:
         return target
 
     def _copy(self, source: Path, target: Path) -> None:
-        if source.is_dir():
-            self._folder(target)
-            for inside in source.iterdir():
-                self._copy(inside, target / inside.name)
+        """A copy of a file, or of a folder with all that is in it; each run makes some dozen."""
+        if not source.is_dir():
+            self._folder(target.parent)
+            self._copy_file(str(source), str(target))
             return
-        with source.open("rb") as content, os.fdopen(self._create(target), "wb") as out:
+        self._folder(target)
+        for inside in os.scandir(source):
+            if not inside.is_dir():
+                self._copy_file(inside.path, f"{target}/{inside.name}")
+            elif inside.name != "__pycache__":
+                self._copy(Path(inside.path), target / inside.name)
+
+    def _copy_file(self, source: str, target: str) -> None:
+        copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(copy, "wb") as out, Path(source).open("rb") as content:
             shutil.copyfileobj(content, out)
-        self._own(target, 0o640)
+            if self.user is not None:
+                os.fchown(copy, 0, self.user.gid)
+                os.fchmod(copy, 0o640)
 
     def lend(self, path: Path) -> str:
         """The path by which tshark, and no other process, can read a file as long as it runs.
