@@ -575,6 +575,8 @@ def check_complete(found: Sequence[Page]) -> Iterator[str]:
             if form.format(name) not in text.get(page, ""):
                 yield f"{page}: {what} {name} is not documented"
 
+    modules = sorted({path.stem for path in (ROOT / "core" / "sharkstat").glob("*/*.py")} - {"__init__"})
+    yield from missing("docs/architecture.md", "the module", modules)
     everything = text.get("docs/python.md", "") + text.get("docs/plugin-reference.md", "")
     for name in sharkstat.__all__:
         if f"`{name}`" not in everything:

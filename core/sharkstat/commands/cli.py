@@ -170,7 +170,7 @@ def plugins(
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
 ) -> None:
-    """Say for each plugin where it comes from, what it gives, and why it did not load."""
+    """List the plugins: where each comes from, what it gives, how long it took to load, and why it did not."""
     from sharkstat.commands.listing import plugins_table
     from sharkstat.statistics.finding import plugin_folder
 
