@@ -217,6 +217,19 @@ def test_real_streams_are_all_there(name: str) -> None:
     assert all(row["time"] >= 0 for row in table)  # type: ignore[operator]
 
 
+def test_of_a_connection_from_before_the_client_is_still_known(tmp_path: Path) -> None:
+    """Neither side's headers can be read: they refer to those of earlier packets."""
+    talk = Talk(40000, 8080)
+    talk.server(0, frame(HEADERS, 1, b"\xbe", END_HEADERS), frame(DATA, 1, bytes(30), END_STREAM))
+    talk.client(1, frame(HEADERS, 3, b"\xbf", END_HEADERS | END_STREAM))
+    talk.server(2, frame(HEADERS, 3, b"\xbe", END_HEADERS | END_STREAM))
+    write_pcap(tmp_path / "made.pcap", talk.packets)
+    [table] = sharkstat.run(tmp_path / "made.pcap", "http,requests", decode_as=("tcp.port==8080,http2",))
+    [row] = table.rows
+    assert (row["requests"], row["responses"], row["unanswered"]) == (1, 2, 0)
+    assert (row["request_bytes"], row["response_bytes"]) == (1, 32)
+
+
 @pytest.mark.corpus
 def test_real_streams_of_quic_are_all_there() -> None:
     """With the secrets that the capture holds. tshark 4.0 cannot unpack the headers of HTTP/3."""
@@ -225,7 +238,7 @@ def test_real_streams_of_quic_are_all_there() -> None:
         pytest.skip("the large captures are not there")
     [table] = sharkstat.run(name, "http,requests")
     if oracle.version() < (4, 4):
-        assert not table.rows
+        assert not table.rows and any("of HTTP/3 are not counted" in warning for warning in table.warnings)
         return
     wanted = ["http3.frame_type", "http3.frame_length", "http3.headers.method", "http3.headers.status"]
     packets = oracle.fields(name, wanted, "-Y", "http3")

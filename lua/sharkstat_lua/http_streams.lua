@@ -12,6 +12,7 @@
 local sharkstat = require "sharkstat"
 local http_frames = require "http_frames"
 local rows = require "rows"
+local server = require "server"
 
 local DATA, HEADERS, RST_STREAM = http_frames.DATA, http_frames.HEADERS, http_frames.RST_STREAM
 local PUSH_PROMISE, CONTINUATION = http_frames.PUSH_PROMISE, http_frames.CONTINUATION
@@ -111,18 +112,21 @@ function Streams:frame(connection, frame, time, from_client)
   if complete and exchange.ended and (exchange.sent or not exchange.is_request) then self:finished(exchange) end
 end
 
--- Who the server is: the receiver of the connection's preface or of a request, else the sender of a response.
+-- Who the server is: the receiver of the connection's preface or of a request, else the sender of a response. Where the
+-- headers cannot be read, the ports tell it, and if they do not, the first to open a stream of a client's is the client.
 local function find_server(connection, pinfo, frames, magic)
-  local by_client = magic
+  local by_client, opened = magic, false
   for _, frame in ipairs(frames) do
     if by_client == nil and frame.headers then
       if frame.kind == PUSH_PROMISE or frame.headers[":status"] then
         by_client = false
-      elseif frame.headers[":method"] or (frame.stream and frame.stream % 2 == 1) then
+      elseif frame.headers[":method"] then
         by_client = true
       end
+      opened = opened or (frame.stream or 0) % 2 == 1
     end
   end
+  if by_client == nil and opened then by_client = server.by_ports(pinfo.src_port, pinfo.dst_port) ~= false end
   if by_client == nil then return end
   connection.port = by_client and pinfo.dst_port or pinfo.src_port
   connection.address = tostring(by_client and pinfo.dst or pinfo.src)
@@ -170,7 +174,15 @@ function http_streams.new(run, settle, interim)
   end, "http2 && !icmp && !icmpv6")  -- an error quotes what was said before
 
   local frames_of_3 = http_frames.http3()
-  if not frames_of_3 then return self end
+  if not frames_of_3 then
+    local unread = 0
+    run:listen("frame", function() unread = unread + 1 end, "http3")
+    run:remark(function()
+      if unread == 0 then return nil end
+      return ("%.0f packets of HTTP/3 are not counted: tshark 4.4 and later read its headers, this one does not"):format(unread)
+    end)
+    return self
+  end
   local numbers = sharkstat.field "quic.connection.number"
   run:listen("frame", function(pinfo)
     local number = numbers()
