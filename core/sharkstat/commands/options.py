@@ -76,6 +76,10 @@ def make_source(
     dedup: Annotated[
         bool, typer.Option("--dedup", help="Leave out packets that were captured once more (mirror port, -i any).")
     ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="Count what was read after so long, and end."),
+    ] = None,
     keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="TLS key log, to decrypt with.")] = "",
 ) -> Source:
     """What is read."""
@@ -98,6 +102,7 @@ def make_source(
         decode_as=tuple(decode_as or ()),
         preferences=tuple(preferences or ()),
         profile=profile,
+        timeout=timeout,
         keylog=keylog,
         heuristics=tuple(heuristics or ()),
         dedup=dedup,

@@ -29,6 +29,7 @@ class Ending:
     status: int
     stderr: list[str]
     interrupted: bool
+    too_late: bool = False
 
     @property
     def helper_errors(self) -> list[str]:
@@ -70,6 +71,10 @@ class Ending:
             return
         if self.interrupted:
             raise KeyboardInterrupt
+        if self.too_late:
+            raise TsharkError(
+                f"tshark gave nothing in {source.timeout:g} s (--timeout), nor when it was told to end: no results"
+            )
         complaint = self._complaints()
         if not records.ready and status >= 0:
             self.tshark.check()
@@ -113,6 +118,8 @@ class Ending:
                 + ", ".join(r.text for r in self.plan.requests)
             )
         reason = complaint[0] if complaint else f"tshark ended with status {status}"
+        if records.ready and re.search(r"\b(?:file|standard input)\b", reason):
+            raise SourceError(reason)
         if status in (1, 2, 3, 4):  # 4 is a bad filter, from tshark 4.2 on
             raise RequestError(f"tshark refused: {reason}")
         raise TsharkError(f"tshark failed with status {status}: {reason}")
@@ -173,11 +180,11 @@ class Ending:
         # Where a helper died, the end that tshark found is no fault of the file.
         complaints = [text for text in self._complaints() if not (died and "cut short" in text)]
         for text in [*complaints, *(line.removeprefix("mergecap: ") for line in helper_errors)]:
-            if "cut short" in text and not self.interrupted:
+            if "cut short" in text and not (self.interrupted or self.too_late):
                 rest = "; of the other files what is later is not: --per-file counts it" if self.opened.helpers else ""
                 warnings.append(f"{text.rstrip('.')}: what was read before the cut is counted{rest}")
                 complete = False
-            elif self.interrupted:
+            elif self.interrupted or self.too_late:
                 continue
             elif "corrupt" in text or "damaged" in text or "malformed" in text:
                 warnings.append(text)
@@ -186,6 +193,10 @@ class Ending:
             if not self.plan.source.live:
                 warnings.append("interrupted: only a part of the source was read")
             return complete and self.plan.source.live, warnings
+        if self.too_late:
+            seconds = f"{self.plan.source.timeout:g} s"
+            warnings.append(f"stopped after {seconds} (--timeout): what was read by then is counted")
+            return False, warnings
         if status != 0 and complete:
             warnings += complaints or ([] if died else [f"tshark ended with status {status}"])
             complete = False

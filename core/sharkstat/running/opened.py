@@ -282,6 +282,11 @@ class Opened:
                     os.lseek(found.descriptor, 0, os.SEEK_END)
             self.screen.stop()
 
+    def kill(self) -> None:
+        """End the helpers that did not end when they were told."""
+        for helper in self.helpers:
+            self._tell(helper, signal.SIGKILL)
+
     def _tell(self, helper: Helper, number: int) -> None:
         if helper.process.poll() is None:
             helper.told = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sharkstat.errors import RequestError, StatisticError, TsharkError
+from sharkstat.running.deadline import Deadline
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan, make_plan
@@ -54,12 +56,34 @@ def run_plan(
                     exact = reading.records.first
                 plan = plan.again()
         raise TsharkError(f"tshark tells no exact times of {', '.join(plan.source.names)}: no results")
+    except RuntimeError as problem:
+        if "new thread" not in str(problem):
+            raise
+        raise TsharkError("no more threads can be started here: end other programs, or raise `ulimit -u`") from problem
     except OSError as problem:
+        if problem.errno in _SCARCE:
+            raise TsharkError(f"{problem.strerror}: end other programs, or raise {_SCARCE[problem.errno]}") from problem
         # shutil's own error is a list of (from, to, reason).
         reason = problem.args[0][0][2] if isinstance(problem, shutil.Error) else problem.strerror
         raise TsharkError(
-            f"cannot work in {tempfile.gettempdir()}: {reason}: make room there, or set TMPDIR to another folder"
+            f"cannot work in {_temporary()}: {reason}: make room there, or set TMPDIR to another folder"
         ) from problem
+
+
+# What there may be too little of, and the limit that says so.
+_SCARCE = {
+    errno.EAGAIN: "`ulimit -u`",
+    errno.EMFILE: "`ulimit -n`",
+    errno.ENFILE: "fs.file-max",
+    errno.ENOMEM: "`ulimit -v`",
+}
+
+
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return os.environ.get("TMPDIR", "any folder for temporary files")
 
 
 class _Pass:
@@ -115,16 +139,19 @@ class _Pass:
             takers: dict[bytes, Taker] = {}
             for part in self.plan.parts:
                 takers.update(part.start(self.records, self.output))
-            with self._watched(), self.interruption.softly(lambda: self._interrupt(process)):
+            deadline = Deadline(self.plan.source.timeout, self.opened, process, lambda: self._interrupt(process))
+            with self._watched(), deadline, self.interruption.softly(lambda: self._interrupt(process)):
                 self._read(records, process, takers)
                 status = process.wait()
             interrupted = self.interruption.told
             errors.join(timeout=10)
             self.output.finish()
             self.opened.finish()
-        if self.records.again and not interrupted:
+        if self.records.again and not (interrupted or deadline.passed):
             return None
-        ending = Ending(self.plan, self.records, self.opened, self.tshark, status, self.stderr, interrupted)
+        ending = Ending(
+            self.plan, self.records, self.opened, self.tshark, status, self.stderr, interrupted, deadline.passed
+        )
         return make_tables(self.plan, self.records, ending)
 
     def _interrupt(self, process: subprocess.Popen[bytes]) -> None:

@@ -21,7 +21,7 @@ class Source:
     (-2). `resolve` (-N) has tshark's letters for names, "" for none; `decode_as` (-d), `preferences`
     (-o), `profile` (-C), `heuristics` (--enable-heuristic) and `keylog` are as in tshark. `dedup` leaves out packets
     that were captured once more (--dedup), `reorder` reads packets in time order (--reorder; a live capture within a
-    second).
+    second). `timeout` is how many seconds tshark may read (--timeout): what was read by then is counted.
     """
 
     files: tuple[str, ...] = ()
@@ -42,6 +42,7 @@ class Source:
     heuristics: tuple[str, ...] = ()
     dedup: bool = False
     reorder: bool = False
+    timeout: float | None = None
 
     def check(self) -> None:
         """RequestError for options that do not go together."""
@@ -64,6 +65,8 @@ class Source:
             raise RequestError("-2 reads the source twice: save it to a file first")
         if self.read_filter and not self.two_pass:
             raise RequestError("-R needs -2: use -Y to limit what the statistics see")
+        if self.timeout is not None and not self.timeout > 0:
+            raise RequestError(f"--timeout takes a number of seconds above 0, not {self.timeout:g}")
         if self.packets is not None and self.packets < 1:
             raise RequestError(f"-c takes a number of packets of at least 1, not {self.packets}")
         if set(self.resolve) - set(RESOLVERS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ class Tshark:
         except (OSError, subprocess.TimeoutExpired) as problem:
             raise TsharkError(f"{self.path} does not run ({problem}): {INSTALL}") from None
         found = re.search(r"TShark \(Wireshark\) (\d+)\.(\d+)\.(\d+)", done.stdout)
+        if not found and (done.returncode < 0 or done.stderr.strip()):
+            said = done.stderr.strip().splitlines() or [f"it was killed: {signal.Signals(-done.returncode).name}"]
+            raise TsharkError(f"{self.path} does not run here: {said[-1]}")
         if not found:
             raise TsharkError(f"{self.path} does not tell its version, so it is no tshark: {INSTALL}")
         version = ".".join(found.groups())
