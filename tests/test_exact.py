@@ -6,6 +6,7 @@ Every capture is made here, so that the truth is known without the code that cou
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from tests.command import DATA
 from tests.traffic.capturefiles import SECOND, tcp_frame, udp_frame
 
 import sharkstat
-from sharkstat import Table
+from sharkstat import MergeError, Table
 
 START = 1_600_000_000 * SECOND
 DAY = 86_400 * SECOND
@@ -249,6 +250,66 @@ def test_connections_of_two_vlans_are_two(folder: Path) -> None:
         assert connections["connections"] == connections["established"] == [2]
         assert health["packets"] == [4, 4] and health.total("retransmissions") == 0
         assert health["handshake_time"] == [20_000_000, 20_000_000]
+
+
+def arp(address: str, mac: int) -> bytes:
+    """An announcement of the address by that MAC address."""
+    own, ip = mac.to_bytes(6, "big"), ipaddress.IPv4Address(address).packed
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + own + ip + bytes(6) + ip
+    return b"\xff" * 6 + own + b"\x08\x06" + body
+
+
+def dhcp_ack(lease: int) -> bytes:
+    server, given = ipaddress.IPv4Address(SERVER).packed, ipaddress.IPv4Address("192.0.2.77").packed
+    options = b"\x35\x01\x05" + b"\x33\x04" + struct.pack("!I", lease) + b"\x36\x04" + server + b"\xff"
+    head = struct.pack("!BBBBIHH", 2, 1, 6, 0, 7, 0, 0) + bytes(4) + given + bytes(8) + (7).to_bytes(6, "big")
+    return udp_frame((SERVER, 67), ("255.255.255.255", 68), head + bytes(202) + b"\x63\x82\x53\x63" + options)
+
+
+def test_a_merged_table_is_the_whole_or_refused(folder: Path) -> None:
+    def capture(name: str, *packets: tuple[int, bytes]) -> Path:
+        return nanosecond_pcap(folder / f"merge-{name}.pcap", [(START + time, frame) for time, frame in packets])
+
+    def refused(one: Path, other: Path, request: str) -> str:
+        with pytest.raises(MergeError) as problem:
+            Table.merge([sharkstat.run(path, request)[0] for path in (one, other)])
+        return str(problem.value)
+
+    def merged(one: Path, other: Path, request: str) -> Table:
+        [whole] = sharkstat.run([one, other], request)
+        table = Table.merge([sharkstat.run(path, request)[0] for path in (one, other)])
+        unknown = {column.name for column in whole.columns if column.merge == "none"}
+        assert [{k: v for k, v in row.items() if k not in unknown} for row in table] == [
+            {k: v for k, v in row.items() if k not in unknown} for row in whole
+        ]
+        return table
+
+    # What is last by time, whatever the order of the tables.
+    early, late = capture("early", (0, dhcp_ack(100))), capture("late", (SECOND, dhcp_ack(200)))
+    assert merged(late, early, "dhcp,leases")["lease_time"] == [200 * SECOND]
+    around = capture("around", (-SECOND, dhcp_ack(300)), (2 * SECOND, dhcp_ack(300)))
+    assert "overlap in time" in refused(around, early, "dhcp,leases")
+    # Intervals that begin together, and others.
+    talk = udp_frame((CLIENT, 40000), (SERVER, 9), b"x")
+    first, second = capture("first", (0, talk), (15 * SECOND, talk)), capture("second", (10 * SECOND, talk))
+    assert len(merged(first, second, "talkers,every=10s")) == 4
+    assert "do not begin together" in refused(first, capture("third", (7 * SECOND, talk)), "talkers,every=10s")
+    # Rows beyond a bound, in one of them or in both together.
+    hosts = [udp_frame((f"192.0.2.{n}", 40000), (SERVER, 9), b"x") for n in range(30, 40)]
+    many, few = capture("many", *enumerate(hosts)), capture("few", *enumerate(hosts[:2], 20))
+    assert "max=" in refused(many, few, "talkers,max=5")
+    assert "max=11" in refused(capture("other", (30, talk)), many, "talkers,max=11")
+    assert len(merged(many, few, "talkers,max=11")) == 11
+    # Sets beyond theirs.
+    ones = capture("macs", *((n, arp("192.0.2.1", 0x020000000100 + n)) for n in range(60)))
+    others = capture("more", *((1000 + n, arp("192.0.2.1", 0x020000000200 + n)) for n in range(60)))
+    some = capture("some", *((1000 + n, arp("192.0.2.1", 0x020000000200 + n)) for n in range(40)))
+    assert "macs" in refused(ones, others, "arp,hosts")
+    assert len(merged(ones, some, "arp,hosts")["macs"][0]) == 100  # type: ignore[arg-type]
+    [full] = sharkstat.run([ones, others], "arp,hosts")
+    assert full.capped and len(full["macs"][0]) == 100  # type: ignore[arg-type]
+    again = Table.from_json(json.loads("".join(full.to_json()))["tables"][0])
+    assert again.capped
 
 
 def gauges(*values: float) -> bytes:

@@ -69,7 +69,7 @@ local MOST_PATHS = 10000
 
 sharkstat.tap(__FILE__, function(run)
   local path_field = sharkstat.field "frame.protocols"
-  local apps = rows.new(run.parameters.max, function(_, protocol, transport, port)
+  local apps = rows.new(run, function(_, protocol, transport, port)
     return { protocol or sharkstat.OTHER, transport, port ~= NO_PORT and port or nil, 0, 0 }
   end)
   local book = server.book(run, MOST_CONNECTIONS, true)

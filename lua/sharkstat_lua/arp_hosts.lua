@@ -42,7 +42,7 @@ sharkstat.tap(__FILE__, function(run)
   local sources, targets = sharkstat.field "arp.src.proto_ipv4", sharkstat.field "arp.dst.proto_ipv4"
   local announced = sharkstat.field "arp.isgratuitous"
 
-  local hosts = rows.new(run.parameters.max, function(address)
+  local hosts = rows.new(run, function(address)
     if address == NO_ADDRESS then
       address = nil
     else

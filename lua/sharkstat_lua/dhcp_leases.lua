@@ -51,7 +51,7 @@ sharkstat.tap(__FILE__, function(run)
   local servers, lease_times =
     sharkstat.field "dhcp.option.dhcp_server_id", sharkstat.field "dhcp.option.ip_address_lease_time"
 
-  local leases = rows.new(run.parameters.max, function(mac)
+  local leases = rows.new(run, function(mac)
     if mac == NO_MAC then
       mac = nil
     else

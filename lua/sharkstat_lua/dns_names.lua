@@ -56,8 +56,7 @@ sharkstat.tap(__FILE__, function(run)
   local names, types = sharkstat.field "dns.qry.name", sharkstat.field "dns.qry.type"
   local tcp_streams, udp_streams = sharkstat.field "tcp.stream", sharkstat.field "udp.stream"
 
-  local max = run.parameters.max
-  local asked = rows.new(max, function(name, kind) return { name = name or sharkstat.OTHER, kind = kind, codes = {} } end)
+  local asked = rows.new(run, function(name, kind) return { name = name or sharkstat.OTHER, kind = kind, codes = {} } end)
 
   local words = {}
   local function type_name(field)

@@ -7,6 +7,7 @@
 --   F name type                       a declared field's type, as tshark calls it
 --   R run value...                    a row
 --   W run text                        a remark on a run's rows
+--   O run                             a run's rows or sets are not all that there are
 --   D run rows                        the end of a run's rows
 --   P number length time hits... fields...   a packet for Python
 --   S number                          packets before this one are of no use to Python ("prompt" alone)
@@ -33,8 +34,9 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
-  "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_header", "layers", "path_template",
-  "rows", "server", "talks", "tcp_streams", "tree", "values", "vlans",
+  "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_header", "http_frames",
+  "http_streams", "layers", "path_template", "rows", "server", "service_names", "talks", "tcp_streams", "tree", "values",
+  "vlans",
 } do
   package.loaded[name] = nil
 end
@@ -80,6 +82,7 @@ local function emit(run, values)
     if type(value) == "table" and not exact.is_whole(value) then
       local levels = {}
       for at, level in ipairs(value) do levels[at] = sharkstat.escape(level):gsub("\31", "\\u") end
+      if value.full then run.capped = true end
       words[index] = concat(levels, "\31")
     else
       words[index] = sharkstat.escape(value)
@@ -410,6 +413,7 @@ if ready and books then
             local text = say()
             if text then send("W", run.id, text) end
           end
+          if run:is_capped() then send("O", run.id) end
         end)
         send("D", run.id, run.rows)
       else

@@ -101,9 +101,9 @@ end
 sharkstat.tap(__FILE__, function(run)
   local messages, request_in = sharkstat.field "http", sharkstat.field "http.request_in"
   local tcp_stream, udp_stream = sharkstat.field "tcp.stream", sharkstat.field "udp.stream"
-  local max, shown = run.parameters.max, path_of(run.parameters)
+  local shown = path_of(run.parameters)
 
-  local asked = rows.new(max, function(method, host, path)
+  local asked = rows.new(run, function(method, host, path)
     if method == UNKNOWN then return { statuses = {} } end
     return { method = method, host = host, path = path or sharkstat.OTHER, statuses = {} }
   end)

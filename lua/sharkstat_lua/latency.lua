@@ -55,7 +55,7 @@ sharkstat.tap(__FILE__, function(run)
     end
   end
 
-  local servers = rows.new(run.parameters.max, function(protocol, address, port)
+  local servers = rows.new(run, function(protocol, address, port)
     return { protocol = protocol or sharkstat.OTHER, address = address, port = port }
   end)
 

@@ -125,7 +125,7 @@ sharkstat.tap(__FILE__, function(run)
   local timestamp_field, type_field = sharkstat.field "rtp.timestamp", sharkstat.field "rtp.p_type"
   local address_field, media_field = sharkstat.field "sdp.connection_info.address", sharkstat.field "sdp.media"
   local attribute_field = sharkstat.field "sdp.media_attr"
-  local streams = rows.new(run.parameters.max, function(ssrc, source_port, destination_port, source, destination)
+  local streams = rows.new(run, function(ssrc, source_port, destination_port, source, destination)
     if not ssrc then return { source = sharkstat.OTHER, packets = 0, bytes = 0 } end
     return {
       source = source, source_port = source_port, destination = destination, destination_port = destination_port,

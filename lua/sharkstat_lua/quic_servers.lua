@@ -56,7 +56,7 @@ sharkstat.tap(__FILE__, function(run)
   local protocols = sharkstat.field "tls.handshake.extensions_alpn_str"
   local version_words = rows.words()
 
-  local servers = rows.new(run.parameters.max, function(...)
+  local servers = rows.new(run, function(...)
     local row = { connections = 0, completed = 0, packets = 0, bytes = 0, offered = {} }
     row.name, row.address, row.port, row.version, row.alpn = ...
     if select("#", ...) == 0 then row.name = sharkstat.OTHER end

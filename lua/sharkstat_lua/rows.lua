@@ -2,7 +2,7 @@
 -- one to the other.
 -- They have a bound of their own, since `max` is one of rows, and may change no number.
 --
---     local hosts = rows.new(run.parameters.max, function(address) return { address or "(other)", 0 } end)
+--     local hosts = rows.new(run, function(address) return { address or "(other)", 0 } end)
 --     local host = hosts:of(address)       -- the row of this key, made when it is new
 --     for host in hosts:each() do ... end  -- in the order in which they came, the one of all others last
 --
@@ -17,8 +17,13 @@ Rows.__index = Rows
 
 local NONE = {}  -- stands for a key that is nil
 
+-- `max` may be the run: then it is the value of its parameter `max`.
 function rows.new(max, make)
-  return setmetatable({ max = max, make = make, all = {}, known = {}, other = nil }, Rows)
+  local run = type(max) == "table" and max
+  local made = setmetatable({ max = run and run.parameters.max or max, make = make, all = {}, known = {}, other = nil },
+    Rows)
+  if run then run:bounded(made) end
+  return made
 end
 
 function Rows:room()
@@ -153,9 +158,13 @@ function Waiting:each()
 end
 
 -- Adds a text to a set, which a column of the type set takes as it is. A sender may make up as many as it likes, so
--- there are at most 100.
+-- there are at most 100; then the set is `full`.
 function rows.add(set, text)
-  if text == nil or set[text] or #set >= 100 then return end
+  if text == nil or set[text] then return end
+  if #set >= 100 then
+    set.full = true
+    return
+  end
   set[text] = true
   set[#set + 1] = text
 end

@@ -28,7 +28,7 @@
 -- column: bytes_from_server integer sum bytes
 -- column: first time min hidden; the first packet
 -- column: last time max hidden; the last packet
--- column: client_addresses set union hidden; at most 100,000 in a row
+-- column: client_addresses set union:100000 hidden; at most 100,000 in a row
 -- section: 200 rows=6 bar=bytes
 --     columns=protocol,server_name=name,server_address:server_port=server,bytes,connections=conns,clients,packets
 -- sort: bytes descending, packets descending, protocol, server_name, server_address, server_port, transport
@@ -81,7 +81,11 @@ local function count_ways(row, packets_to, bytes_to, packets_from, bytes_from)
 end
 
 local function add_client(row, address)
-  if row.clients[address] or row.client_count == MOST_CLIENTS then return end
+  if row.clients[address] then return end
+  if row.client_count == MOST_CLIENTS then
+    row.clients_full = true
+    return
+  end
   row.clients[address] = true
   row.client_count = row.client_count + 1
 end
@@ -92,7 +96,7 @@ sharkstat.tap(__FILE__, function(run)
   local names, learn = naming.address_book()
   local own_name = naming.of_connection()
   local book = server.book(run, MOST_CONNECTIONS, true)
-  local services = rows.new(run.parameters.max, new_row)
+  local services = rows.new(run, new_row)
 
   local paths, path_count = {}, 0
   local function path_of(text)
@@ -227,6 +231,7 @@ sharkstat.tap(__FILE__, function(run)
       if row.packets_to and row ~= result.other then
         clients = {}
         for address in pairs(row.clients) do clients[#clients + 1] = address end
+        clients.full = row.clients_full
       end
       run:row {
         row.protocol, row.name, row.address, row.port, row.transport, row.connections, row.packets, row.bytes,

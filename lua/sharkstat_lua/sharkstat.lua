@@ -236,6 +236,17 @@ function Run:listen(tap, packet, filter)
 end
 sharkstat.share = share
 
+-- For rows that are bounded (rows.lua): where there were more, `rows.other` stands for them. The host then says so, since
+-- such a result cannot be merged with another. A tap may say it itself: run.capped = true.
+function Run:bounded(rows) self.bounds[#self.bounds + 1] = rows end
+
+function Run:is_capped()
+  for _, rows in ipairs(self.bounds) do
+    if rows.other then return true end
+  end
+  return self.capped == true
+end
+
 -- What there is to say of the result: say() is called once it is there, and gives a sentence, or nil.
 function Run:remark(say) self.remarks[#self.remarks + 1] = say end
 
@@ -253,6 +264,7 @@ function sharkstat.new_run(statistic, arguments, emit)
     filter = nil,
     listeners = {},
     remarks = {},
+    bounds = {},
     rows = 0,
     emit = emit,
   }, Run)

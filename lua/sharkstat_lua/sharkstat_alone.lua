@@ -76,7 +76,8 @@ local function start(statistic, arguments)
 
   -- In Wireshark packets are read again, and `start` makes what is counted anew.
   function run.begin()
-    sharkstat.alone_run, run.listens, run.failure, run.arguments, run.remarks = run, 0, nil, text, {}
+    sharkstat.alone_run, run.listens, run.failure, run.arguments = run, 0, nil, text
+    run.remarks, run.bounds = {}, {}
     fields.packet(nil)
     local fine, problem = pcall(function() run.finish = statistic.start(run) end)
     sharkstat.alone_run = nil

@@ -83,7 +83,7 @@ sharkstat.tap(__FILE__, function(run)
     end
   end
   local start_of = every and exact.interval(every / 1000)
-  local hosts = rows.new(run.parameters.max, function(_, address, bucket)
+  local hosts = rows.new(run, function(_, address, bucket)
     address = address or sharkstat.OTHER
     if address == "" or address == "NONE" then address = nil end  -- tshark's word in a packet that has none
     return { address, bucket, 0, 0, 0, 0, {}, 0 }

@@ -55,7 +55,7 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   return function()
-    local servers, roles_of = rows.new(run.parameters.max, new_server), streams.roles(connections)
+    local servers, roles_of = rows.new(run, new_server), streams.roles(connections)
     for _, c in ipairs(connections.all) do
       local client, server, _, _, address, port, known = roles_of(c)
       if not known then address, port = nil, nil end

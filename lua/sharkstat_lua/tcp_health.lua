@@ -91,6 +91,7 @@ sharkstat.tap(__FILE__, function(run)
     end
     local a, b, start = streams.rest(connections, most)
     if start then
+      run.capped = true
       local row = { sharkstat.OTHER, nil, nil, nil, nil, n = 5 }
       streams.measures(row, a, b, start, nil, { n = 1 })
       run:row(row)

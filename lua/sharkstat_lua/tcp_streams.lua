@@ -129,7 +129,10 @@ function streams.follow(run, analysis)
   local key = run.filter or ""
   run.follows = analysis and key or nil
   local joined = sharkstat.hosted and join(run, key, analysis)
-  if joined then return joined end
+  if joined then
+    run:bounded(joined)
+    return joined
+  end
 
   local connections = rows.new(MOST_CONNECTIONS, function(key, info, time)
     if not key then
@@ -140,6 +143,7 @@ function streams.follow(run, analysis)
     c.address_a, c.address_b = run:address(info.ip_src), run:address(info.ip_dst)
     return c
   end)
+  run:bounded(connections)
   local known = connections.known
   local following = { name = run.statistic.name, analysis = analysis, connections = connections, busy = false, partial = 0 }
   if sharkstat.hosted then followed[key] = following end

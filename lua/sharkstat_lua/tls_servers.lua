@@ -62,7 +62,7 @@ sharkstat.tap(__FILE__, function(run)
     field "x509af.notAfter", field "x509af.utcTime", field "x509af.generalizedTime"
   local version_words, suite_words = rows.words(), rows.words()
 
-  local servers = rows.new(run.parameters.max, function(...)
+  local servers = rows.new(run, function(...)
     local row = { connections = 0, completed = 0, bytes = 0, offered = {} }
     row.name, row.address, row.port, row.version, row.suite, row.alpn = ...
     if select("#", ...) == 0 then row.name = sharkstat.OTHER end

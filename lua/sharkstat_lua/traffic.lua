@@ -134,7 +134,7 @@ sharkstat.tap(__FILE__, function(run)
   local names, learn = naming.address_book()
   local own_name = naming.of_connection()
   local book = server.book(run, MOST_CONNECTIONS, true)
-  local traffic = rows.new(run.parameters.max, new_row)
+  local traffic = rows.new(run, new_row)
 
   local paths, path_count = {}, 0
   local function path_of(text)

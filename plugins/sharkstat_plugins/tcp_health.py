@@ -35,16 +35,16 @@ class TcpHealth(ShippedTap):
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         owner: dict[tuple[Value, ...], int] = {}
         aligned = []
-        for number, table in enumerate(tables):
-            times = Counter(map(_ends, table.rows))
-            for row in table.rows:
+        for number, rows in enumerate(super().align(tables)):
+            times = Counter(map(_ends, rows))
+            for row in rows:
                 if owner.setdefault(_ends(row), number) != number and row["server_address"] is not None:
                     raise self.refuse_merge(
                         "{}:{} to {}:{} is in two of the captures, as one connection or as a reused port; read the "
                         "captures together instead".format(*_ends(row))
                     )
             # tshark numbers streams within a capture: the number stays only where it tells rows apart.
-            aligned.append([row if times[_ends(row)] > 1 else {**row, "stream": None} for row in table.rows])
+            aligned.append([row if times[_ends(row)] > 1 else {**row, "stream": None} for row in rows])
         return aligned
 
 

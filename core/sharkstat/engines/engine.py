@@ -83,13 +83,15 @@ class Task:
 class Result:
     """What came of a task: the table's columns and rows, not yet derived.
 
-    `unread` says that the rows are the lines of a text that nothing could read.
+    `unread` says that the rows are the lines of a text that nothing could read; `capped` that a bound kept some rows,
+    or values of sets, from being told apart.
     """
 
     columns: tuple[Column, ...]
     rows: list[Row]
     warnings: tuple[str, ...] = ()
     unread: bool = False
+    capped: bool = False
 
 
 class Part(ABC):

@@ -59,6 +59,7 @@ class TapPart(Part):
         self._rows: dict[int, list[list[str]]] = {}
         self._counted: dict[int, int] = {}
         self._remarks: dict[int, list[str]] = {}
+        self._capped: set[int] = set()
 
     def files(self) -> Iterable[tuple[int, Path]]:
         return ((number, task.file) for number, task in self._tasks.items())
@@ -69,7 +70,13 @@ class TapPart(Part):
 
     def start(self, records: Records, output: Output) -> Mapping[bytes, Callable[[bytes], None]]:
         self._records = records
-        return {b"C": self._take_columns, b"R": self._take_row, b"D": self._take_end, b"W": self._take_remark}
+        return {
+            b"C": self._take_columns,
+            b"R": self._take_row,
+            b"D": self._take_end,
+            b"W": self._take_remark,
+            b"O": self._take_cap,
+        }
 
     def _take_columns(self, line: bytes) -> None:
         _, number, *words = split(line)
@@ -86,6 +93,9 @@ class TapPart(Part):
     def _take_remark(self, line: bytes) -> None:
         _, number, text = split(line)
         self._remarks.setdefault(int(number), []).append(unescape(text))
+
+    def _take_cap(self, line: bytes) -> None:
+        self._capped.add(int(split(line)[1]))
 
     def result(self, number: int, last_words: str) -> Result:
         question = self._tasks[number].question
@@ -111,7 +121,8 @@ class TapPart(Part):
                 row[column.name] = None if value == "\\N" else read(value)
             rows.append(row)
         remarks = self._remarks.get(number, ())
-        return Result(columns, rows, tuple(f"{question.text}: {text}" for text in remarks))
+        warnings = tuple(f"{question.text}: {text}" for text in remarks)
+        return Result(columns, rows, warnings, capped=number in self._capped)
 
 
 @dataclass(kw_only=True)

@@ -47,6 +47,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
                     engine=request.engine.name,
                     tshark=records.version,
                     complete=complete and not lost,
+                    capped=result.capped,
                     reading=reading,
                     warnings=[*warnings, *remarks(plan, request, reading, screened), *lost, *result.warnings],
                     names=records.names,

@@ -37,6 +37,8 @@ _LINE = re.compile(r"--\s?([a-z]+):\s*(.*?)\s*$")
 _MORE = re.compile(r"--\s{2,}(\S.*?)\s*$")
 _RATIO = re.compile(r"(\w+)/(\w+)")
 _SIZE = re.compile(r"size:(\w+)")
+_UNION = re.compile(r"union:(\d+)")
+MOST_IN_A_SET = 100  # as rows.add of the Lua library has it
 ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "section", "sort")
 MANY = ("column", "field", "finding", "parameter")
 NEEDED = ("name", "title", "column")
@@ -58,6 +60,7 @@ class TapFile(Statistic):
         self._order = _one_of(path, header, "order", ("time", "any"))
         self.parameters = tuple(_parameter(path, text) for text in header.get("parameter", ()))
         self._columns = _columns(path, header["column"])
+        self._most_in_sets = _most_in_sets(header["column"], self._columns)
         # Those that rest on tshark's notes of segments, which a plan spares it where nobody asks for them. The others
         # do not count: `layer` is the author's word for how far up they look.
         analysis = tuple(name for name in header.get("field", ()) if name.startswith("tcp.analysis"))
@@ -91,9 +94,45 @@ class TapFile(Statistic):
     def _rest(self, arguments: str) -> str:
         return self.read(arguments)[1]
 
+    def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
+        """Their rows. MergeError where the whole would have been cut by a bound, or intervals do not lie together."""
+        aligned = super().align(tables)
+        if len(tables) > 1:
+            self._check_bounds(tables[0], aligned)
+            self._check_intervals(tables[0], aligned)
+        return aligned
+
+    def _check_bounds(self, table: Table, parts: Sequence[Sequence[Row]]) -> None:
+        keys = [column.name for column in table.keys]
+        sets: dict[tuple[Value, ...], dict[str, set[str]]] = {}
+        for row in (row for part in parts for row in part):
+            found = sets.setdefault(tuple(row[name] for name in keys), {})
+            for name in self._most_in_sets:
+                found.setdefault(name, set()).update(row[name] or ())  # type: ignore[arg-type]
+        most = self.read(_arguments_of(self, table))[0].get("max")
+        if most is not None and len(sets) > most:
+            raise self.refuse_merge(f"together they have more rows than max={most}; take a larger one")
+        for found in sets.values():
+            for name, limit in self._most_in_sets.items():
+                if len(found.get(name, ())) > limit:
+                    raise self.refuse_merge(f"{name} has at most {limit:,} values, and together there are more")
+
+    def _check_intervals(self, table: Table, parts: Sequence[Sequence[Row]]) -> None:
+        every = self.read(_arguments_of(self, table))[0].get("every")
+        for name in (column.name for column in table.keys if column.type == "time" and every):
+            offsets = {row[name] % every for part in parts for row in part if row[name] is not None}  # type: ignore[operator]
+            if len(offsets) > 1:
+                raise self.refuse_merge(
+                    "the intervals of the captures do not begin together; read the captures together instead"
+                )
+
     def order(self, table: Table) -> None:
         for name, descending in reversed(self._sort):
             table.rows.sort(key=lambda row, name=name: _comparable(row, name), reverse=descending)  # type: ignore[misc]
+
+
+def _arguments_of(statistic: Statistic, table: Table) -> str:
+    return table.request.strip()[len(statistic.name) :].lstrip().removeprefix(",")
 
 
 def _comparable(row: Row, name: str) -> tuple[bool, Value]:
@@ -176,12 +215,14 @@ def _column(path: Path, text: str) -> Column:
     shares = [word.partition("=")[2] or name for word in unit if word.partition("=")[0] == "share"]
     flags = ("hidden", "local", "dynamic", "share", "")
     unit_text = " ".join(word for word in unit if word.partition("=")[0] not in flags)
+    if _UNION.fullmatch(rule):
+        rule = "union"
     ratio, size = _RATIO.fullmatch(rule), _SIZE.fullmatch(rule)
     if kind not in get_args(Type) or not (rule in RULES or ratio or size):
         raise ValueError(
             f"{path.name}: bad column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [share] [; DESCRIPTION], "
             f"as in `packets integer sum packets` (types: {', '.join(get_args(Type))}; rules: {', '.join(RULES)}, or "
-            "MEASURE/MEASURE, or size:SET)"
+            "MEASURE/MEASURE, size:SET, or union:MOST)"
         )
     role: Any = "derived" if ratio or size else "key" if rule == "key" else "measure"
     merge: Any = rule if role == "measure" else ""
@@ -199,6 +240,15 @@ def _column(path: Path, text: str) -> Column:
         local=local,
         share="".join(shares[:1]),
     )
+
+
+def _most_in_sets(texts: Sequence[str], columns: Sequence[Column]) -> dict[str, int]:
+    """How many values the sets have at most that a merged row has all of."""
+    return {
+        column.name: int(found[1]) if (found := _UNION.search(text.partition(";")[0])) else MOST_IN_A_SET
+        for text, column in zip(texts, columns, strict=True)
+        if column.merge == "union"
+    }
 
 
 def _sort(path: Path, text: str, columns: Sequence[Column]) -> tuple[tuple[str, bool], ...]:

@@ -77,6 +77,7 @@ def described(table: Table) -> dict[str, Any]:
         "engine": table.engine,
         "tshark": table.tshark,
         "complete": table.complete,
+        "capped": table.capped,
         "omitted": table.omitted,
         "warnings": table.warnings,
         "read": {

@@ -115,6 +115,7 @@ def table_of(entry: Any) -> Table:
             engine=entry["engine"],
             tshark=entry["tshark"],
             complete=entry["complete"],
+            capped=entry.get("capped", False),
             reading=_reading(entry["read"]),
             warnings=list(entry["warnings"]),
             names=dict(entry["names"]),

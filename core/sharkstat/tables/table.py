@@ -65,7 +65,8 @@ class Table:
 
     `rows` holds a dict a row, with a value for every column. `complete` is False where the source
     ended early (a file that is cut short, a run that was interrupted), or packets are not counted since
-    they were cut. `names` has names for
+    they were cut. `capped` is True where a bound kept some rows, or values of sets, from being told apart
+    (a row `(other)` stands for them). `names` has names for
     addresses, where resolution was asked for; `omitted` counts the rows that `--top` left out.
     """
 
@@ -77,6 +78,7 @@ class Table:
     engine: str = ""
     tshark: str = ""
     complete: bool = True
+    capped: bool = False
     reading: Reading = field(default_factory=Reading)
     warnings: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
@@ -246,13 +248,19 @@ class Table:
                 raise MergeError(f"cannot merge {head.request}: the tables were made with different display filters")
             if table.omitted:
                 raise MergeError(f"cannot merge {table.request}: rows were left out of it; merge before --top")
+            if table.capped and len(tables) > 1:
+                raise MergeError(
+                    f"cannot merge {table.request}: more was found than is told apart; take a larger max=, or read the "
+                    "captures together"
+                )
         if len(tables) == 1:
             return head
         statistic = head.statistic
         if statistic is None:
             raise MergeError(f"cannot merge {head.name}: its statistic is not known here; run it again to merge")
-        aligned = statistic.align(tables)
-        rows = merge_rows(head.columns, [row for part in aligned for row in part])
+        in_time, apart = _in_time(tables)
+        aligned = statistic.align(in_time)
+        rows = merge_rows(head.columns, [row for part in aligned for row in part], apart)
         starts = [t.reading.start for t in tables if t.reading.start is not None]
         firsts = [t.reading.first for t in tables if t.reading.first is not None]
         lasts = [t.reading.last for t in tables if t.reading.last is not None]
@@ -297,8 +305,26 @@ def _sum(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def merge_rows(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
-    """Combine rows of equal key by the columns' merge rules, in the order of their first appearance."""
+def _in_time(tables: Sequence[Table]) -> tuple[list[Table], bool]:
+    """The tables in the order of their packets, and whether each ends before the next begins.
+
+    Tables that do not say when their packets came are taken in the given order.
+    """
+    if any(table.rows and table.reading.first is None for table in tables):
+        return list(tables), True
+    ordered = sorted(tables, key=lambda table: (table.reading.first is None, table.reading.first or 0))
+    spans = [(t.reading.first, t.reading.last) for t in ordered if t.reading.first is not None]
+    apart = all(
+        later[0] > max(before[1] or 0 for before in spans[:number]) for number, later in enumerate(spans) if number
+    )
+    return ordered, apart
+
+
+def merge_rows(columns: Sequence[Column], rows: Sequence[Row], in_time: bool = True) -> list[Row]:
+    """Combine rows of equal key by the columns' merge rules, in the order of their first appearance.
+
+    Unless the rows are `in_time`, nobody knows which of two different values was `first` or `last`: MergeError.
+    """
     keys = [c.name for c in columns if c.role == "key"]
     measures = [c for c in columns if c.role == "measure"]
     merged: dict[tuple[Value, ...], Row] = {}
@@ -309,5 +335,11 @@ def merge_rows(columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
             merged[key] = dict(row)
             continue
         for column in measures:
-            known[column.name] = combine(column.merge, known[column.name], row[column.name])
+            a, b = known[column.name], row[column.name]
+            if not in_time and column.merge in ("first", "last") and a != b and a is not None and b is not None:
+                raise MergeError(
+                    f"cannot merge: {column.name} is that which came {column.merge}, and the captures overlap in time; "
+                    "read them together"
+                )
+            known[column.name] = combine(column.merge, a, b)
     return list(merged.values())
