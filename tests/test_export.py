@@ -110,6 +110,7 @@ def test_json_is_the_python_values_exactly(results: list[Table]) -> None:
         "engine",
         "tshark",
         "complete",
+        "capped",
         "omitted",
         "warnings",
         "read",

@@ -17,8 +17,7 @@ sharkstat.tap(__FILE__, function(run)
   local names, times = sharkstat.field "dns.qry.name", sharkstat.field "dns.time"
   local rows = {}
   run:listen("frame", function()
-    local time = times().value
-    local took = time.secs * 1e9 + time.nsecs
+    local took = sharkstat.nanoseconds(times().value)
     if took <= run.parameters.over then return end
     local name = names().value
     local row = rows[name]
@@ -26,7 +25,7 @@ sharkstat.tap(__FILE__, function(run)
       row = { name, 0, 0 }
       rows[name] = row
     end
-    row[2], row[3] = row[2] + 1, row[3] + took
+    row[2], row[3] = row[2] + 1, sharkstat.plus(row[3], took)
   end, "dns.time and dns.qry.name")
   return function()
     for _, row in pairs(rows) do run:row(row) end
