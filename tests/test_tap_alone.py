@@ -25,6 +25,7 @@ OTHERS = {
     "tcp,connections": ("tcp_connections.lua", "connections.pcapng"),
     "apps": ("apps.lua", "story-after.pcapng"),
     "services": ("services.lua", "story-after.pcapng"),
+    "traffic": ("traffic.lua", "story-after.pcapng"),
     "talkers": ("talkers.lua", "story-after.pcapng"),
     "latency": ("latency.lua", "waits.pcapng"),
     "loss": ("loss.lua", "rtp.pcapng"),
