@@ -236,6 +236,31 @@ def test_every_fragment_of_ipv6_is_counted(folder: Path) -> None:
     assert made.total("packets") == len(oracle.fields(DATA / "fragments.pcapng", ["ipv6.src"], "-Y", "ipv6"))
 
 
+def ipv4(kind: int, payload: bytes, source: str, target: str) -> bytes:
+    ends = ipaddress.IPv4Address(source).packed + ipaddress.IPv4Address(target).packed
+    return struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, kind, 0) + ends + payload
+
+
+def test_an_icmp_error_in_a_tunnel_is_reported_by_who_sent_it(folder: Path) -> None:
+    """Not by the tunnel's end; and of a tunnel that is quoted, the outermost header is the packet."""
+    ethernet = bytes.fromhex("020000000102020000000101")
+    udp = struct.pack("!HHHH", 4000, 53, 16, 0) + bytes(8)
+    no_route = struct.pack("!BBHI", 1, 0, 0, 0) + ipv6(17, udp)
+    in_6in4 = ipv4(41, ipv6(58, no_route, "2001:db8:5::fe", "2001:db8::1"), "192.0.2.1", "192.0.2.2")
+    unreachable = struct.pack("!BBHI", 3, 3, 0, 0) + ipv4(17, udp, "10.0.0.1", "10.0.0.9")
+    in_gre = ipv4(47, b"\0\0\x08\0" + ipv4(1, unreachable, "10.7.7.7", "10.0.0.1"), "192.0.2.1", "192.0.2.2")
+    tunnel = ipv4(41, ipv6(17, udp), "192.0.2.2", "192.0.2.5")
+    of_tunnel = ipv4(1, struct.pack("!BBHI", 3, 1, 0, 0) + tunnel, "192.0.2.9", "192.0.2.2")
+    frames = [(START + n, ethernet + b"\x08\0" + frame) for n, frame in enumerate((in_6in4, in_gre, of_tunnel))]
+    [table] = same_on_both(nanosecond_pcap(folder / "icmp.pcap", frames), ["icmp,errors"])
+    names = ("reporter", "error", "sender", "destination", "udp_port")
+    assert {tuple(row[name] for name in names) for row in table} == {
+        ("2001:db8:5::fe", "no route", "2001:db8::1", "2001:db8::2", 53),
+        ("10.7.7.7", "port unreachable", "10.0.0.1", "10.0.0.9", 53),
+        ("192.0.2.9", "host unreachable", "192.0.2.2", "192.0.2.5", 53),
+    }
+
+
 def test_connections_of_two_vlans_are_two(folder: Path) -> None:
     frames = []
     for vlan, begin in ((10, 0), (20, 5_000_000)):

@@ -27,6 +27,7 @@ from sharkstat import (
 )
 from sharkstat_plugins.ends import (
     BROADCAST,
+    EACH_FRAGMENT,
     WITH_PORTS,
     EndsCounter,
     frame,
@@ -59,6 +60,8 @@ class ConversationTable(Statistic):
             f"Every {title_of(kind)} conversation with its packets and bytes in both directions, start and duration. "
             "A is the sender of the first packet; bytes are frame lengths on the wire."
         )
+        if kind == "ipv6":
+            self.description += f" {EACH_FRAGMENT}"
         if kind == "eth":
             self.description += " A pair of addresses has one row, also where tshark 4.4 parts it by its eth.stream."
         if self.ports:

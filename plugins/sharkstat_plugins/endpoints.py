@@ -26,6 +26,7 @@ from sharkstat import (
 )
 from sharkstat_plugins.ends import (
     BROADCAST,
+    EACH_FRAGMENT,
     WITH_PORTS,
     EndsCounter,
     frame,
@@ -62,6 +63,8 @@ class EndpointTable(Statistic):
             f"Every {title_of(kind)} address{' and port' if self.ports else ''} with the packets and bytes that it "
             "sent (Tx) and received (Rx). A packet counts at both its ends."
         )
+        if kind == "ipv6":
+            self.description += f" {EACH_FRAGMENT}"
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return self.columns_of(self.ports)

@@ -29,6 +29,9 @@ _TOLD = {
     "udp": ("ip_src", "ip_dst", "uh_sport", "uh_dport", "uh_stream"),
 }
 _FRAGMENT = "ipv6.fraghdr"
+EACH_FRAGMENT = (
+    "Each fragment of a packet counts; tshark's own text (--engine tshark) leaves out all of them but the last."
+)
 
 
 def title_of(kind: str) -> str:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from sharkstat import (
     Column,
-    Count,
-    Declared,
     HealthFinding,
-    Key,
+    Listen,
+    PacketCounter,
+    Packets,
     Section,
-    Seen,
     Statistic,
     Table,
     Value,
+    both_filters,
     hookimpl,
     most_of,
     part_of,
 )
+from sharkstat_plugins.shipped_tap import ShippedTap
+
+if TYPE_CHECKING:
+    from sharkstat import Packet
 
 # Names of types and codes: IANA's ICMP and ICMPv6 parameters (RFC 792, 1122, 1812, 4443).
 _UNREACHABLE: dict[Value, str] = {
@@ -53,32 +58,79 @@ NAMES: dict[Value, dict[Value, dict[Value, str]]] = {
 }
 
 
-class IcmpErrors(Declared):
-    name = "icmp,errors"
-    title = "ICMP errors"
-    description = (
-        "What could not be delivered, where to, and who says so? The errors of ICMP and ICMPv6 by who reports them, "
-        "what they say, and the packet that they quote: who sent it, to which address and port."
+FILTER = "icmp.type in {3, 4, 5, 11, 12} || icmpv6.type in {1, 2, 3, 4}"
+_IP, _ICMP, _PORTS = ("ip", "ipv6"), ("icmp", "icmpv6"), ("tcp", "udp")
+
+
+class IcmpCounter(PacketCounter):
+    """The same counting as lua/sharkstat_lua/icmp_errors.lua, on packets."""
+
+    fields = (
+        "frame.protocols",
+        *(f"{name}.{field}" for name in _IP for field in ("src", "dst")),
+        *(f"{name}.{field}" for name in _ICMP for field in ("type", "code")),
+        *(f"{name}.dstport" for name in _PORTS),
     )
-    filter = "icmp.type in {3, 4, 5, 11, 12} || icmpv6.type in {1, 2, 3, 4}"
-    keys = (
-        Key("ip.src/ipv6.src", "reporter", description="who sends the error"),
-        Key("ip.version/ipv6.version", "version", description="of IP, in which the error comes"),
-        Key("icmp.type/icmpv6.type", "type"),
-        Key("icmp.code/icmpv6.code", "code"),
-        Key("ip.src/ipv6.src", "sender", occurrence="last", description="of the packet that is quoted"),
-        Key("ip.dst/ipv6.dst", "destination", occurrence="last", description="of the packet that is quoted"),
-        Key("tcp.dstport", "tcp_port", title="TCP port", description="of the packet that is quoted"),
-        Key("udp.dstport", "udp_port", title="UDP port", description="of the packet that is quoted"),
-    )
-    measures = (Count("", "errors", "packets"), Seen())
-    section = Section(860, rows=0)
+
+    def __init__(self, display_filter: str) -> None:
+        self.listens = (Listen("frame", both_filters(FILTER, display_filter)),)
+        self._rows: dict[tuple[Value, ...], list[int]] = {}
+
+    def packet(self, packet: Packet) -> None:
+        seen: Counter[str] = Counter()
+        error, carrier, quoted = "", ("", 0), ("", 0)
+        ports: dict[str, int] = {}
+        for name in packet.values("frame.protocols")[0].split(":"):
+            seen[name] += 1
+            if name in _IP:
+                if not error:
+                    carrier = name, seen[name]
+                elif not quoted[0]:
+                    quoted = name, seen[name]
+            elif name in _ICMP:
+                error = error or name
+            elif name in _PORTS and quoted[0]:
+                ports.setdefault(name, seen[name])
+        if not error:
+            return
+
+        def nth(field: str, number: int) -> str | None:
+            values = packet.values(field) if number else []
+            return values[number - 1] if 0 < number <= len(values) else None
+
+        def number(field: str, at: int) -> int | None:
+            text = nth(field, at)
+            return None if text is None else int(text)
+
+        key: tuple[Value, ...] = (
+            nth(f"{carrier[0]}.src", carrier[1]),
+            6 if carrier[0] == "ipv6" else 4,
+            number(f"{error}.type", 1),
+            number(f"{error}.code", 1),
+            nth(f"{quoted[0]}.src", quoted[1]),
+            nth(f"{quoted[0]}.dst", quoted[1]),
+            *(number(f"{name}.dstport", ports.get(name, 0)) for name in _PORTS),
+        )
+        time = packet.time_ns
+        counted = self._rows.setdefault(key, [0, time, time])
+        self._rows[key] = [counted[0] + 1, min(counted[1], time), max(counted[2], time)]
+
+    def rows(self) -> Iterable[Sequence[Value]]:
+        return [[*key, *counted] for key, counted in self._rows.items()]
+
+
+class IcmpErrors(ShippedTap):
+    """icmp,errors, with the meaning of types and codes."""
+
+    def __init__(self) -> None:
+        super().__init__("icmp_errors.lua", {"tcp_port": "TCP port", "udp_port": "UDP port"})
+        self.engines = (*self.engines, Packets(IcmpCounter))
+        self.section = Section(860, rows=0)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         error = Column("error", "text", role="derived", description="what the type and code mean")
         reporter, *others = super().columns(arguments)
-        hidden = ("version", "type", "code", "first_seen", "last_seen")
-        return (reporter, error, *(replace(c, shown=c.name not in hidden) for c in others))
+        return (reporter, error, *others)
 
     def derive(self, table: Table) -> None:
         for row in table:

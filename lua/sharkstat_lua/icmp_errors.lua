@@ -1,0 +1,101 @@
+-- name: icmp,errors
+-- title: ICMP errors
+-- description: What could not be delivered, where to, and who says so? The errors of ICMP and ICMPv6 by who reports them,
+--     what they say, and the packet that they quote: who sent it, to which address and port. In a tunnel, who reports is
+--     the sender of the header that carries the error, not the tunnel's end; of a quoted tunnel it is the outermost
+--     header that counts.
+-- column: reporter address key; who sends the error
+-- column: version integer key hidden; of IP, in which the error comes
+-- column: type integer key hidden
+-- column: code integer key hidden
+-- column: sender address key; of the packet that is quoted
+-- column: destination address key; of the packet that is quoted
+-- column: tcp_port integer key dynamic; of the packet that is quoted
+-- column: udp_port integer key dynamic; of the packet that is quoted
+-- column: errors integer sum packets
+-- column: first_seen time min hidden
+-- column: last_seen time max hidden
+-- sort: errors descending, reporter, version, type, code, sender, destination, tcp_port, udp_port
+-- field: frame.protocols
+-- field: icmp.type
+-- field: icmp.code
+-- field: icmpv6.type
+-- field: icmpv6.code
+-- field: ip.src
+-- field: ip.dst
+-- field: ipv6.src
+-- field: ipv6.dst
+-- field: tcp.dstport
+-- field: udp.dstport
+-- order: any
+-- layer: transport
+
+if __DIR__ then package.path = __DIR__ .. "?.lua;" .. package.path end
+local sharkstat = require "sharkstat"
+local rows = require "rows"
+
+local moment = sharkstat.moment
+
+local ERRORS = "icmp.type in {3, 4, 5, 11, 12} || icmpv6.type in {1, 2, 3, 4}"
+
+sharkstat.tap(__FILE__, function(run)
+  local protocols = sharkstat.field "frame.protocols"
+  local sources = { ip = sharkstat.field "ip.src", ipv6 = sharkstat.field "ipv6.src" }
+  local targets = { ip = sharkstat.field "ip.dst", ipv6 = sharkstat.field "ipv6.dst" }
+  local kinds = { icmp = sharkstat.field "icmp.type", icmpv6 = sharkstat.field "icmpv6.type" }
+  local codes = { icmp = sharkstat.field "icmp.code", icmpv6 = sharkstat.field "icmpv6.code" }
+  local ports = { tcp = sharkstat.field "tcp.dstport", udp = sharkstat.field "udp.dstport" }
+
+  local function nth(field, number)
+    local found = number and select(number, field())
+    return found and found.value
+  end
+  local function address(field, number)
+    local value = nth(field, number)
+    return value and run:address(value)
+  end
+
+  -- Where things are: the header that carries the error, the first that it quotes, and the quoted ports, each by its
+  -- protocol and its number among the packet's headers of that protocol.
+  local function look(path)
+    local seen, error_kind = {}, nil
+    local carrier, quoted, quoted_ports = nil, nil, {}
+    for name in path:gmatch("[^:]+") do
+      seen[name] = (seen[name] or 0) + 1
+      if sources[name] then
+        if not error_kind then
+          carrier = { name, seen[name] }
+        else
+          quoted = quoted or { name, seen[name] }
+        end
+      elseif kinds[name] then
+        error_kind = error_kind or name
+      elseif ports[name] and quoted then
+        quoted_ports[name] = quoted_ports[name] or seen[name]
+      end
+    end
+    return error_kind, carrier, quoted, quoted_ports
+  end
+
+  local errors = rows.new(math.huge, function(reporter, version, kind, code, sender, destination, tcp_port, udp_port)
+    return { reporter, version, kind, code, sender, destination, tcp_port, udp_port, 0, false, false }
+  end)
+
+  run:listen("frame", function(pinfo)
+    local error_kind, carrier, quoted, quoted_ports = look(protocols().value)
+    if not error_kind then return end
+    local _, _, time = moment(pinfo)
+    local row = errors:at(
+      carrier and address(sources[carrier[1]], carrier[2]), carrier and carrier[1] == "ipv6" and 6 or 4,
+      nth(kinds[error_kind], 1), nth(codes[error_kind], 1),
+      quoted and address(sources[quoted[1]], quoted[2]), quoted and address(targets[quoted[1]], quoted[2]),
+      nth(ports.tcp, quoted_ports.tcp), nth(ports.udp, quoted_ports.udp))
+    row[9] = row[9] + 1
+    if not row[10] or time < row[10] then row[10] = time end
+    if not row[11] or time > row[11] then row[11] = time end
+  end, ERRORS)
+
+  return function()
+    for row in errors:each() do run:row(row) end
+  end
+end)
