@@ -80,6 +80,19 @@ def test_a_capture_that_ends_within_its_header_holds_no_packet(whole: Path, tmp_
             counted(pipe)
 
 
+def test_a_capture_that_is_cut_anywhere_is_incomplete_or_refused(tmp_path: Path) -> None:
+    """In a description of the interface, in the first packet's header, and in a packet."""
+    data, path = HTTP.read_bytes(), tmp_path / "cut.pcapng"
+    for length in (150, 220, 300):
+        path.write_bytes(data[:length])
+        try:
+            table = counted(path)
+        except SourceError as problem:
+            assert length == 150 and "cut short" in str(problem)
+        else:
+            assert not table.complete and table.reading.packets <= 1 and "cut short" in table.warnings[0]
+
+
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "xz": lzma.compress,
     "bz2": bz2.compress,

@@ -118,8 +118,8 @@ class Ending:
                 + ", ".join(r.text for r in self.plan.requests)
             )
         reason = complaint[0] if complaint else f"tshark ended with status {status}"
-        if records.ready and re.search(r"\b(?:file|standard input)\b", reason):
-            raise SourceError(reason)
+        if re.search(r"cut short|corrupt|damaged", reason) or (records.ready and re.search(r"\bfile\b", reason)):
+            raise SourceError(f"{reason.rstrip('.')}: no packet could be read")
         if status in (1, 2, 3, 4):  # 4 is a bad filter, from tshark 4.2 on
             raise RequestError(f"tshark refused: {reason}")
         raise TsharkError(f"tshark failed with status {status}: {reason}")
