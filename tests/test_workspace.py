@@ -202,6 +202,19 @@ def test_what_even_the_guard_left_goes_at_the_next_start(public: Path) -> None:
     assert ended(used).returncode == 0
 
 
+def test_ctrl_c_while_the_command_loads_is_no_traceback() -> None:
+    """The first moments are Python's own; from then on there is a line, or no word."""
+    for _ in range(4):
+        process = started("run", HTTP, "-z", "io,stat,0", env={**os.environ, "PYTHONVERBOSE": "1"})
+        assert process.stderr is not None
+        begun = any(line.startswith(b"# code object from") and b"/sharkstat/" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert begun and b"Traceback" not in said
+        assert process.wait(timeout=60) == 130 and b"sharkstat: interrupted" in said
+        ended(process)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_at_any_time_leaves_nothing(number: int, public: Path) -> None:
     env = {**os.environ, "TMPDIR": str(public)}
