@@ -115,9 +115,9 @@ sharkstat.tap(__FILE__, function(run)
   run:listen("frame", function(pinfo)
     local text = path_field().value
     local path = paths[text] or path_of(text)
-    local _, length = moment(pinfo)
+    local number, length = moment(pinfo)
     if not path.transport then return add(path, NO_PORT, 1, length) end
-    local c = path.connected and book:of(pinfo, path.connected)
+    local c = path.connected and book:of(pinfo, path.connected, number)
     if not c then
       local first, second = pinfo.src_port, pinfo.dst_port
       return add(path, port_of(server.by_ports(first, second), first, second), 1, length)

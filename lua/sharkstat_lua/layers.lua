@@ -1,6 +1,8 @@
 -- What a packet's protocols ("eth:ethertype:ip:tcp:tls:http2", the field frame.protocols) say of the service that it
 -- belongs to.
 
+local sharkstat = require "sharkstat"
+
 local layers = {}
 
 local CONNECTED = { tcp = true, udp = true, sctp = true }
@@ -10,6 +12,11 @@ local QUOTING = { icmp = true, icmpv6 = true }
 local CARRIERS = {
   tls = true, dtls = true, quic = true, nbss = true, nbdgm = true, rpc = true, tpkt = true, cotp = true, ses = true,
   pres = true, proxy = true, stun = true, classicstun = true,
+}
+-- Above these, and parts, a packet's addresses are those of its transport.
+local PLAIN = {
+  http = true, http2 = true, tls = true, dns = true, mdns = true, llmnr = true, quic = true, ssh = true, ntp = true, dhcp = true,
+  nbss = true, smb = true, smb2 = true, nbns = true, snmp = true, ssdp = true, stun = true, rtp = true, rtcp = true, sip = true,
 }
 -- These take the place of what the connection began with.
 local INSTEAD_OF = { smb2 = "smb", http2 = "http", grpc = "http2" }
@@ -22,14 +29,14 @@ end
 
 -- transport: "tcp", "udp", "sctp" or nil; protocol: of the application, nil where there is none above the transport but
 -- carriers; carrier: the first of those; holds: which protocols there are above the transport; above: the same in order,
--- nil where there are none; fragment: whether it is a part of a datagram that is not whole yet. Without a transport
--- `protocol` is the highest.
+-- nil where there are none; plain: whether all of those are such that its addresses are the transport's; fragment: whether
+-- it is a part of a datagram that is not whole yet; link: the lowest. Without a transport `protocol` is the highest.
 function layers.read(text)
-  local path = { holds = {} }
+  local path = { holds = {}, link = text:match("^[^:]+") or text }
   local above, last = {}, nil
   for name in text:gmatch("[^:]+") do
     if QUOTING[name] then
-      return { protocol = name, holds = {} }
+      return { protocol = name, holds = {}, link = path.link }
     elseif CONNECTED[name] then
       path.transport, above = name, {}
     elseif LINKS[name] then
@@ -44,8 +51,10 @@ function layers.read(text)
     path.fragment = last == "ip" or last == "ipv6"
     return path
   end
+  path.plain = true
   for _, name in ipairs(above) do
     path.holds[name] = true
+    path.plain = path.plain and (PLAIN[name] or is_part(name)) and true or false
     if CARRIERS[name] then
       path.carrier = path.carrier or name
     elseif not path.protocol and not is_part(name) then
@@ -57,6 +66,28 @@ function layers.read(text)
   if path.holds.mdns or path.holds.llmnr then path.holds.dns = true end
   if #above > 0 then path.above = above end
   return path
+end
+
+-- What was made of a path. It is made again where it was forgotten.
+local MOST_PATHS = 10000
+local paths, count = {}, 0
+local current, path_of_current
+
+-- A function that gives, by a packet's number, what its protocols say: read once a packet, whoever asks.
+function layers.reader()
+  local field = sharkstat.field "frame.protocols"
+  return function(number)
+    if number == current then return path_of_current end
+    local text = field().value
+    local path = paths[text]
+    if not path then
+      if count == MOST_PATHS then paths, count = {}, 0 end
+      path = layers.read(text)
+      paths[text], count = path, count + 1
+    end
+    current, path_of_current = number, path
+    return path
+  end
 end
 
 -- Notes in a connection the protocol that a packet of it shows.

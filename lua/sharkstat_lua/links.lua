@@ -12,30 +12,22 @@
 
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
+local layers = require "layers"
 
 local moment = sharkstat.moment
-local MOST_PATHS = 10000
 
 sharkstat.tap(__FILE__, function(run)
-  local field = sharkstat.field "frame.protocols"
+  local path_of = layers.reader()
   local links, order = {}, {}
-  local by_path, paths = {}, 0
-
-  local function link_of(path)
-    local name = path:match("^[^:]+") or path
-    if not links[name] then
-      links[name] = { name, 0, 0 }
-      order[#order + 1] = links[name]
-    end
-    if paths == MOST_PATHS then by_path, paths = {}, 0 end
-    by_path[path], paths = links[name], paths + 1
-    return links[name]
-  end
 
   run:listen("frame", function(pinfo)
-    local path = field().value
-    local link = by_path[path] or link_of(path)
-    local _, length = moment(pinfo)
+    local number, length = moment(pinfo)
+    local name = path_of(number).link
+    local link = links[name]
+    if not link then
+      link = { name, 0, 0 }
+      links[name], order[#order + 1] = link, link
+    end
     link[2], link[3] = link[2] + 1, link[3] + length
   end)
 

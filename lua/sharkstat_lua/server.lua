@@ -150,20 +150,27 @@ function server.book(run, most, requests)
   return book
 end
 
+-- tshark's number for the connection of the packet at hand, which is read once, whoever asks.
+local current, current_kind, current_key
+
 -- By what a connection is known: tshark's number for it; where it gives none, the two ends.
-function Book:key(pinfo, kind)
+function Book:key(pinfo, kind, packet)
+  if packet == current and kind == current_kind then return current_key end
   local field = self.streams[kind]
   local number = field and last_of(field)
-  if number then return number end
+  if number then
+    current, current_kind, current_key = packet, kind, number
+    return number
+  end
   local one = self.run:address(pinfo.src) .. " " .. pinfo.src_port
   local other = self.run:address(pinfo.dst) .. " " .. pinfo.dst_port
   return one < other and one .. " " .. other or other .. " " .. one
 end
 
--- The connection of a packet of tcp, udp or sctp, made with its first packet: `a` is who has sent that. Where there is no
+-- The connection of a packet (its number) of tcp, udp or sctp, made with its first packet: `a` is who has sent that. Where there is no
 -- room for it `full` is called, which makes some; without that it is nil.
-function Book:of(pinfo, kind)
-  local key = self:key(pinfo, kind)
+function Book:of(pinfo, kind, packet)
+  local key = self:key(pinfo, kind, packet)
   return self.known[kind][key] or self:meet(pinfo, kind, key)
 end
 

@@ -56,7 +56,6 @@ local moment = sharkstat.moment
 local MOST_CONNECTIONS = 100000
 local MOST_CLIENTS = 100000
 local MOST_FRAGMENTS = 10000
-local MOST_PATHS = 10000
 
 -- Of a connection, by position: what its first end `a` has sent, and the other one, and the first and last time.
 local PACKETS_A, BYTES_A, PACKETS_B, BYTES_B, FIRST, LAST = 1, 2, 3, 4, 5, 6
@@ -91,20 +90,12 @@ local function add_client(row, address)
 end
 
 sharkstat.tap(__FILE__, function(run)
-  local path_field = sharkstat.field "frame.protocols"
+  local path_of = layers.reader()
   local fragments = { sharkstat.field "ip.fragment", sharkstat.field "ipv6.fragment" }
   local names, learn = naming.address_book()
   local own_name = naming.of_connection()
   local book = server.book(run, MOST_CONNECTIONS, true)
   local services = rows.new(run, new_row)
-
-  local paths, path_count = {}, 0
-  local function path_of(text)
-    if path_count == MOST_PATHS then paths, path_count = {}, 0 end
-    local path = layers.read(text)
-    paths[text], path_count = path, path_count + 1
-    return path
-  end
 
   -- Adds connections to their services.
   local function settle(batch, among, forget)
@@ -193,9 +184,8 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   run:listen("frame", function(pinfo)
-    local text = path_field().value
-    local path = paths[text] or path_of(text)
     local number, length, time = moment(pinfo)
+    local path = path_of(number)
     if path.fragment then return hold(number, path.protocol, length, time) end
     local packets, bytes, first, last = 1, length, time, time
     if held_count > 0 then
@@ -204,7 +194,7 @@ sharkstat.tap(__FILE__, function(run)
     end
     if path.holds.dns then learn() end
     if not path.transport then return count(services:at(path.protocol), packets, bytes, first, last) end
-    local c = book:of(pinfo, path.transport)
+    local c = book:of(pinfo, path.transport, number)
     if not c.settled then
       if not c[FIRST] then
         c[PACKETS_A], c[BYTES_A], c[PACKETS_B], c[BYTES_B] = 0, 0, 0, 0

@@ -18,6 +18,7 @@
 -- column: services text none; up to three, with their part of the host's bytes
 -- section: 300 title=Hosts rows=5 columns=address=host,bytes_in=in,bytes_out=out,packets,services
 -- sort: start, bytes descending, packets descending, address
+-- field: frame.protocols
 -- layer: transport
 -- order: any
 
@@ -26,6 +27,7 @@ local sharkstat = require "sharkstat"
 local exact = require "sharkstat_exact"
 local rows = require "rows"
 local server = require "server"
+local layers = require "layers"
 
 local moment = sharkstat.moment
 local floor = math.floor
@@ -33,9 +35,9 @@ local floor = math.floor
 -- How many services of a host are told apart, and how many of them are shown.
 local MOST_SERVICES, SHOWN = 100, 3
 local MOST_CONNECTIONS = 100000
--- tshark's numbers for the kinds of ports.
-local TRANSPORTS = { [1] = "sctp", [2] = "tcp", [3] = "udp", [4] = "dccp" }
-local CONNECTED = { tcp = true, udp = true, sctp = true }
+-- A service is a number: of its port, and of its transport.
+local TRANSPORTS = { "sctp", "tcp", "udp" }
+local NUMBERS = { sctp = 1, tcp = 2, udp = 3 }
 local KINDS = 8
 
 local ADDRESS, START, BYTES_IN, BYTES_OUT, PACKETS_IN, PACKETS_OUT, BY_SERVICE, SERVICES = 1, 2, 3, 4, 5, 6, 7, 8
@@ -98,42 +100,48 @@ sharkstat.tap(__FILE__, function(run)
     if now ~= bucket then bucket, prefix = now, sharkstat.integer(now) .. " " end
   end
 
-  local function host_of(address)
-    local text = run:address(address)
+  local function host_of(text)
     local key = prefix .. text
     return known[key] or hosts:of(key, text, bucket)
   end
 
-  local book = server.book(run, MOST_CONNECTIONS)
+  local book, path_of = server.book(run, MOST_CONNECTIONS), layers.reader()
 
-  local function number_of(port, kind) return port * KINDS + kind end
+  local function number_of(port, transport) return port * KINDS + NUMBERS[transport] end
 
   function book:service(c)
     local second = self:second_serves(c)
     if second == nil then return nil end
-    return number_of(second and c.port_b or c.port_a, c.number)
+    return number_of(second and c.port_b or c.port_a, c.kind)
   end
 
-  local function service_of(pinfo)
-    local kind = pinfo.port_type
-    local transport = TRANSPORTS[kind]
-    if not transport then return nil end
-    local c = CONNECTED[transport] and book:of(pinfo, transport)
-    if c then
-      c.number = kind
-      if c.second_serves == nil then return c end
-      return number_of(c.second_serves and c.port_b or c.port_a, kind)
-    end
+  -- Of a packet beyond the connections that are told apart, its ports alone tell.
+  local function service_by_ports(pinfo, transport)
     local first, second = pinfo.src_port, pinfo.dst_port
     local second_serves = server.by_ports(first, second)
     if second_serves == nil then return nil end
-    return number_of(second_serves and second or first, kind)
+    return number_of(second_serves and second or first, transport)
   end
 
   run:listen("frame", function(pinfo)
-    local _, length, time = moment(pinfo)
+    local number, length, time = moment(pinfo)
     look_at(time)
-    local service, sender, receiver = service_of(pinfo), host_of(pinfo.src), host_of(pinfo.dst)
+    local path = path_of(number)
+    local transport = path.transport
+    local c = transport and book:of(pinfo, transport, number)
+    local source, destination, service
+    if c then
+      service = c.second_serves == nil and c or number_of(c.second_serves and c.port_b or c.port_a, transport)
+    elseif transport then
+      service = service_by_ports(pinfo, transport)
+    end
+    if c and path.plain then  -- an address costs more to write than all else
+      source, destination = c.a, c.b
+      if not book:from_first(c, pinfo) then source, destination = destination, source end
+    else
+      source, destination = run:address(pinfo.src), run:address(pinfo.dst)
+    end
+    local sender, receiver = host_of(source), host_of(destination)
     sender[BYTES_OUT], sender[PACKETS_OUT] = sender[BYTES_OUT] + length, sender[PACKETS_OUT] + 1
     receiver[BYTES_IN], receiver[PACKETS_IN] = receiver[BYTES_IN] + length, receiver[PACKETS_IN] + 1
     if service then
@@ -141,17 +149,6 @@ sharkstat.tap(__FILE__, function(run)
       add_service(receiver, service, length)
     end
   end)
-
-  -- The ports of a packet that an ICMP error quotes are not its own: they are taken back, whichever of the two listeners
-  -- tshark calls first. A filter of tshark's costs less than to read a field of every packet.
-  run:listen("frame", function(pinfo)
-    local service = service_of(pinfo)
-    if not service then return end
-    local _, length, time = moment(pinfo)
-    look_at(time)
-    add_service(host_of(pinfo.src), service, -length)
-    add_service(host_of(pinfo.dst), service, -length)
-  end, "icmp || icmpv6")
 
   return function()
     for host in hosts:each() do
