@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.command import DATA, TRUTH, sharkstat
+from tests.oracle import tool
 
 from sharkstat import Overview, Registry, overview
 from sharkstat.tables.view import display_width
@@ -99,6 +101,18 @@ def test_every_format_has_the_tables_and_the_findings(tmp_path: Path) -> None:
     folder = tmp_path / "out/"
     assert sharkstat("overview", before, "--format", "csv", "--output", f"{folder}/").returncode == 0
     assert (folder / "findings.csv").read_text().startswith("severity,finding,figure,base,share,")
+
+
+def test_what_is_wrong_with_the_packets_themselves_is_found(tmp_path: Path) -> None:
+    doubled = tmp_path / "doubled.pcapng"
+    mergecap = [tool("mergecap"), "-w", str(doubled), *[str(DATA / "story-before.pcapng")] * 2]
+    subprocess.run(mergecap, check=True, stderr=subprocess.DEVNULL)
+    frames = TRUTH["story-before.pcapng"]["file"]["frames"]
+    found = sharkstat("overview", doubled)
+    assert f"{frames:,} of {2 * frames:,} packets captured more than once (50.0 %)" in found.stdout
+    assert "copies" not in found.stderr
+    without = sharkstat("overview", doubled, "--dedup").stdout
+    assert "more than once" not in without and f"\n  {frames:,} packets, " in without
 
 
 def test_a_capture_without_packets_or_cut_short_says_so() -> None:

@@ -486,7 +486,7 @@ sharkstat.tap(__FILE__, function(run)
       return count(traffic:at(at and half or nil, path.protocol, nil, nil, nil, nil, sender, nil, nil, nil, false), packets,
                    bytes)
     end
-    local c = book:of(pinfo, path.transport)
+    local c = book:of(pinfo, path.transport, number)
     if not c.order then
       c.pieces, c.order, c.queue, c.first, c.last, c.by_id, c.ids = {}, {}, {}, 1, 0, {}, 0
       c.begun = half

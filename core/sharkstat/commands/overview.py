@@ -63,5 +63,10 @@ def show(source: Source, running: Running) -> None:
     with terminated_by_reader():
         output.write(tables, exporter)
     # What findings tell is not told again.
-    told = {warning for table in found.tables for warning in table.warnings if "out of time order" in warning}
+    told = {
+        warning
+        for table in found.tables
+        for warning in table.warnings
+        if any(words in warning for words in ("out of time order", "copies of others", "copy of another", " are cut "))
+    }
     conclude(source, running, found.tables, list(found.failures), told)

@@ -297,6 +297,14 @@ def _of_reading(reading: Reading) -> Iterator[HealthFinding]:
         )
     late = f", by up to {humanised_duration(reading.late_by)}: what depends on the order may be wrong"
     yield from part_of(reading.out_of_order, reading.packets, "packets out of time order", late)
+    copies, forwarded = reading.duplicates or 0, reading.forwarded or 0
+    if not reading.dedup:
+        read = max(reading.packets, copies + forwarded)
+        yield from part_of(copies, read, "packets captured more than once", ": --dedup leaves the copies out")
+        yield from part_of(
+            forwarded, read, "packets captured before and behind a router: --dedup leaves the copies out"
+        )
+    yield from part_of(reading.timeless, reading.packets, "packets without a time")
     yield from part_of(reading.cut, reading.packets, "packets cut short by the capture", warning=0.0, bad=2.0)
 
 
