@@ -1,4 +1,4 @@
--- Packets of which only the beginning was captured (a snapshot length). tshark announces no header that is cut in its
+-- Packets of which only the beginning was captured (a snapshot length). tshark 4.0 announces no header that is cut in its
 -- options, though all that most taps want of it is there: so for such a packet a stand-in is announced, made of fields.
 -- What cannot be told even so is counted in run.skipped.
 --
@@ -24,7 +24,17 @@ local STANDINS = {
   ipv6 = { announced = SHORT .. " && ipv6.dst", lost = SHORT .. " && !" .. NETWORK },
 }
 
+-- HEADLESS: packets whose network header is not whole.
 local cut = { HEADLESS = SHORT .. " && !" .. NETWORK }
+
+-- Calls `count` for each packet of a run that is cut in TCP's options: tshark remarks nothing on it (tcp.analysis).
+function cut.unremarked(sharkstat, run, count)
+  local port, size = sharkstat.field "tcp.srcport", sharkstat.field "tcp.hdr_len"
+  run:listen("frame", function(pinfo)
+    local first, header = port(), size()
+    if header and first.offset + header.value > pinfo.caplen then count() end
+  end, SHORT .. " && tcp.stream")
+end
 
 -- Whether a tap announces headers that may be cut.
 function cut.concerns(tap) return STANDINS[tap] ~= nil end
@@ -39,7 +49,7 @@ function cut.listen(sharkstat, run, tap, packet, listen)
   if standin.announced then
     listen(standin.announced, function(pinfo, tvb)
       if last == pinfo.number then return end
-      local info = { cut = true, ip_src = pinfo.src, ip_dst = pinfo.dst }
+      local info = { ip_src = pinfo.src, ip_dst = pinfo.dst }
       for key, extractor in pairs(extractors) do
         local found = extractor()
         info[key] = found and found.value or 0

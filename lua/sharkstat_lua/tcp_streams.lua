@@ -147,6 +147,9 @@ function streams.follow(run, analysis)
   local known = connections.known
   local following = { name = run.statistic.name, analysis = analysis, connections = connections, busy = false, partial = 0 }
   if sharkstat.hosted then followed[key] = following end
+  if analysis and sharkstat.cut then
+    require("sharkstat_cut").unremarked(sharkstat, run, function() following.partial = following.partial + 1 end)
+  end
   local flagged, acknowledged, remarks, measures
   if analysis then
     flagged, acknowledged = sharkstat.field "tcp.analysis.flags", sharkstat.field "tcp.analysis.ack_rtt"
@@ -210,7 +213,6 @@ function streams.follow(run, analysis)
       end
     end
     if analysis and not mixed[stream] then
-      if info.cut then following.partial = following.partial + 1 end  -- tshark's remarks come after the options
       if flagged() then note_remarks(side) end
       local rtt = acknowledged()
       if rtt then note_rtt(side, rtt) end
