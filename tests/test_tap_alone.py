@@ -35,7 +35,7 @@ OTHERS = {
     "sharkstat,io,stat,1": ("io_stat.lua", "story-after.pcapng"),
 }
 # A window asks for the result whenever it is drawn. This does so after every packet, and shows nothing of it.
-REDRAWN = """
+REDRAWN = r"""
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local register = sharkstat.register
