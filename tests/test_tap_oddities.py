@@ -152,12 +152,7 @@ def rtp(
     return int(time * MS), udp_frame((CALLER, ports[0]), (CALLEE, ports[1]), header + bytes(160))
 
 
-def in_order(sequences: Sequence[int], ssrc: int) -> list[tuple[int, bytes]]:
-    """A packet each 20 ms, whose timestamp goes with its number."""
-    return [rtp(20 * at, number, ssrc=ssrc, stamp=160 * number) for at, number in enumerate(sequences)]
-
-
-SEQUENCES = {  # expected, lost, duplicates, out of order
+SEQUENCES = {  # numbers, and how many are expected, lost, double and out of order
     "the first is late": ([1, 0, *range(2, 50)], (50, 0, 0, 1)),
     "the first is three late, beside one that is lost": ([3, 4, 0, 2, *range(5, 50)], (50, 1, 0, 2)),
     "the first is late where numbers wrap": ([65536, 65535, *range(65537, 65577)], (42, 0, 0, 1)),
@@ -170,27 +165,31 @@ SEQUENCES = {  # expected, lost, duplicates, out of order
     "the sender begins anew far behind": ([*range(40000, 40050), *range(100, 150)], (100, 0, 0, 0)),
     "a whole second is lost": ([*range(50), *range(100, 150)], (150, 50, 0, 0)),
 }
+NUMBERS = ("expected", "lost", "duplicates", "out_of_order")
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
-def test_rtp_numbers_are_understood(tmp_path: Path, name: str) -> None:
-    sequences, known = SEQUENCES[name]
-    [row] = rows(tmp_path, in_order(sequences, 1), "loss", decode_as=("udp.port==30002,rtp",))
-    assert tuple(row[column] for column in ("expected", "lost", "duplicates", "out_of_order")) == known
-
-
-def test_a_sender_that_begins_anew_a_little_behind_sends_nothing_twice(tmp_path: Path) -> None:
-    packets = [rtp(20 * at, at) for at in range(50)] + [
-        rtp(1000 + 20 * at, 10 + at, stamp=777 + 160 * at) for at in range(50)
+def test_rtp_numbers_are_understood(tmp_path: Path) -> None:
+    """A stream each, whose timestamps go with the numbers."""
+    names = dict(enumerate(SEQUENCES, 1))
+    packets = [
+        rtp(20 * at, number, ssrc=ssrc, stamp=160 * number)
+        for ssrc, name in names.items()
+        for at, number in enumerate(SEQUENCES[name][0])
     ]
-    [row] = rows(tmp_path, packets, "loss", decode_as=("udp.port==30002,rtp",))
-    assert tuple(row[column] for column in ("expected", "lost", "duplicates", "out_of_order")) == (100, 0, 0, 0)
-
-
-def test_one_ssrc_of_two_senders_is_two_streams(tmp_path: Path) -> None:
-    packets = [rtp(20 * at, at, ports=(20002 + 2 * (at % 2), 30002)) for at in range(100)]
-    found = rows(tmp_path, packets, "loss", decode_as=("udp.port==30002,rtp",))
-    assert [(row["packets"], row["expected"], row["lost"]) for row in found] == [(50, 99, 49)] * 2
+    # One begins anew a little behind, with other timestamps; and two senders have one SSRC.
+    packets += [rtp(20 * at, at, ssrc=100) for at in range(50)]
+    packets += [rtp(1000 + 20 * at, 10 + at, ssrc=100, stamp=777 + 160 * at) for at in range(50)]
+    packets += [rtp(20 * at, at, ssrc=200, ports=(20002 + 2 * (at % 2), 30002)) for at in range(100)]
+    table = rows(tmp_path, sorted(packets, key=lambda packet: packet[0]), "loss", decode_as=("udp.port==30002,rtp",))
+    found = [(int(str(row["ssrc"]), 16), tuple(row[column] for column in NUMBERS)) for row in table]
+    assert {names[ssrc]: numbers for ssrc, numbers in found if ssrc in names} == {
+        name: numbers for name, (_, numbers) in SEQUENCES.items()
+    }
+    assert sorted(numbers for numbers in found if numbers[0] not in names) == [
+        (100, (100, 0, 0, 0)),
+        (200, (99, 49, 0, 0)),
+        (200, (99, 49, 0, 0)),
+    ]
 
 
 def description(address: str, *media: str) -> bytes:
