@@ -34,11 +34,15 @@ sharkstat.tap(__FILE__, function(run)
   local step, length = 1, LENGTHS[1]
   local packets, bytes, count = {}, {}, 0
   local base, rest  -- when the capture began, since 1970: milliseconds, and nanoseconds beyond them
+  local since_1970 = false
 
   local function begin(pinfo, time)
     local since = sharkstat.hosted and sharkstat.epoch(pinfo)
     base, rest = 0, 0
-    if since then base, rest = exact.divided(exact.elapsed(time, since), MILLISECOND) end
+    if not since then return end
+    local milliseconds, nanoseconds = exact.divided(exact.elapsed(time, since), MILLISECOND)
+    -- What a damaged file says may be further from 1970 than a double tells.
+    if type(milliseconds) == "number" then base, rest, since_1970 = milliseconds, nanoseconds, true end
   end
 
   local function interval_of(time)
@@ -80,7 +84,7 @@ sharkstat.tap(__FILE__, function(run)
   end)
 
   return function()
-    local mark = sharkstat.hosted and "@" or ""  -- before what is since 1970
+    local mark = since_1970 and "@" or ""  -- before what is since 1970
     for at, number in pairs(packets) do
       run:row { ("%s%.0f000000"):format(mark, at * length), number, bytes[at], length * MILLISECOND }
     end

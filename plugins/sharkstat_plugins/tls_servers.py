@@ -16,7 +16,10 @@ class TlsServers(ShippedTap):
         """Certificates that had expired when they were captured, or were to expire soon."""
         if table.reading.last is None:
             return
-        then = datetime.fromtimestamp(table.reading.last / 1e9, timezone.utc)
+        try:
+            then = datetime.fromtimestamp(table.reading.last / 1e9, timezone.utc)
+        except (OverflowError, OSError, ValueError):  # what a damaged file says is beyond any calendar
+            return
         earliest: dict[str, datetime] = {}
         for row in table:
             expires = _moment(row["certificate_expires"])
