@@ -57,6 +57,8 @@ class Ending:
         if source.live and self._died() and not self._packets():
             self._raise_capture_failure()
         for line in helper_errors:
+            if "can't be written" in line and self.opened.strangers:  # mergecap 4.4 and later name no file here
+                raise SourceError(NO_CAPTURE.format(", ".join(self.opened.strangers)))
             for name in self.plan.source.files:
                 strange = "isn't a capture file" in line or name in self.opened.strangers
                 if f'"{name}"' in line and strange:
