@@ -167,7 +167,7 @@ def test_tables_are_incomplete_where_mergecap_died(number: int, tmp_path: Path) 
     """It is killed when half of the packets of one of two files went through it."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    process = started("run", HTTP, pipe, "-z", "io,stat,0", "--format", "json")
+    process = started("run", DATA / "tls.pcapng", pipe, "-z", "io,stat,0", "--format", "json")
     with pipe.open("wb") as writer:
         writer.write(HTTP.read_bytes()[: HTTP.stat().st_size // 2])
         writer.flush()
@@ -179,7 +179,7 @@ def test_tables_are_incomplete_where_mergecap_died(number: int, tmp_path: Path) 
         done.stderr == f"sharkstat: mergecap was killed ({signal.Signals(number).name}): what came before is counted\n"
     )
     (table,) = json.loads(done.stdout)["tables"]
-    assert not table["complete"] and table["read"]["packets"] < 2 * FRAMES
+    assert not table["complete"] and table["read"]["packets"] < FRAMES
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="capturing takes root: NOT TESTED HERE")
