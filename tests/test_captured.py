@@ -241,6 +241,10 @@ def test_copies_are_counted_said_and_left_out(truth: list[sharkstat.Table], tmp_
     for engine in ("packets", "tshark"):
         (counted,) = sharkstat.run(path, "io,stat,0", engine=engine, dedup=True)
         assert counted.total("frames") == count
+    (beginning,) = sharkstat.run(path, "conv,ip", dedup=True, packets=count // 2)
+    assert beginning.rows == sharkstat.run(ORDERED, "conv,ip", packets=count // 2)[0].rows
+    (beginning,) = sharkstat.run(path, "conv,ip", packets=40)
+    assert (beginning.reading.packets, beginning.reading.duplicates) == (40, 20)
 
 
 def test_what_was_sent_twice_is_no_copy(tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ class Duplicates:
         self._from = self._to = 0
 
     @property
+    def done(self) -> bool:
+        """Whether as many packets were looked at as may be."""
+        return self._left <= 0
+
+    @property
     def copies(self) -> int:
         return self._sure.copies + (self._unsure.copies if self._believed() else 0)
 

@@ -45,8 +45,9 @@ class Screen:
         self.reorder = reorder
         self.live = live
         self._folder = folder
-        self._duplicates = Duplicates(most)
-        self._most = most
+        # With copies left out, tshark's first packets are more than the capture's first.
+        self._most = None if dedup else most
+        self._duplicates = Duplicates(self._most)
         self._exact = False
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -126,16 +127,18 @@ class Screen:
             data = rest + chunk
             if not self.dedup:
                 yield chunk
-            end, copies = found.find(reader, data) if reader.known else (0, [])
+            looking = reader.known and not found.done
+            end, copies = found.find(reader, data) if looking else (len(data), [])
             if self.dedup:
                 at = 0
                 for begin, stop in copies:
                     yield data[at:begin]
                     at = stop
                 yield data[at:end]
-            rest = data[end:] if reader.known or self.dedup else b""
-            if not reader.known and self.dedup:
-                yield rest
+            rest = data[end:]
+            if not reader.known:  # damaged: what follows passes as it is
+                if self.dedup:
+                    yield rest
                 rest = b""
         if self.dedup:
             if not reader.order:
@@ -156,7 +159,7 @@ class Screen:
                 data = rest + chunk
                 end, copies = self._duplicates.find(reader, data)
                 rest, seen, large = data[end:], seen + len(chunk), large and not copies
-                if self._stopped or not reader.known:
+                if self._stopped or not reader.known or self._duplicates.done:
                     break
                 if packed and large and seen > 2 * _WHOLE:
                     return
