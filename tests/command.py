@@ -90,9 +90,10 @@ def children(pid: int) -> dict[int, str]:
     """The processes that a process started, with their command lines."""
     found = {}
     with contextlib.suppress(OSError):
-        for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            line = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ")
-            found[int(number)] = line.decode(errors="replace")
+        for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+            for number in thread.read_text().split():
+                line = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(number)] = line.decode(errors="replace")
     return found
 
 
