@@ -185,6 +185,22 @@ def test_plain_tshark_shows_the_same_however_often_it_is_asked(capture: Path, tm
     assert sorted(often.strip().splitlines()) == sorted(once)
 
 
+def test_http2_on_a_strange_port_is_counted_or_said(tmp_path: Path) -> None:
+    talk = Talk(40000, 50051)
+    talk.client(0, PREFACE, frame(SETTINGS, 0))
+    talk.client(1, frame(HEADERS, 1, request("POST", "/shop.v1.Orders/List"), END_HEADERS | END_STREAM))
+    talk.server(3, frame(HEADERS, 1, block(_status="200", grpc_status="0"), END_HEADERS | END_STREAM))
+    write_pcap(tmp_path / "made.pcap", talk.packets)
+    [table] = sharkstat.run(tmp_path / "made.pcap", "http,requests")
+    mend = "tcp.port==50051,http2"
+    if oracle.version() < (4, 4):
+        [warning] = table.warnings
+        assert "1 TCP connection of HTTP/2 that" in warning and warning.endswith(f"add -d {mend}")
+        [table] = sharkstat.run(tmp_path / "made.pcap", "http,requests", decode_as=(mend,))
+    assert not table.warnings
+    assert [(row["path"], row["status"], row["time"]) for row in table] == [("/shop.v1.Orders/List", 200, 2 * MS)]
+
+
 REAL = {
     "cases/http2-brotli.pcapng": (),
     "wireshark/http2_follow_multistream.pcapng": (),

@@ -5,14 +5,15 @@
 --     status has those without a response in the capture. In HTTP/1, responses are dealt to the requests of their
 --     connection in order, since that is how it answers; in HTTP/2, which gRPC uses, and HTTP/3, each stream is a
 --     request with its response. What is encrypted is seen where tshark has the keys (--keylog, or in the capture),
---     HTTP/3 from tshark 4.4 on. An interim response (100 Continue) has a row of its own, without requests; so has a
---     response whose request was not captured, without method, host and path. Bytes are those of the messages, headers
---     and bodies, as they were sent; not those of packets. In HTTP/2 and HTTP/3 they are the payload of the frames
---     HEADERS, CONTINUATION, PUSH_PROMISE and DATA, so headers count as they are compressed; what a server pushes has
---     no bytes of a request. HTTP over UDP (SSDP) is not in it. The time goes from the end of the request to the end of
---     the response; where a server answers before it has heard all, from the beginning of the request. Hosts are in
---     lower case, since their case means nothing. Once `max` methods, hosts and paths have rows, all further ones are
---     in a row with the path (other).
+--     HTTP/3 from tshark 4.4 on. tshark 4.0 recognizes HTTP/2 without TLS on the ports of HTTP alone: a warning names
+--     the others, for -d. An interim response (100 Continue) has a row of its own, without requests; so has a response
+--     whose request was not captured, without method, host and path. Bytes are those of the messages, headers and
+--     bodies, as they were sent; not those of packets. In HTTP/2 and HTTP/3 they are the payload of the frames HEADERS,
+--     CONTINUATION, PUSH_PROMISE and DATA, so headers count as they are compressed; what a server pushes has no bytes
+--     of a request. HTTP over UDP (SSDP) is not in it. The time goes from the end of the request to the end of the
+--     response; where a server answers before it has heard all, from the beginning of the request. Hosts are in lower
+--     case, since their case means nothing. Once `max` methods, hosts and paths have rows, all further ones are in a
+--     row with the path (other).
 -- parameter: path full|template full `template` replaces numbers, dates, hashes and the like: /user/17 becomes
 --     /user/{n}
 -- parameter: query yes|no - whether the path includes the query, after the question mark: by default not; by default

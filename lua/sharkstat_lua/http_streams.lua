@@ -161,6 +161,21 @@ function Streams:upgraded(key, entry) self:connection(key).upgrade = entry end
 -- The exchanges that are open; they stay open.
 function Streams:each() return self.open:each() end
 
+-- tshark 4.0 knows HTTP/2 that is not encrypted on the ports of HTTP alone.
+local PREFACE = "data.data[0:18] == 50:52:49:20:2a:20:48:54:54:50:2f:32:2e:30:0d:0a:0d:0a && tcp"
+local function tell_of_unknown_ports(run)
+  local ports, connections = {}, 0
+  run:listen("frame", function(pinfo)
+    connections = connections + 1
+    rows.add(ports, ("-d tcp.port==%.0f,http2"):format(pinfo.dst_port))
+  end, PREFACE)
+  run:remark(function()
+    if connections == 0 then return nil end
+    return ("%.0f TCP connection%s of HTTP/2 that this tshark does not recognize: add %s"):format(
+      connections, connections == 1 and "" or "s", table.concat(ports, " ", 1, math.min(#ports, 5)))
+  end)
+end
+
 function http_streams.new(run, settle, interim)
   local self = setmetatable({
     settle = settle, interim = interim, connections = {}, open = rows.requests(run, settle),
@@ -172,6 +187,8 @@ function http_streams.new(run, settle, interim)
     local stream = streams()
     if stream then self:packet(self:connection(stream.value), pinfo, frames_of(), magic() and true or nil) end
   end, "http2 && !icmp && !icmpv6")  -- an error quotes what was said before
+
+  if sharkstat.version() < 4.4 then tell_of_unknown_ports(run) end
 
   local frames_of_3 = http_frames.http3()
   if not frames_of_3 then
