@@ -58,10 +58,12 @@ def flows_of_sharkstat(capture: Path) -> Counter[tuple[Flow, str]]:
     found: Counter[tuple[Flow, str]] = Counter()
     for table in sharkstat.run(capture, ["conv,tcp", "conv,udp"]):
         for row in table:
+            protocol = table.name.partition(",")[2]
             ends: list[Any] = [row[f"{what}_{end}"] for end in "ab" for what in ("address", "port")]
             for flow, way in ((ends, "a_to_b"), (ends[2:] + ends[:2], "b_to_a")):
                 for unit in ("packets", "bytes"):
-                    found[(table.name.partition(",")[2], *flow), unit] += row[f"{unit}_{way}"]  # type: ignore[index, assignment, operator]
+                    count: Any = row[f"{unit}_{way}"]
+                    found[(protocol, *flow), unit] += count
     return +found
 
 
