@@ -238,7 +238,7 @@ def test_real_hostile_traffic_writes_no_control_character(capture: str) -> None:
 
 
 def test_one_format_is_printed_by_the_command_as_by_the_library(hostile: Path, written: dict[str, str]) -> None:
-    for style in ("grid", "json", "html"):
+    for style in ("json", "jsonl", "csv"):  # for those who read, the command adds shares
         assert printed(hostile, style) == written[style]
 
 

@@ -69,7 +69,7 @@ def register_statistics(register):
 """
 
 LUA = """
-package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
+package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 sharkstat.register {
   name = "tapped",

@@ -180,7 +180,7 @@ def wrong_headers() -> Iterator[tuple[str, str]]:
     yield "-- column: total", "bad column"
     yield "-- sort: nothing", "bad sort 'nothing'"
     yield "-- sort: count downwards", "bad sort 'count downwards'"
-    yield "-- order: count", "unknown key 'order'"
+    yield "-- order: count", "order is time or any, not 'count'"
     yield "-- title: again", "'title' is in the header twice"
 
 
