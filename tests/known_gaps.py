@@ -1,4 +1,4 @@
-"""Tests that are known to fail on a tshark or a Python that the product does not yet serve in full, each with the reason.
+"""Tests that are known to fail on a tshark or a Python that the product does not serve in full yet, with the reason.
 
 They still run, and are reported as expected failures (pytest -rx lists them). A line leaves when its gap is closed.
 """
