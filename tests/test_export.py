@@ -17,6 +17,7 @@ from tests.command import DATA, PROJECT, requests, sharkstat
 
 import sharkstat as library
 from sharkstat import Column, Table
+from sharkstat.tables import view
 from sharkstat.tables.export import Exporter, built_in, time_text
 
 STATISTICS = ["io,stat,0.01,tcp,AVG(tcp.len)", "conv,tcp", "endpoints,ip", "http_req,tree"]
@@ -36,6 +37,13 @@ HOSTILE = {
     "like a backslash": rb"a\x5cxff\XFF",
     "latex": b"\\input{/etc/passwd}$x$%_#",
     "formula": b"=1+1",
+    "formula, defused": b"'=1+1",
+    "at": b"@SUM(A1)",
+    "image": b"![x](http://192.0.2.9/x)",
+    "emphasis": b"**a** _b_ ~~c~~ # d",
+    "backticks": b"`a``b```",
+    "autolink": b"http://www.example.com/?a=b",
+    "invisible": "a\xad\u034f\u180e\u206a\u2800\u3164\ufe0f\U000e0041b".encode(),
     "backslash": b"a\\tb\\",
     "separators": b"a\x1fb\x1ec\x00d",
     "zero width": "a\u200bb\ufeffc".encode(),
@@ -161,7 +169,7 @@ def unescaped(text: str) -> str:
         found = match.group()
         return plain.get(found) or chr(int(found[2:], 16))
 
-    return re.sub(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|[\\tnr/])", one, text)
+    return re.sub(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|[\\tnr/])", one, text)
 
 
 @pytest.mark.parametrize(("style", "delimiter"), [("csv", ","), ("tsv", "\t")])
@@ -185,6 +193,18 @@ def test_csv_and_tsv_can_be_read_back(style: str, delimiter: str, hostile: Path)
             else:
                 found = [unescaped(text) for text in texts]
             assert found == table[column.name], column.name
+
+
+def test_a_spreadsheet_runs_no_text(hostile: Path) -> None:
+    asked = ("run", hostile, "-z", "http,requests", "--columns", "host,path", "--format", "csv")
+    plain, raw = (list(csv.reader(io.StringIO(sharkstat(*asked, *option).stdout))) for option in ([], ["--raw"]))
+    (table,) = library.run(hostile, "http,requests")
+    hosts = [unescaped(row[0]) for row in raw[1:]]
+    assert hosts == [host or "" for host in table["host"]] and {"=1+1", "'=1+1", "@sum(a1)"} <= set(hosts)
+    shown = [row[0] for row in plain[1:]]
+    assert not [text for text in shown if re.match("[=+@-]", text)]
+    # An apostrophe less is the text as it was.
+    assert [text[1:] if re.match("'+[=+@-]", text) else text for text in shown] == [row[0] for row in raw[1:]]
 
 
 # A slash that no odd number of backslashes stands before.
@@ -232,9 +252,9 @@ def test_real_hostile_traffic_writes_no_control_character(capture: str) -> None:
     for style, exporter in exporters.items():
         text = "".join(exporter(tables))
         allowed = "\n\t" if style == "tsv" else "\n"
-        assert not [
-            c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in allowed
-        ], style
+        acting = set(text) - set(allowed)
+        assert not [c for c in acting if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")], style
+        assert not acting & set("\xa0\xad\u034f\u180e\u206a\u2800\u3164\ufe0f\U000e0041"), style
 
 
 def test_one_format_is_printed_by_the_command_as_by_the_library(hostile: Path, written: dict[str, str]) -> None:
@@ -248,14 +268,27 @@ def test_a_host_name_cannot_forge_a_row_or_a_column(hostile: Path, written: dict
     lines = str(table).splitlines()
     assert len(lines) == 3 + len(table)
     assert len({len(line) for line in "".join(one["grid"]([table])).splitlines()[2:]}) == 1
-    columns = [c for c in table.columns if c.shown]
+    assert max(map(len, lines)) < 400  # 3,000 letters are cut where people read them
+
+
+def test_markdown_shows_texts_and_nothing_else(hostile: Path) -> None:
+    """As a renderer reads it: each text is a code span, so that no link, image, tag or emphasis comes of it."""
+    from markdown_it import MarkdownIt
+
+    (table,) = library.run(hostile, "http,requests")
+    table = table.where(lambda row: len(str(row["path"])) < 200)
+    laid = view.grid(table)
+    at = [column.name for column in laid.columns].index("host")
     for style in ("pipe", "github", "markdown"):
-        body = "".join(one[style]([table])).split("\n\n", 1)[1].splitlines()
-        assert len(body) == 2 + len(table)
-        assert {line.count("|") for line in body} == {len(columns) + 1}
-        assert not any("<script" in line for line in body)
-    body = "".join(one["jira"]([table])).split("\n\n", 1)[1].splitlines()
-    assert {line.count("|") for line in body[1:]} == {len(columns) + 1}
+        text = "".join(built_in()[style]([table]))
+        tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+        cells = [token for token in tokens if token.type == "inline"][1:]
+        assert len(cells) == len(laid.columns) * (1 + len(table))
+        for number, cell in enumerate(cells[len(laid.columns) :]):
+            row, column = divmod(number, len(laid.columns))
+            (child,) = cell.children or []
+            assert child.content == laid.rows[row][column]
+            assert child.type == "code_inline" or column != at or child.content == "-"
 
 
 class Cells(HTMLParser):
@@ -297,8 +330,11 @@ def test_html_is_whole_and_escaped(hostile: Path) -> None:
 
 
 def test_formats_that_would_let_a_packet_write_markup_are_not_offered() -> None:
-    assert not {"unsafehtml", "latex_raw"} & set(built_in())
-    assert sharkstat("run", DATA / "http.pcapng", "-z", "conv,ip", "--format", "unsafehtml").returncode == 2
+    marked = {"rst", "asciidoc", "jira", "mediawiki", "moinmoin", "textile", "youtrack", "orgtbl", "colon_grid"}
+    assert not {"unsafehtml", "latex_raw", *marked} & set(built_in())
+    for style in ("unsafehtml", "rst"):
+        done = sharkstat("run", DATA / "http.pcapng", "-z", "conv,ip", "--format", style)
+        assert done.returncode == 2 and f"unknown format '{style}'" in done.stderr
 
 
 def test_times_are_exact_in_every_year() -> None:

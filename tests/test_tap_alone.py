@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
+from tests.command import requests
 from tests.measure import DATA
 from tests.test_taps import plain_tshark
 
@@ -83,6 +85,25 @@ def test_a_result_may_be_asked_for_at_any_time(name: str, tmp_path: Path) -> Non
     often = plain_tshark(tap, [request_], DATA / capture, prefix="", before=tmp_path / "redrawn.lua").splitlines()
     assert len(once) > 2
     assert sorted(often) == sorted(once)
+
+
+def test_no_name_acts_on_a_terminal_or_in_a_window(tmp_path: Path) -> None:
+    names = ["a\x1b[31mb", "a\u202eb", "a\xadb", "a\u034fb", "a\u2800b", "a\U000e0041b", "é日", "a\ufe0f\u3164b"]
+    path = tmp_path / "names.pcap"
+    path.write_bytes(requests(*((name.encode(), b"/") for name in names)))
+    shown = plain_tshark("http_requests.lua", ["http,requests"], path, prefix="")
+    assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cf") and c != "\n"]
+    for name in (
+        r"a\x1b[31mb",
+        r"a\u202eb",
+        r"a\xadb",
+        r"a\u034fb",
+        r"a\u2800b",
+        r"a\U000e0041b",
+        "é日",
+        r"a\ufe0f\u3164b",
+    ):
+        assert name in shown
 
 
 def test_an_empty_capture_has_no_matching_packets() -> None:

@@ -9,20 +9,26 @@ local concat, floor, format = table.concat, math.floor, string.format
 ---------------------------------------------------------------------------------------------------
 -- Values as people read them
 
--- Whatever moves a cursor, colours, reorders or breaks a line, in UTF-8; packets can hold all of it.
-local UNSAFE = {
-  "%c", "\194[\128-\159]", "\216\156", "\226\128[\139-\143\168-\174]", "\226\129[\160-\175]", "\239\187\191",
-  "\237[\160-\191][\128-\191]", "\239\191[\185-\187]",
+-- First and last code points of what moves a cursor, colours, reorders, breaks a line or cannot be seen; packets can hold
+-- all of it. The same as ACTING of view.py, which says where they are from.
+local ACTING = {
+  { 0x7f, 0xa0 }, { 0xad, 0xad }, { 0x34f, 0x34f }, { 0x61c, 0x61c }, { 0x115f, 0x1160 }, { 0x1680, 0x1680 },
+  { 0x17b4, 0x17b5 }, { 0x180b, 0x180f }, { 0x2000, 0x200f }, { 0x2028, 0x202f }, { 0x205f, 0x206f }, { 0x2800, 0x2800 },
+  { 0x3164, 0x3164 }, { 0xd800, 0xdfff }, { 0xfe00, 0xfe0f }, { 0xfeff, 0xfeff }, { 0xffa0, 0xffa0 }, { 0xfff0, 0xfffb },
+  { 0x1bca0, 0x1bca3 }, { 0x1d173, 0x1d17a }, { 0xe0000, 0xe0fff },
 }
+local FIRST_BITS = { 0, 0xc0, 0xe0, 0xf0 } -- what the first byte of a character of so many bytes has beside its bits
 
+local function control(byte) return format("\\x%02x", byte:byte()) end
+
+-- A character of several bytes, written out where it is one of those.
 local function written_out(bytes)
-  if #bytes == 1 then return format("\\x%02x", bytes:byte()) end
-  local one, two, three = bytes:byte(1, 3)
-  if #bytes == 2 then
-    local code = (one - 192) * 64 + two - 128
-    return format(code < 256 and "\\x%02x" or "\\u%04x", code)
+  local code = bytes:byte() - (FIRST_BITS[#bytes] or 0)
+  for at = 2, #bytes do code = code * 64 + bytes:byte(at) - 128 end
+  for _, range in ipairs(ACTING) do
+    if code < range[1] then return nil end
+    if code <= range[2] then return format(code < 0x100 and "\\x%02x" or code < 0x10000 and "\\u%04x" or "\\U%08x", code) end
   end
-  return format("\\u%04x", (one - 224) * 4096 + (two - 128) * 64 + three - 128)
 end
 
 -- Bytes that are no UTF-8, written out. (The ranges of RFC 3629, but for overlong forms.)
@@ -46,8 +52,7 @@ local function valid(text)
 end
 
 local function shown(text)
-  for _, pattern in ipairs(UNSAFE) do text = text:gsub(pattern, written_out) end
-  return text
+  return (text:gsub("%c", control):gsub("[\194-\244][\128-\191]+", written_out))
 end
 
 local function safe(text) return shown(valid(text)) end

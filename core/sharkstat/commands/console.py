@@ -50,7 +50,7 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     registry = load_registry(running.plugins, running.no_plugins)
     per_file = running.per_file
     output_format = format_for(running.output, running.output_format, registry.formats)
-    exporter = None if output_format == "table" else exporter_of(output_format, registry)
+    exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
     chosen = running.selection
     if not chosen.share and output_format not in export.LOSSLESS:
         chosen = replace(chosen, share="declared")
@@ -176,11 +176,11 @@ def say_warnings(registry: Registry) -> None:
         _warned.add(warning)
 
 
-def exporter_of(name: str, registry: Registry) -> Exporter:
+def exporter_of(name: str, registry: Registry, raw: bool) -> Exporter:
     """The exporter of an output format: a plugin's, or one of ours. RequestError where there is none."""
     from sharkstat.tables import export
 
-    return registry.exporter(name) or export.find(name, registry.formats)
+    return registry.exporter(name) or export.find(name, registry.formats, raw)
 
 
 def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]], Iterator[str]]:
@@ -242,7 +242,7 @@ def print_tables(tables: Sequence[Table], output_format: str, registry: Registry
     if output_format == "table":
         exporter: Any = readable(shutil.get_terminal_size().columns if sys.stdout.isatty() else None, False)
     else:
-        exporter = exporter_of(output_format, registry)
+        exporter = exporter_of(output_format, registry, raw=False)
     say_warnings(registry)
     with terminated_by_reader():
         Output("").write(tables, exporter)

@@ -184,7 +184,7 @@ def _print(result: Diff, running: Running, output: Output, output_format: str, r
             yield "\n".join(result.lines(width)) + "\n"
 
     else:
-        exporter = exporter_of(output_format, registry)
+        exporter = exporter_of(output_format, registry, running.raw)
     with terminated_by_reader():
         output.write(result.tables, exporter)
 

@@ -120,6 +120,7 @@ class Running:
     selection: Selection
     output: str
     force: bool
+    raw: bool
     plugins: Sequence[Path]
     no_plugins: bool
     debug: bool
@@ -165,6 +166,12 @@ def make_running(
         str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Let --output replace files that are there.")] = False,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw", help="In CSV and TSV, leave text as it is, even if a spreadsheet would run it as a formula."
+        ),
+    ] = False,
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -173,7 +180,7 @@ def make_running(
     from sharkstat.tables.selection import Selection
 
     chosen = Selection(sort=sort, top=top, columns=columns, share="every" if share else "")
-    return Running(engine, per_file, output_format, chosen, output, force, plugin or (), no_plugins, debug)
+    return Running(engine, per_file, output_format, chosen, output, force, raw, plugin or (), no_plugins, debug)
 
 
 def with_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -37,7 +37,7 @@ def show(source: Source, running: Running) -> None:
         raise RequestError(f"overview takes no {option}: run the statistics with `sharkstat run` for that")
     registry = load_registry(running.plugins, running.no_plugins)
     output_format = format_for(running.output, running.output_format, registry.formats)
-    exporter = None if output_format == "table" else exporter_of(output_format, registry)
+    exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
     output = Output(running.output, export.ENDINGS.get(output_format, "txt"), running.force, read)
     with stopped_by_user(), progress_bar() as progress:

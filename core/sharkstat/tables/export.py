@@ -15,10 +15,8 @@ from sharkstat.tables.column import Column, Value
 from sharkstat.tables.table import Table
 
 SCHEMA = 1
-# In JSON strings these may stand raw, but not on a terminal.
-_ESCAPED_IN_JSON = re.compile(
-    "[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
-)
+# In JSON strings these may stand raw, but not where people see them.
+_ESCAPED_IN_JSON = re.compile(f"[{view.ACTING}]")
 _quoted = json.encoder.encode_basestring  # in C: a string of JSON, with all that need not be escaped as it is
 Exporter = Callable[[Sequence[Table]], Iterable[str]]
 
@@ -123,9 +121,6 @@ def described(table: Table) -> dict[str, Any]:
     }
 
 
-_BOOLEANS = {True: "true", False: "false"}
-
-
 def _json_text(text: str) -> str:
     quoted = _quoted(text)
     return quoted if text.isascii() and "\x7f" not in text else _ESCAPED_IN_JSON.sub(_escaped_in_json, quoted)
@@ -224,7 +219,27 @@ def _escaped(text: str) -> str:
     return view.safe("".join(_BACKSLASHED.get(character, character) for character in text))
 
 
-def _separated(tables: Sequence[Table], dialect: str) -> Iterator[str]:
+# How a formula begins in the spreadsheets that there are, behind apostrophes or not. Source: OWASP, "CSV Injection".
+_FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
+
+
+def defused(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: one that begins like a formula is behind an apostrophe.
+
+    Whoever wants the text as it was takes an apostrophe away from each that begins so.
+
+    >>> defused("=1+1"), defused("'=1+1"), defused("a=1"), defused("-")
+    ("'=1+1", "''=1+1", 'a=1', '-')
+    """
+    return f"'{text}" if _FORMULA.match(text) and text != "-" else text
+
+
+def _separated(tables: Sequence[Table], dialect: str, raw: bool) -> Iterator[str]:
+    def written(column: Column) -> Callable[[Value], str]:
+        if raw or column.type not in ("text", "address", "path", "set"):
+            return lambda value: plain_value(column, value)
+        return lambda value: defused(plain_value(column, value))
+
     for number, table in enumerate(tables):
         out = io.StringIO()
         writer = csv.writer(out, delimiter="," if dialect == "csv" else "\t", lineterminator="\n")
@@ -234,8 +249,9 @@ def _separated(tables: Sequence[Table], dialect: str) -> Iterator[str]:
         # A set that nobody asked to see is for merging; it may hold millions.
         columns = [column for column in table.columns if column.shown or column.type != "set"]
         writer.writerow([_escaped(column.name) for column in columns])
+        cells = [(column.name, written(column)) for column in columns]
         for row in table.rows:
-            writer.writerow([plain_value(column, row[column.name]) for column in columns])
+            writer.writerow([write(row[name]) for name, write in cells])
         yield out.getvalue()
 
 
@@ -243,26 +259,44 @@ def _tabulated(style: str) -> Exporter:
     def export(tables: Sequence[Table]) -> Iterator[str]:
         for number, table in enumerate(tables):
             body = view.lay_out(view.grid(table), style) if table.rows else "no matching packets"
-            yield ("\n" if number else "") + f"{view.caption(table)}\n\n{body}{view.omitted(table)}\n"
+            yield ("\n" if number else "") + f"{view.caption(table, style)}\n\n{body}{view.omitted(table)}\n"
 
     return export
 
 
-def built_in() -> dict[str, Exporter]:
-    """The formats that need no plugin; "table" is the view for people, made by `write`."""
-    import tabulate
+# Those of tabulate's formats in which a value cannot act: plain text, and those whose marks are escaped. In the others
+# (reStructuredText, and the wikis' formats) a packet could write links, images or directives.
+_TABULATED = (
+    *(
+        "plain",
+        "simple",
+        "grid",
+        "simple_grid",
+        "rounded_grid",
+        "heavy_grid",
+        "mixed_grid",
+        "double_grid",
+        "fancy_grid",
+    ),
+    *("outline", "simple_outline", "rounded_outline", "heavy_outline", "mixed_outline", "double_outline"),
+    *("fancy_outline", "presto", "pretty", "psql", "pipe", "github", "html"),
+    *("latex", "latex_booktabs", "latex_longtable"),
+)
 
-    formats: dict[str, Exporter] = {
+
+def built_in(raw: bool = False) -> dict[str, Exporter]:
+    """The formats that need no plugin; "table" is the view for people, made by `write`.
+
+    `raw` leaves texts in CSV and TSV as they are that a spreadsheet would take for a formula.
+    """
+    return {
         "json": to_json,
         "jsonl": to_jsonl,
-        "csv": lambda tables: _separated(tables, "csv"),
-        "tsv": lambda tables: _separated(tables, "tsv"),
+        "csv": lambda tables: _separated(tables, "csv", raw),
+        "tsv": lambda tables: _separated(tables, "tsv", raw),
         "markdown": _tabulated("pipe"),
+        **{style: _tabulated(style) for style in _TABULATED},
     }
-    for style in tabulate.tabulate_formats:
-        if style not in ("tsv", "unsafehtml", "latex_raw"):  # these two would let a packet write markup
-            formats.setdefault(style, _tabulated(style))
-    return formats
 
 
 # The formats for programs, whose columns are those that were counted.
@@ -270,9 +304,9 @@ LOSSLESS = ("json", "jsonl", "csv", "tsv")
 ENDINGS = {"json": "json", "jsonl": "jsonl", "csv": "csv", "tsv": "tsv", "markdown": "md", "html": "html"}
 
 
-def find(name: str, others: Sequence[str] = ()) -> Exporter:
-    """The built-in exporter of that name. RequestError with the names that there are, `others` among them."""
-    found = built_in().get(name)
+def find(name: str, others: Sequence[str] = (), raw: bool = False) -> Exporter:
+    """The built-in exporter of that name; see `built_in`. RequestError names all formats, `others` among them."""
+    found = built_in(raw).get(name)
     if found is None:
         known = ", ".join(["table", *built_in(), *others])
         raise RequestError(f"unknown format {name!r}: take one of {known}")

@@ -33,17 +33,20 @@ class Table(Protocol):
     def omitted(self) -> int: ...
 
 
-# Whatever moves a cursor, colours, reorders or breaks a line; packets can hold all of it.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+# What moves a cursor, colours, reorders, breaks a line, or cannot be seen: controls, formats and invisible characters
+# of Unicode 15 (Cc, Cf, Zl, Zp, Cs, Default_Ignorable_Code_Point), blanks that pass for a space, and U+2800.
+# lua/sharkstat_lua/sharkstat_text.lua has the same.
+ACTING = (
+    "\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
+    "\u205f-\u206f\u2800\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+_UNSAFE = re.compile(f"[{ACTING}]")
 _NUMERIC = frozenset(("integer", "number", "time", "duration"))
-# Formats in which a character in a cell would begin a new cell or be taken for markup.
-_CELL_MARKS = {
-    "pipe": "|<>",
-    "github": "|<>",
-    **dict.fromkeys(("asciidoc", "jira", "mediawiki", "moinmoin", "orgtbl", "textile", "youtrack"), "|"),
-}
+# Markdown, whose texts stand in code spans: nothing in them is markup there.
+_MARKDOWN = ("pipe", "github")
+# A text is cut in the middle where people read it; exports have it whole.
+_LONGEST_TEXT = 256
 _MINIMUM_WIDTH = 14
 
 
@@ -56,7 +59,7 @@ def safe(text: str) -> str:
 
     def written(match: re.Match[str]) -> str:
         code = ord(match.group())
-        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
     return _UNSAFE.sub(written, text)
 
@@ -130,11 +133,11 @@ def cell(table: Table, column: Column, value: Value) -> str:
     if value is None:
         return "-"
     if column.type == "path" and isinstance(value, tuple):
-        return safe(" / ".join(value))
+        return _read(" / ".join(value))
     if column.type == "set" and isinstance(value, tuple):
-        return safe(", ".join(value))
+        return _read(", ".join(value))
     if column.type == "address":
-        return safe(table.names.get(str(value), str(value)))
+        return _read(table.names.get(str(value), str(value)))
     if column.type == "time" and column.role == "key" and isinstance(value, int):
         moment, fraction = clock(value), f".{value % 10**9:09d}".rstrip("0")
         return seconds(value) if moment is None else moment + fraction.rstrip(".")
@@ -157,7 +160,15 @@ def cell(table: Table, column: Column, value: Value) -> str:
         return f"{value:,}" if column.unit and column.role != "key" else str(value)
     if isinstance(value, float):
         return f"{value:.4f}" if column.unit == "per millisecond" else f"{value:,.6g}"
-    return safe(str(value))
+    return _read(str(value))
+
+
+def _read(text: str) -> str:
+    """A text as a person reads it: safe, and not longer than anybody reads."""
+    if len(text) > 2 * _LONGEST_TEXT:  # before it is made safe, which takes time for megabytes
+        text = text[:_LONGEST_TEXT] + "…" + text[-_LONGEST_TEXT:]
+    shown = safe(text)
+    return shown if len(shown) <= _LONGEST_TEXT // 2 else shortened(shown, _LONGEST_TEXT)  # a character has two cells
 
 
 @dataclass
@@ -200,7 +211,7 @@ def _tree(rows: Sequence[Row], name: str) -> list[str]:
             branches += "   " if last_of.get(path[: depth - 1]) == path[:depth] else "│  "
         if len(path) > 1:
             branches += "└─ " if last_of.get(path[:-1]) == path else "├─ "
-        labels.append(branches + safe(path[-1]))
+        labels.append(branches + _read(path[-1]))
     return labels
 
 
@@ -285,7 +296,6 @@ def lay_out(laid: Grid, style: str) -> str:
         return _simple(laid)
     import tabulate
 
-    marks = _CELL_MARKS.get(style, "")
     rows = laid.rows
     headings = laid.headings
     if style not in (
@@ -299,9 +309,10 @@ def lay_out(laid: Grid, style: str) -> str:
         "psql",
     ):
         headings = [heading.replace("\n", " ") for heading in headings]
-    if marks:
-        rows = [[_marked(text, marks) for text in row] for row in rows]
-        headings = [_marked(text, marks) for text in headings]
+    if style in _MARKDOWN:
+        texts = [column.type not in _NUMERIC for column in laid.columns]
+        rows = [[code_span(t) if is_text else t for t, is_text in zip(row, texts, strict=True)] for row in rows]
+        headings = [_plain_markdown(heading) for heading in headings]
     return tabulate.tabulate(
         rows,
         headers=headings,
@@ -338,18 +349,34 @@ def _escaped(text: str, quote: bool = True) -> str:
     return escape(text, quote)
 
 
-def _marked(text: str, marks: str) -> str:
-    if "<" in marks:
-        text = _escaped(text, quote=False)
-    return text.replace("|", "&#124;" if "<" in marks else "\\x7c") if "|" in marks else text
+def code_span(text: str) -> str:
+    r"""The text in a table of Markdown as it is: in a code span, where neither links nor tags nor emphasis are made.
+
+    Source: CommonMark 0.31, "Code spans"; GFM, "Tables" (a bar is escaped there, even in code).
+
+    >>> code_span("![x](http://h)"), code_span("a`b|c"), code_span("-")
+    ('`![x](http://h)`', '``a`b\\|c``', '-')
+    """
+    if text.strip() in ("", "-"):
+        return text
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    pad = " " if text[0] in "` " or text[-1] in "` " else ""
+    return f"{fence}{pad}{text}{pad}{fence}".replace("|", "\\|")
 
 
-def caption(table: Table) -> str:
-    """The line above a table: what it is and what was asked for."""
-    parts = [f"{table.title} ({safe(table.request)})"]
+def _plain_markdown(text: str) -> str:
+    """A heading, which may hold the name of a field, as plain text."""
+    return re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", text)
+
+
+def caption(table: Table, style: str = "") -> str:
+    """The line above a table: what it is and what was asked for. `style` is one of tabulate's formats."""
+    request = safe(table.request)
+    parts = [f"{table.title} ({code_span(request) if style in _MARKDOWN else request})"]
     if not table.complete:
         parts.append("INCOMPLETE")
-    return " - ".join(parts)
+    text = " - ".join(parts)
+    return _escaped(text) if style == "html" else f"% {text}" if style.startswith("latex") else text
 
 
 def text(
