@@ -268,7 +268,12 @@ def test_connections_of_two_vlans_are_two(folder: Path) -> None:
         packets += [(START + begin + 40_000_000, segment(True, 40000, 0x18, 101, 501, b"x" * 100))]
         frames += [(time, in_vlan(vlan, frame)) for time, frame in packets]
     path = nanosecond_pcap(folder / "vlans.pcap", sorted(frames, key=lambda packet: packet[0]))
-    [connections, health] = sharkstat.run(path, ["tcp,connections", "tcp,health"])
+    [connections, health, services, traffic] = sharkstat.run(
+        path, ["tcp,connections", "tcp,health", "services", "traffic"]
+    )
+    assert services.rows == sharkstat.run(path, "services", engine="packets")[0].rows
+    assert services["connections"] == [2] and traffic.total("connections") == 2
+    assert not any(traffic["retransmitted"]) and traffic.total("packets") == services.total("packets") == 8
     warned = any("VLAN" in text for text in health.warnings)
     assert warned is (oracle.version() < (4, 2))
     if warned:

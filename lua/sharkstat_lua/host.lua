@@ -35,8 +35,8 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
   "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_header", "http_frames",
-  "http_streams", "layers", "path_template", "rows", "server", "service_names", "talks", "tcp_streams", "tree", "values",
-  "vlans",
+  "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "service_names", "service_packets",
+  "talks", "tcp_streams", "tree", "values", "vlans",
 } do
   package.loaded[name] = nil
 end

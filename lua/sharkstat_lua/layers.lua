@@ -30,9 +30,9 @@ end
 -- transport: "tcp", "udp", "sctp" or nil; protocol: of the application, nil where there is none above the transport but
 -- carriers; carrier: the first of those; holds: which protocols there are above the transport; above: the same in order,
 -- nil where there are none; plain: whether all of those are such that its addresses are the transport's; fragment: whether
--- it is a part of a datagram that is not whole yet; link: the lowest. Without a transport `protocol` is the highest.
+-- it is a part of a datagram that is not whole yet; vlan: whether it has a tag; link: the lowest. Without a transport `protocol` is the highest.
 function layers.read(text)
-  local path = { holds = {}, link = text:match("^[^:]+") or text }
+  local path = { holds = {}, link = text:match("^[^:]+") or text, vlan = text:find(":vlan:", 1, true) ~= nil }
   local above, last = {}, nil
   for name in text:gmatch("[^:]+") do
     if QUOTING[name] then

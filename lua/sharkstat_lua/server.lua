@@ -145,6 +145,8 @@ function server.book(run, most, requests)
   local book = setmetatable({ run = run, room = most, peers = server.peers(2 * most), asking = {} }, Book)
   book.flags, book.chunks = sharkstat.field "tcp.flags", sharkstat.field "sctp.chunk_type"
   book.streams = { tcp = sharkstat.field "tcp.stream", udp = sharkstat.field "udp.stream" }
+  -- tshark 4.0 gives connections of the same addresses and ports in several VLANs one number.
+  book.tags = sharkstat.version() < 4.2 and sharkstat.field "vlan.id"
   book.known = { tcp = {}, udp = {}, sctp = {} }
   for protocol, names in pairs(requests and ASKING or {}) do book.asking[protocol] = teller(names) end
   return book
@@ -153,12 +155,16 @@ end
 -- tshark's number for the connection of the packet at hand, which is read once, whoever asks.
 local current, current_kind, current_key
 
--- By what a connection is known: tshark's number for it; where it gives none, the two ends.
+-- By what a connection is known: tshark's number for it, with its VLAN where that does not tell it apart; where there
+-- is none, the two ends.
+local MANY = 2 ^ 40  -- there are fewer connections
 function Book:key(pinfo, kind, packet)
   if packet == current and kind == current_kind then return current_key end
   local field = self.streams[kind]
   local number = field and last_of(field)
   if number then
+    local tag = self.tags and last_of(self.tags)
+    if tag then number = number + (tag + 1) * MANY end
     current, current_kind, current_key = packet, kind, number
     return number
   end

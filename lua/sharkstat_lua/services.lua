@@ -46,16 +46,9 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
-local server = require "server"
-local layers = require "layers"
-local naming = require "service_names"
+local service_packets = require "service_packets"
 
-local moment = sharkstat.moment
-
--- Connections of which it may still show what they are. Where there are more, all are settled by what is known.
-local MOST_CONNECTIONS = 100000
 local MOST_CLIENTS = 100000
-local MOST_FRAGMENTS = 10000
 
 -- Of a connection, by position: what its first end `a` has sent, and the other one, and the first and last time.
 local PACKETS_A, BYTES_A, PACKETS_B, BYTES_B, FIRST, LAST = 1, 2, 3, 4, 5, 6
@@ -63,7 +56,7 @@ local PACKETS_A, BYTES_A, PACKETS_B, BYTES_B, FIRST, LAST = 1, 2, 3, 4, 5, 6
 local function new_row(protocol, name, address, port, transport)
   return {
     protocol = protocol or sharkstat.OTHER, name = name, address = address, port = port, transport = transport,
-    clients = {}, client_count = 0, packets = 0, bytes = 0, settled = true,
+    clients = {}, client_count = 0, packets = 0, bytes = 0, settled = true, waits = true,
   }
 end
 
@@ -90,18 +83,11 @@ local function add_client(row, address)
 end
 
 sharkstat.tap(__FILE__, function(run)
-  local path_of = layers.reader()
-  local fragments = { sharkstat.field "ip.fragment", sharkstat.field "ipv6.fragment" }
-  local names, learn = naming.address_book()
-  local own_name = naming.of_connection()
-  local book = server.book(run, MOST_CONNECTIONS, true)
-  local services = rows.new(run, new_row)
+  local services, walk = rows.new(run, new_row), service_packets.new(run)
 
-  -- Adds connections to their services.
-  local function settle(batch, among, forget)
-    local told = naming.identify(book, batch, names)
-    for at, c in ipairs(batch) do
-      local service = told[at]
+  -- Adds connections to their services. For good, their packets to come are counted there.
+  local function settle(among, for_good)
+    for c, service in walk:services() do
       local second = service.second
       local row = among:at(service.protocol, service.name, service.address, service.port, c.kind)
       count(row, c[PACKETS_A] + c[PACKETS_B], c[BYTES_A] + c[BYTES_B], c[FIRST], c[LAST])
@@ -114,108 +100,48 @@ sharkstat.tap(__FILE__, function(run)
           count_ways(row, c[PACKETS_B], c[BYTES_B], c[PACKETS_A], c[BYTES_A])
         end
       end
-      if forget then forget(c, row) end
+      if for_good then walk.book.known[c.kind][c.key] = row end
     end
   end
 
-  local waiting = {}
-  function book.full()
-    settle(waiting, services, function(c, row) book.known[c.kind][c.key] = row end)
-    waiting = {}
-    book.room = MOST_CONNECTIONS
+  function walk:full() settle(services, true) end
+
+  function walk:alone(among, protocol, sum)
+    count(among:at(protocol), sum.packets, sum.bytes, sum.first, sum.last)
   end
 
-  -- Counts packets of a connection, or of a service that its connection was settled for.
-  local function add(c, from_first, packets, bytes, first, last)
-    if c.settled then
-      count(c, packets, bytes, first, last)
-      if c.packets_to then
-        if from_first then count_ways(c, 0, 0, packets, bytes) else count_ways(c, packets, bytes, 0, 0) end
-      end
-      return
-    end
-    if from_first then
-      c[PACKETS_A], c[BYTES_A] = c[PACKETS_A] + packets, c[BYTES_A] + bytes
+  function walk:met(c, sum)
+    c[PACKETS_A], c[BYTES_A], c[PACKETS_B], c[BYTES_B] = 0, 0, 0, 0
+    c[FIRST], c[LAST] = sum.first, sum.last
+  end
+
+  local function add_to_row(row, pinfo, sum)
+    count(row, sum.packets, sum.bytes, sum.first, sum.last)
+    if not row.packets_to then return end
+    if pinfo.src_port == row.port and run:address(pinfo.src) == row.address then
+      count_ways(row, 0, 0, sum.packets, sum.bytes)
     else
-      c[PACKETS_B], c[BYTES_B] = c[PACKETS_B] + packets, c[BYTES_B] + bytes
-    end
-    if not c[FIRST] or first < c[FIRST] then c[FIRST] = first end
-    if not c[LAST] or last > c[LAST] then c[LAST] = last end
-  end
-
-  local function sent_by_first(c, pinfo)
-    if not c.settled then return book:from_first(c, pinfo) end
-    return pinfo.src_port == c.port and run:address(pinfo.src) == c.address
-  end
-
-  -- Fragments wait for the packet in which their datagram is whole, by their packet's number.
-  local held, held_count = {}, 0
-  local function let_go(among)
-    for _, fragment in pairs(held) do
-      count(among:at(fragment.protocol), 1, fragment.length, fragment.time, fragment.time)
+      count_ways(row, sum.packets, sum.bytes, 0, 0)
     end
   end
 
-  local function hold(number, protocol, length, time)
-    if held_count == MOST_FRAGMENTS then
-      let_go(services)
-      held, held_count = {}, 0
+  function walk:packet(c, _, pinfo, sum)
+    if c.settled then return add_to_row(c, pinfo, sum) end
+    if self:from_first(c, pinfo) then
+      c[PACKETS_A], c[BYTES_A] = c[PACKETS_A] + sum.packets, c[BYTES_A] + sum.bytes
+    else
+      c[PACKETS_B], c[BYTES_B] = c[PACKETS_B] + sum.packets, c[BYTES_B] + sum.bytes
     end
-    held[number] = { protocol = protocol, length = length, time = time }
-    held_count = held_count + 1
+    if sum.first < c[FIRST] then c[FIRST] = sum.first end
+    if sum.last > c[LAST] then c[LAST] = sum.last end
   end
 
-  -- The fragments that this packet completes: how many, their bytes, the first time and the last.
-  local function completed(time)
-    local packets, bytes, first, last = 0, 0, time, time
-    for _, field in ipairs(fragments) do
-      for _, found in ipairs { field() } do
-        local fragment = held[found.value]
-        if fragment then
-          packets, bytes = packets + 1, bytes + fragment.length
-          if fragment.time < first then first = fragment.time end
-          if fragment.time > last then last = fragment.time end
-          held[found.value] = nil
-          held_count = held_count - 1
-        end
-      end
-    end
-    return packets, bytes, first, last
-  end
-
-  run:listen("frame", function(pinfo)
-    local number, length, time = moment(pinfo)
-    local path = path_of(number)
-    if path.fragment then return hold(number, path.protocol, length, time) end
-    local packets, bytes, first, last = 1, length, time, time
-    if held_count > 0 then
-      packets, bytes, first, last = completed(time)
-      packets, bytes = packets + 1, bytes + length
-    end
-    if path.holds.dns then learn() end
-    if not path.transport then return count(services:at(path.protocol), packets, bytes, first, last) end
-    local c = book:of(pinfo, path.transport, number)
-    if not c.settled then
-      if not c[FIRST] then
-        c[PACKETS_A], c[BYTES_A], c[PACKETS_B], c[BYTES_B] = 0, 0, 0, 0
-        c.name_a, c.name_b = names[c.a], names[c.b]
-        waiting[#waiting + 1] = c
-      end
-      if path.above then
-        if c.second_serves == nil then
-          for _, protocol in ipairs(path.above) do book:look(c, pinfo, protocol) end
-        end
-        if not c.name then c.name = own_name(path) end
-        layers.note(c, path)
-      end
-    end
-    add(c, sent_by_first(c, pinfo), packets, bytes, first, last)
-  end)
+  walk:listen(services)
 
   return function()
     local result = services:result(run)
-    settle(waiting, result)
-    let_go(result)
+    settle(result)
+    walk:let_go(result)
     for row in result:each() do
       local clients
       if row.packets_to and row ~= result.other then

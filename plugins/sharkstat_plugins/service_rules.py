@@ -107,6 +107,7 @@ class Path:
     above: list[str] = field(default_factory=list)
     holds: set[str] = field(default_factory=set)
     fragment: bool = False
+    tagged: bool = False
 
 
 def read(text: str) -> Path:
@@ -116,7 +117,7 @@ def read(text: str) -> Path:
     >>> path.transport, path.protocol, path.carrier
     ('tcp', 'http2', 'tls')
     """
-    path, last = Path(), ""
+    path, last = Path(tagged=":vlan:" in text), ""
     for name in filter(None, text.split(":")):
         if name in _QUOTING:
             return Path(protocol=name)

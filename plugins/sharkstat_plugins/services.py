@@ -93,8 +93,8 @@ class ServiceCounter(PacketCounter):
         ends = ("pinfo.src", "pinfo.src_port", "pinfo.dst", "pinfo.dst_port")
         self.listens = (Listen("frame", display_filter, ends),)
         self.fields = (
-            *("frame.protocols", "tcp.stream", "udp.stream", "tcp.flags", "sctp.chunk_type", "ip.fragment"),
-            *("ipv6.fragment", *_NAMES, *_DNS, *rules.ASKING_FIELDS),
+            *("frame.protocols", "tcp.stream", "udp.stream", "vlan.id", "tcp.flags", "sctp.chunk_type"),
+            *("ip.fragment", "ipv6.fragment", *_NAMES, *_DNS, *rules.ASKING_FIELDS),
         )
         self._most = most
         self._paths: dict[str, Path] = {}
@@ -126,7 +126,9 @@ class ServiceCounter(PacketCounter):
         source, source_port, destination, destination_port = packet.hits[0][0]
         a, b = (str(source), int(source_port or 0)), (str(destination), int(destination_port or 0))
         streams = packet.values(f"{path.transport}.stream") if path.transport != "sctp" else []
-        key = (path.transport, int(streams[-1]) if streams else frozenset((a, b)))
+        # tshark 4.0 gives connections of the same addresses and ports in several VLANs one number.
+        tag = packet.values("vlan.id")[-1:] if path.tagged else []
+        key = (path.transport, (streams[-1], *tag) if streams else frozenset((a, b)))
         known = self._known.get(key) or self._meet(packet, path.transport, key, a, b)
         if isinstance(known, _Service):
             known.count(packets, size, first, last)

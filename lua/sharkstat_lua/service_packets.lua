@@ -1,0 +1,121 @@
+-- Packets by the service that they belong to: services.lua and traffic.lua count what this walk finds. It joins fragments
+-- with the packet that completes their datagram, knows the connection of each packet, and notes what tells its service.
+--
+--     local walk = service_packets.new(run)
+--     function walk:packet(c, path, pinfo, sum) ... end    -- a packet of a connection, with the fragments it completes
+--     function walk:alone(among, protocol, sum, pinfo) ... end  -- what belongs to no connection, to be added to `among`
+--     function walk:met(c, sum) ... end                    -- a connection, before its first packet
+--     function walk:full() ... end                         -- there are too many: settle them
+--     walk:listen(rows)
+--
+-- A sum has packets, bytes and the first and last time; it is good for one call. Of a fragment without its datagram there is
+-- no pinfo any more, but the sum has its `sender`. `c` is a connection of server.lua's book, or what was put in its place when
+-- it was settled: that has `settled`, and nothing is noted in it any more.
+
+local sharkstat = require "sharkstat"
+local server = require "server"
+local layers = require "layers"
+local naming = require "service_names"
+
+local moment = sharkstat.moment
+
+-- Connections of which it may still show what they are. Where there are more, all are settled by what is known.
+local MOST_CONNECTIONS = 100000
+local MOST_FRAGMENTS = 10000
+
+local service_packets = {}
+local Walk = {}
+Walk.__index = Walk
+
+function service_packets.new(run)
+  local walk = setmetatable({ run = run, waiting = {}, fragments = {}, held = 0 }, Walk)
+  walk.book = server.book(run, MOST_CONNECTIONS, true)
+  function walk.book.full()
+    walk:full()
+    for _, c in ipairs(walk.waiting) do c.waits = false end
+    walk.waiting, walk.book.room = {}, MOST_CONNECTIONS
+  end
+  walk.pieces = { sharkstat.field "ip.fragment", sharkstat.field "ipv6.fragment" }
+  walk.names, walk.learn = naming.address_book()
+  walk.own_name = naming.of_connection()
+  return walk
+end
+
+-- The connections that wait to be settled, each with its service (service_names.lua).
+function Walk:services()
+  local told, at = naming.identify(self.book, self.waiting, self.names), 0
+  return function()
+    at = at + 1
+    return self.waiting[at], told[at]
+  end
+end
+
+function Walk:from_first(c, pinfo) return self.book:from_first(c, pinfo) end
+
+-- Adds the fragments that wait to what belongs to no connection.
+function Walk:let_go(among)
+  for _, fragment in pairs(self.fragments) do self:alone(among, fragment.protocol, fragment) end
+end
+
+-- Fragments wait for the packet in which their datagram is whole, by their packet's number.
+function Walk:hold(among, number, path, pinfo, length, time)
+  if self.held == MOST_FRAGMENTS then
+    self:let_go(among)
+    self.fragments, self.held = {}, 0
+  end
+  self.fragments[number] = {
+    protocol = path.protocol, sender = self.run:address(pinfo.src), packets = 1, bytes = length, first = time, last = time,
+  }
+  self.held = self.held + 1
+end
+
+function Walk:add_completed(sum)
+  for _, field in ipairs(self.pieces) do
+    for _, found in ipairs { field() } do
+      local fragment = self.fragments[found.value]
+      if fragment then
+        sum.packets, sum.bytes = sum.packets + 1, sum.bytes + fragment.bytes
+        if fragment.first < sum.first then sum.first = fragment.first end
+        if fragment.last > sum.last then sum.last = fragment.last end
+        self.fragments[found.value] = nil
+        self.held = self.held - 1
+      end
+    end
+  end
+end
+
+-- Notes what a packet tells of its connection's service.
+function Walk:note(c, path, pinfo)
+  if c.second_serves == nil then
+    for _, protocol in ipairs(path.above) do self.book:look(c, pinfo, protocol) end
+  end
+  if not c.name then c.name = self.own_name(path) end
+  layers.note(c, path)
+end
+
+-- `among` are the rows to which fragments are added that wait too long.
+function Walk:listen(among)
+  local path_of, sum = layers.reader(), {}
+  self.run:listen("frame", function(pinfo)
+    local number, length, time = moment(pinfo)
+    local path = path_of(number)
+    if path.fragment then return self:hold(among, number, path, pinfo, length, time) end
+    sum.packets, sum.bytes, sum.first, sum.last = 1, length, time, time
+    if self.held > 0 then self:add_completed(sum) end
+    if path.holds.dns then self.learn() end
+    if not path.transport then return self:alone(among, path.protocol, sum, pinfo) end
+    local c = self.book:of(pinfo, path.transport, number)
+    if not c.waits then
+      if not c.settled then
+        c.name_a, c.name_b = self.names[c.a], self.names[c.b]
+        self:met(c, sum)
+      end
+      c.waits = true
+      self.waiting[#self.waiting + 1] = c
+    end
+    if path.above and not c.settled then self:note(c, path, pinfo) end
+    self:packet(c, path, pinfo, sum)
+  end)
+end
+
+return service_packets
