@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharkstat.tables.causes import MEASURES, Amount, By, Cause, Cell, Explanation, Sum, Weights, explain, split
+from sharkstat.tables.causes import Cause, Explanation, explain, split
+from sharkstat.tables.cells import MEASURES, Amount, By, Cell, Sum, Weights
 from sharkstat.tables.column import Reading
 from sharkstat.tables.diff import causes_table, findings_of
 from sharkstat.tables.wording import Scale, times

@@ -14,7 +14,8 @@ from sharkstat.running.loading import read
 from sharkstat.running.runner import Progress, run
 from sharkstat.running.source import Source
 from sharkstat.statistics.registry import Registry
-from sharkstat.tables.causes import MEASURES, By, cells_of, explain, explain_first
+from sharkstat.tables.causes import explain, explain_first
+from sharkstat.tables.cells import MEASURES, By, cells_of
 from sharkstat.tables.column import Reading, Row
 from sharkstat.tables.diff import Diff, Side, causes_table, change_table, findings_of, make_scale
 from sharkstat.tables.joining import joined

@@ -14,109 +14,24 @@ chance is no cause. docs/diff.md describes all of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from sharkstat.tables.column import Row
+from sharkstat.tables.cells import MEASURES, By, Cell, Sum, Value, Weights, by_value, values_of
+from sharkstat.tables.chance import SUPPORT, Judge
 
 Kind = Literal["changed", "new", "gone", "moved", "rest"]
-Direction = Literal["more", "less"]
-By = Literal["bytes", "packets", "connections", "requests"]
-MEASURES: tuple[By, ...] = ("bytes", "packets", "connections", "requests")
 
-# The least part of all traffic, before or after, that is worth a word.
-SUPPORT = 0.1
 # What a dimension's elements must make up of what went up and down in it, and by how many of them.
 EXPLAINED, ENOUGH, MOST_ELEMENTS = 0.5, 0.67, 8
 # One dimension explains as much as another if it explains so much of what that does.
 AS_MUCH = 0.9
 # Below this an element's part of the whole is what it was: everything grew alike.
 SURPRISE = 0.005
-# Standard errors by which a total, or the mean size of a connection's part, must differ.
-UNLIKELY_TOTAL, UNLIKELY_SIZE = 4.0, 5.0
-# More is asked of what is looked for only because bytes explained nothing, and comes in larger clusters.
-UNLIKELY_COUNT = 5.0
-# With fewer connections than this, chance cannot be told from a cause by counting: a large change counts as one.
-FEW, FEW_FACTOR, FEW_SUPPORT = 3, 1.5, 0.2
 # What moved must have about the same size on both sides, and be (nearly) gone or (nearly) new on one.
 SAME_SIZE, NEARLY = 0.5, 0.8
 MOST_CHILDREN = 6
-
-Value = Any
-Service = tuple[str, str, Any, str]
-
-
-@dataclass(frozen=True)
-class Amount:
-    """What was counted on one side, weighted so that both sides compare (a rate times a constant).
-
-    `parts` is how many connections have packets in a cell, `squares` the sum of the squares of their bytes in it, and
-    `products` of their bytes in it times their bytes in all: by so much they may differ by chance. The products of all
-    cells of a connection add up to the square of its bytes.
-    """
-
-    bytes: int = 0
-    packets: int = 0
-    connections: int = 0
-    requests: int = 0
-    parts: int = 0
-    squares: float = 0.0
-    products: float = 0.0
-
-    def __add__(self, other: Amount) -> Amount:
-        return Amount(
-            self.bytes + other.bytes,
-            self.packets + other.packets,
-            self.connections + other.connections,
-            self.requests + other.requests,
-            self.parts + other.parts,
-            self.squares + other.squares,
-            self.products + other.products,
-        )
-
-    def of(self, measure: By) -> int:
-        return int(getattr(self, measure))
-
-
-NOTHING = Amount()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The packets that have all of this in common, on both sides."""
-
-    values: Mapping[str, Value]
-    before: Amount = NOTHING
-    after: Amount = NOTHING
-
-
-@dataclass(frozen=True)
-class Weights:
-    """By what totals are multiplied so that they compare: the other side's span for rates, 1 for totals."""
-
-    before: int = 1
-    after: int = 1
-
-    def swapped(self) -> Weights:
-        return Weights(self.after, self.before)
-
-
-@dataclass(frozen=True)
-class Sum:
-    """Cells and what they add up to."""
-
-    cells: tuple[Cell, ...]
-    before: Amount
-    after: Amount
-
-    @staticmethod
-    def of(cells: Iterable[Cell]) -> Sum:
-        kept = tuple(cells)
-        before = after = NOTHING
-        for cell in kept:
-            before, after = before + cell.before, after + cell.after
-        return Sum(kept, before, after)
 
 
 @dataclass
@@ -176,7 +91,7 @@ class Explanation:
 
 
 def _moved(explanation: Explanation, cause: Cause) -> int:
-    changes = [explanation.change(part) for part in _by(cause.total.cells, cause.dimension).values()]
+    changes = [explanation.change(part) for part in by_value(cause.total.cells, cause.dimension).values()]
     return min(sum(c for c in changes if c > 0), -sum(c for c in changes if c < 0))
 
 
@@ -184,13 +99,6 @@ def _moved(explanation: Explanation, cause: Cause) -> int:
 
 ROOT = ("service", "client", "host")
 INSIDE = ("client", "host", "request", "query", "status", "resent", "service")
-
-
-def _by(cells: Iterable[Cell], dimension: str) -> dict[Value, Sum]:
-    groups: dict[Value, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.values.get(dimension), []).append(cell)
-    return {value: Sum.of(group) for value, group in groups.items()}
 
 
 def _applicable(used: Sequence[str]) -> list[str]:
@@ -203,97 +111,6 @@ def _applicable(used: Sequence[str]) -> list[str]:
     if "service" not in used:  # what is asked for means something within a service
         found = [name for name in found if name in ("service", "host")]
     return found
-
-
-# Chance --------------------------------------------------------------------------------------------------
-
-
-class _Judge:
-    """Says which parts changed enough, and more than they would by chance."""
-
-    def __init__(self, by: By, weights: Weights, total: Sum) -> None:
-        self.by, self.weights = by, weights
-        self.whole = max(total.before.of(by) * weights.before, total.after.of(by) * weights.after)
-
-    def sizes(self, part: Sum) -> tuple[int, int]:
-        return part.before.of(self.by) * self.weights.before, part.after.of(self.by) * self.weights.after
-
-    def change(self, part: Sum) -> int:
-        before, after = self.sizes(part)
-        return after - before
-
-    def changed(self, part: Sum) -> bool:
-        before, after = self.sizes(part)
-        change = abs(after - before)
-        if not change or change < SUPPORT * self.whole:
-            return False
-        spreads = self._spread(part, False), self._spread(part, True)
-        few = min(spread.connections for spread in spreads if spread.connections or (before and after)) <= FEW
-        if not before or not after:
-            return not few or change >= FEW_SUPPORT * self.whole
-        if few and max(before, after) >= FEW_FACTOR * min(before, after) and change >= FEW_SUPPORT * self.whole:
-            return True
-        errors = UNLIKELY_TOTAL if self.by == "bytes" else UNLIKELY_COUNT
-        if _errors_apart(before, after, spreads, self.weights) >= errors:
-            return True
-        return self.by in ("bytes", "packets") and _unlikely_size(*spreads)
-
-    def _spread(self, part: Sum, later: bool) -> _Spread:
-        """How the measure is spread over connections, of which each may have parts in several cells."""
-        groups: dict[tuple[Value, ...], list[Amount]] = {}
-        for cell in part.cells:
-            amount = cell.after if later else cell.before
-            if amount.of(self.by):
-                key = (cell.values.get("service"), cell.values.get("client"), cell.values.get("host"))
-                groups.setdefault(key, []).append(amount)
-        connections, total, squares = 0, 0, 0.0
-        for amounts in groups.values():
-            whole = amounts[0]
-            for amount in amounts[1:]:
-                whole += amount
-            count = whole.of(self.by)
-            number = max(whole.connections, *(amount.parts for amount in amounts), 1)
-            connections, total = connections + number, total + count
-            spread = whole.squares if len(amounts) == 1 else whole.products
-            if self.by == "bytes":
-                squares += spread
-            elif self.by == "connections" or not whole.bytes:
-                squares += count
-            else:  # as its bytes are
-                squares += max(count, count * count * spread / whole.bytes**2)
-        return _Spread(connections, total, squares)
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """So many connections, what they have in all, and the sum of the squares of what each has."""
-
-    connections: int
-    total: int
-    squares: float
-
-
-def _errors_apart(before: int, after: int, spreads: Sequence[_Spread], weights: Weights) -> float:
-    """By how many standard errors the totals of connections that come by chance (a compound Poisson process) differ.
-
-    Square roots are compared, whose spread hardly depends on how many there are.
-    """
-    sizes = [spread.squares / spread.total if spread.total else 0.0 for spread in spreads]
-    error = math.sqrt((sizes[0] * weights.before + sizes[1] * weights.after) / 4)
-    return abs(math.sqrt(after) - math.sqrt(before)) / error if error else math.inf
-
-
-def _unlikely_size(before: _Spread, after: _Spread) -> bool:
-    """Whether connections carry more or less each than their own differences allow (Welch's test)."""
-    if min(before.connections, after.connections) <= FEW:
-        return False
-    means, error = [], 0.0
-    for spread in (before, after):
-        mean = spread.total / spread.connections
-        means.append(mean)
-        error += max(spread.squares / spread.connections - mean * mean, 0.0) / (spread.connections - 1)
-    difference = abs(means[1] - means[0])
-    return difference > SUPPORT * max(means) and difference >= UNLIKELY_SIZE * math.sqrt(error)
 
 
 def _surprise(part: float, after: float) -> float:
@@ -321,7 +138,7 @@ class _Level:
 
 class _Search:
     def __init__(self, by: By, weights: Weights, total: Sum) -> None:
-        self.judge = _Judge(by, weights, total)
+        self.judge = Judge(by, weights, total)
         self.explanation = Explanation(by, total, weights, [])
 
     def causes(self, whole: Sum, used: tuple[str, ...]) -> list[Cause]:
@@ -339,7 +156,7 @@ class _Search:
         return self.told(best, used)
 
     def level(self, whole: Sum, dimension: str, used: tuple[str, ...]) -> _Level | None:
-        elements = _by(whole.cells, dimension)
+        elements = by_value(whole.cells, dimension)
         if len(elements) < 2 and used:
             return None
         judge = self.judge
@@ -448,7 +265,7 @@ def _relation(level: _Level, source: Value, target: Value) -> int:
     if level.dimension != "service":
         return 1
     one, other = level.elements[source].cells, level.elements[target].cells
-    names, hosts, clients = (_known(one, name) & _known(other, name) for name in ("name", "host", "client"))
+    names, hosts, clients = (values_of(one, name) & values_of(other, name) for name in ("name", "host", "client"))
     same_port = source[2] is not None and source[2] == target[2] and source[3] == target[3]
     same_protocol = bool(source[0] == target[0])
     if names:
@@ -469,77 +286,8 @@ def _are_kin(one: str, other: str) -> bool:
     return any({one, other} <= kin for kin in _KIN)
 
 
-def _known(cells: Sequence[Cell], dimension: str) -> set[Value]:
-    return {value for cell in cells if (value := cell.values.get(dimension)) is not None}
-
-
-def cells_of(before: Sequence[Row], after: Sequence[Row]) -> list[Cell]:
-    """The cells of both sides' rows of the statistic `traffic`.
-
-    A service that has a name on one side, or for one client, has it for all; a service with a name is the same
-    wherever it is served.
-    """
-    names, protocols = _agreed((*before, *after))
-    sums: dict[tuple[Value, ...], list[Amount]] = {}
-    for side, rows in enumerate((before, after)):
-        for row in rows:
-            key = _values_of(row, names, protocols)
-            amounts = sums.setdefault(key, [NOTHING, NOTHING])
-            amounts[side] = amounts[side] + _amount(row)
-    return [Cell(dict(zip(DIMENSIONS, key, strict=True)), *amounts) for key, amounts in sums.items()]
-
-
-DIMENSIONS = ("service", "name", "host", "client", "request", "query", "status", "resent")
-
-
-def _end(row: Row) -> tuple[Value, ...]:
-    return row["server_address"], row["server_port"], row["transport"]
-
-
-def _agreed(rows: Sequence[Row]) -> tuple[dict[tuple[Value, ...], Value], dict[tuple[Value, ...], Value]]:
-    """The one name, and the one protocol above the transport, of each server's port: None where there are several."""
-    names: dict[tuple[Value, ...], Value] = {}
-    protocols: dict[tuple[Value, ...], Value] = {}
-    for row in rows:
-        if row["server_address"] is None:
-            continue
-        end = _end(row)
-        for found, value in ((names, row["server_name"]), (protocols, row["protocol"])):
-            if value is not None and value != row["transport"]:
-                found[end] = value if found.get(end, value) == value else None
-    return names, protocols
-
-
-def _values_of(
-    row: Row, names: Mapping[tuple[Value, ...], Value], protocols: Mapping[tuple[Value, ...], Value]
-) -> tuple[Value, ...]:
-    end = _end(row)
-    protocol, name = row["protocol"], row["server_name"] or names.get(end)
-    if protocol == row["transport"]:
-        protocol = protocols.get(end) or protocol
-    service = (protocol, name or row["server_address"], row["server_port"], row["transport"] or "")
-    operation, path = row["operation"], row["path"]
-    request, query = None, None
-    if operation is not None or path is not None:
-        target, _, query = str(path or "").partition("?") if _is_target(path) else (str(path or ""), "", "")
-        request = (operation or "", target)
-    host, client, resent = row["server_address"], row["client"], bool(row["retransmitted"])
-    return service, name, host, client, request, query, row["status"], resent
-
-
-def _is_target(path: Value) -> bool:
-    return isinstance(path, str) and (path.startswith("/") or "://" in path)
-
-
-def _amount(row: Row) -> Amount:
-    counts = {
-        name: row[name] or 0 for name in ("bytes", "packets", "connections", "requests", "parts", "squares", "products")
-    }
-    return Amount(**counts)  # type: ignore[arg-type]
-
-
 def _families(cells: Sequence[Cell]) -> set[bool]:
-    return {":" in host for host in _known(cells, "host")}
+    return {":" in host for host in values_of(cells, "host")}
 
 
 def explain(cells: Sequence[Cell], by: By, weights: Weights) -> Explanation:
@@ -555,7 +303,7 @@ def explain(cells: Sequence[Cell], by: By, weights: Weights) -> Explanation:
     search = _Search(by, weights, total)
     causes = search.causes(total, ())
     if not causes and total.cells:
-        causes = [Cause("service", None, total, "rest", elements=len(_by(total.cells, "service")))]
+        causes = [Cause("service", None, total, "rest", elements=len(by_value(total.cells, "service")))]
     return Explanation(by, total, weights, causes)
 
 

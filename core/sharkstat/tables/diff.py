@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sharkstat.tables import view
-from sharkstat.tables.causes import MEASURES, By, Cause, Explanation, Kind, Sum
+from sharkstat.tables.causes import Cause, Explanation, Kind
+from sharkstat.tables.cells import MEASURES, By, Sum
 from sharkstat.tables.column import Column, Reading, Row, Value
 from sharkstat.tables.table import Table
 from sharkstat.tables.wording import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sharkstat.tables.causes import Amount, By, Cause, Cell, Explanation, Sum, Value, Weights, split
+from sharkstat.tables.causes import Cause, Explanation, split
+from sharkstat.tables.cells import Amount, By, Cell, Sum, Value, Weights
 from sharkstat.tables.view import humanised_duration, safe
 
 SECOND = 10**9
