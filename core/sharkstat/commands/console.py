@@ -63,7 +63,7 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in request.task.remarks)
     for remark in remarks:
         say(remark)  # before the run, since it tells why that takes long
-    tables, failures = counted(plans, chosen)
+    tables, failures = counted(plans, chosen, running.jobs)
     if exporter is None:
         to_terminal = sys.stdout.isatty() and output.standard
         exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
@@ -102,7 +102,9 @@ def conclude(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list[SharkstatError]]:
+def counted(
+    plans: Sequence[Plan], chosen: Selection, jobs: int | None = None
+) -> tuple[list[Table], list[SharkstatError]]:
     """The tables of all sources; what failed, a statistic or one source of several, beside those that did not."""
     from sharkstat.running.runner import run_plan
     from sharkstat.tshark.process import find_tshark
@@ -116,7 +118,7 @@ def counted(plans: Sequence[Plan], chosen: Selection) -> tuple[list[Table], list
         for plan in plans:
             try:
                 with stopped_by_user():
-                    tables += run_plan(plan, find_tshark(), progress, load_view)
+                    tables += run_plan(plan, find_tshark(), progress, load_view, plan.source.jobs(jobs))
             except (SourceError, StatisticError) as problem:
                 tables += getattr(problem, "tables", [])
                 failures.append(problem)

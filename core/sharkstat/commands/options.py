@@ -115,6 +115,7 @@ class Running:
     """How a run goes, and how its results are shown."""
 
     engine: str
+    jobs: int | None
     per_file: bool
     output_format: str
     selection: Selection
@@ -135,6 +136,12 @@ def make_running(
             help="lua (a tap inside tshark), packets (in Python) or tshark (its own); the first that there is.",
         ),
     ] = "",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", metavar="N", help="At most N tsharks at one time; else one a processor for large files."
+        ),
+    ] = None,
     per_file: Annotated[bool, typer.Option("--per-file", help="Each file by itself, not all as one capture.")] = False,
     output_format: Annotated[
         str,
@@ -180,7 +187,7 @@ def make_running(
     from sharkstat.tables.selection import Selection
 
     chosen = Selection(sort=sort, top=top, columns=columns, share="every" if share else "")
-    return Running(engine, per_file, output_format, chosen, output, force, raw, plugin or (), no_plugins, debug)
+    return Running(engine, jobs, per_file, output_format, chosen, output, force, raw, plugin or (), no_plugins, debug)
 
 
 def with_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

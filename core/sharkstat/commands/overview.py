@@ -41,7 +41,7 @@ def show(source: Source, running: Running) -> None:
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
     output = Output(running.output, export.ENDINGS.get(output_format, "txt"), running.force, read)
     with stopped_by_user(), progress_bar() as progress:
-        found = overview(source, registry=registry, progress=progress)
+        found = overview(source, registry=registry, progress=progress, jobs=running.jobs)
     say_warnings(registry)  # it has loaded all plugins
     if exporter is None:
         if running.selection.top is not None:

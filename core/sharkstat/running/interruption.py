@@ -32,6 +32,7 @@ class Interruption:
         self.told = False
         self._allowed = 0
         self._softly: Callable[[], None] | None = None
+        self._at_last: Callable[[], None] = lambda: None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -53,6 +54,13 @@ class Interruption:
             self._allowed = 0
             raise KeyboardInterrupt
 
+    def tell(self) -> None:
+        """What a signal does, in another thread than the main one: where it would end the run, `at_last` is called."""
+        first, self.told = not self.told, True
+        action = self._softly if first else self._at_last
+        if action is not None:
+            action()
+
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
         """Where the run may end at once, at a signal that came before, too."""
@@ -62,16 +70,19 @@ class Interruption:
             yield
 
     @contextlib.contextmanager
-    def softly(self, action: Callable[[], None]) -> Iterator[None]:
-        """Where the first signal calls `action`, which lets the run come to its end, and only the second ends it."""
-        self._softly = action
+    def softly(self, action: Callable[[], None], at_last: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Where the first signal calls `action`, which lets the run come to its end, and only the second ends it.
+
+        `at_last` does so for a run in another thread, where no signal comes (`tell`).
+        """
+        self._softly, self._at_last = action, at_last
         if self.told:
             action()
         try:
             with self._waiting():
                 yield
         finally:
-            self._softly = None
+            self._softly, self._at_last = None, lambda: None
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:

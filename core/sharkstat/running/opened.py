@@ -52,7 +52,7 @@ class Opened:
     tshark has come.
     """
 
-    def __init__(self, source: Source, workspace: Workspace, interruption: Interruption) -> None:
+    def __init__(self, source: Source, workspace: Workspace, interruption: Interruption, looks: bool = True) -> None:
         self.source = source
         self.workspace = workspace
         self.interruption = interruption
@@ -69,6 +69,7 @@ class Opened:
             live=source.live,
             most=None if source.live else source.packets,
             folder=workspace.path,
+            looks=looks,
         )
         self._wake = Wake()
         self._inputs: list[Input] = []

@@ -155,12 +155,13 @@ def overview(
     *,
     registry: Registry | None = None,
     progress: Progress | None = None,
+    jobs: int | None = None,
     **options: Any,
 ) -> Overview:
     """Read a capture once and give its overview.
 
-    `source`, `options` and `progress` are as for `sharkstat.run`. The statistics are those of the registry that have a
-    `Section`. Raises a SharkstatError whose message says what is wrong; a statistic that failed is among the
+    `source`, `options`, `progress` and `jobs` are as for `sharkstat.run`. The statistics are those of the
+    registry that have a `Section`. Raises a SharkstatError whose message says what is wrong; a statistic that failed is among the
     overview's `failures`, if any other did not.
 
     >>> import sharkstat
@@ -180,7 +181,7 @@ def overview(
     plan = make_plan(source, texts, "", registry)
     failures = []
     try:
-        tables = run_plan(plan, find_tshark(), progress)
+        tables = run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs))
     except StatisticError as problem:
         if not problem.tables:
             raise

@@ -15,7 +15,7 @@ from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column
 from sharkstat.tshark.records import escape
-from sharkstat.tshark.sparing import leaf_options, level_of
+from sharkstat.tshark.sparing import LEVELS, leaf_options, level_of
 
 # Beside TCP and UDP, not above them.
 _ICMP = re.compile(r"\bicmp(?:v6)?\b[\w.]*")
@@ -52,6 +52,11 @@ class Request:
         levels = [self.task.layer, *map(level_of, reads)]
         return self.engine.own and any(level != "transport" for level in levels)
 
+    @property
+    def level(self) -> str:
+        """How far up the layers tshark must look for it."""
+        return max([self.task.layer, *map(level_of, (*self.filters, *self.task.reads))], key=LEVELS.index)
+
     def again(self) -> Request:
         """The same request, as if nothing had been counted."""
         return replace(self, task=self.engine.ask(self.question))
@@ -82,6 +87,21 @@ class Plan:
     def again(self) -> Plan:
         """The same plan, as if nothing had been counted."""
         return Plan(self.source, [request.again() for request in self.requests])
+
+    def only(self, numbers: Sequence[int]) -> Plan:
+        """The plan of some of its requests, by their numbers, as if nothing had been counted."""
+        return Plan(self.source, [self.requests[number].again() for number in numbers])
+
+    def dealt(self, jobs: int) -> list[list[int]]:
+        """The numbers of the requests, dealt out to as many passes as are worth it: at most so many, at least one.
+
+        Requests that look equally far up the layers are in one pass, since tshark goes as far as any of them looks.
+        """
+        if jobs == 1 or len(self.requests) == 1 or not self.source.are_files:
+            return [list(range(len(self.requests)))]
+        order = sorted(range(len(self.requests)), key=lambda number: LEVELS.index(self.requests[number].level))
+        passes = min(jobs, len(order))
+        return [order[len(order) * at // passes : len(order) * (at + 1) // passes] for at in range(passes)]
 
     def leaf_options(self) -> list[str]:
         """tshark's options that spare it the work whose results nobody asked for."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from sharkstat.running.plan import Plan, Request
+from sharkstat.running.plan import Request
 from sharkstat.running.screening import Screened
+from sharkstat.running.source import Source
 from sharkstat.tables.column import Reading
 from sharkstat.tables.view import humanised_duration
-from sharkstat.tshark.records import Records
 
 # A date in a display filter, and its own time zone where it has one.
 _DATE = re.compile(r"\b(?:\d{4}-\d\d-\d\d|[A-Z][a-z]{2} +\d\d?, \d{4})(?:[T ]\d[\d:.]*)? ?(Z|UTC|[+-]\d\d)?")
@@ -20,7 +20,7 @@ HEADLESS = 8
 WORTH_SAYING = 0.02
 
 
-def remarks(plan: Plan, request: Request, reading: Reading, screened: Screened | None) -> list[str]:
+def remarks(source: Source, request: Request, reading: Reading, screened: Screened | None) -> list[str]:
     """The warnings for the request's table."""
     said = []
     if reading.timeless:
@@ -29,7 +29,7 @@ def remarks(plan: Plan, request: Request, reading: Reading, screened: Screened |
             f"{_share(reading.timeless, reading.packets)} {have} no time in the capture, and count as if they came "
             "with the packet before"
         )
-    filters = [plan.source.display_filter, plan.source.read_filter, *request.filters]
+    filters = [source.display_filter, source.read_filter, *request.filters]
     if reading.time_zone not in ("UTC", "UTC0") and any(
         not date[1] for text in filters for date in _DATE.finditer(text)
     ):
@@ -48,12 +48,14 @@ def remarks(plan: Plan, request: Request, reading: Reading, screened: Screened |
     return said
 
 
-def cuts(request: Request, reading: Reading, records: Records, number: int) -> list[str]:
-    """What is missing in the request's table, of that number, since packets were captured only in part."""
+def cuts(request: Request, reading: Reading, headless: int, skipped: int, partial: int) -> list[str]:
+    """What is missing in the request's table, since packets were captured only in part.
+
+    Of those, so many are `headless` (cut before the end of their network header), and for this request so many were
+    `skipped`, and so many counted in `partial`.
+    """
     if not reading.cut:
         return []
-    headless = int(records.books[HEADLESS])
-    skipped, partial = records.skipped.get(number, 0), records.partial.get(number, 0)
     if not request.engine.own:
         if request.statistic.family in COUNTS_FRAMES and not request.filters:
             return []

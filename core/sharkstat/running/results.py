@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import dataclass
 
+from sharkstat.engines.engine import Result
 from sharkstat.errors import StatisticError
 from sharkstat.running.diagnosis import Ending
-from sharkstat.running.plan import Plan
-from sharkstat.running.remarks import cuts, remarks
+from sharkstat.running.plan import Plan, Request
+from sharkstat.running.remarks import HEADLESS, cuts, remarks
 from sharkstat.running.screening import Screened
+from sharkstat.running.source import Source
 from sharkstat.statistics.native import Unparsed
 from sharkstat.tables.column import Reading
 from sharkstat.tables.table import Table
@@ -16,28 +19,68 @@ from sharkstat.tshark.process import time_zone
 from sharkstat.tshark.records import Failure, Records, described
 
 
-def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
-    """A table for every request, in order.
+@dataclass
+class Answer:
+    """What came of one request: a result, or what kept it from having one."""
 
-    Raises what kept the run from having results, or StatisticError with the tables of the statistics that
-    did not fail.
-    """
+    request: Request
+    result: Result | None
+    failure: Failure | None = None
+    skipped: int = 0  # packets that were cut, and are not counted for that
+    partial: int = 0  # and those that are counted only in part
+
+
+@dataclass
+class Outcome:
+    """What one or more passes over a source gave."""
+
+    answers: list[Answer]
+    reading: Reading
+    screened: Screened | None
+    complete: bool
+    warnings: list[str]
+    version: str
+    names: dict[str, str]
+    headless: int  # packets that are cut before the end of their network header
+
+
+def outcome_of(plan: Plan, records: Records, ending: Ending) -> Outcome:
+    """What a pass gave. Raises what kept it from having results; what kept one statistic is its answer."""
     ending.raise_failures()
     screened = ending.opened.screen.finish()
     complete, warnings = ending.judge()
     reading = _reading(plan, records, ending, screened)
     for part in plan.parts:
         part.finish()
-    tables: list[Table] = []
-    failed: list[str] = []
-    traces: list[str] = []
+    answers = []
     for number, request in enumerate(plan.requests):
-        failure = records.failures.get(str(number))
+        failure, result = records.failures.get(str(number)), None
         if failure is None:
             try:
                 result = plan.part_of(number).result(number, ending.last_words())
+            except Exception as problem:  # a stranger's statistic may do anything: the others go on
+                failure = Failure(described(problem), traceback=traceback.format_exc())
+        lost = records.skipped.get(number, 0), records.partial.get(number, 0)
+        answers.append(Answer(request, result, failure, *lost))
+    headless = int(records.books[HEADLESS])
+    return Outcome(answers, reading, screened, complete, warnings, records.version, records.names, headless)
+
+
+def make_tables(source: Source, outcome: Outcome) -> list[Table]:
+    """A table for every request, in order.
+
+    StatisticError with the tables of the statistics that did not fail, where some did.
+    """
+    reading, screened = outcome.reading, outcome.screened
+    tables: list[Table] = []
+    failed: list[str] = []
+    traces: list[str] = []
+    for answer in outcome.answers:
+        request, result, failure = answer.request, answer.result, answer.failure
+        if result is not None:
+            try:
                 statistic = Unparsed(request.statistic.name) if result.unread else request.statistic
-                lost = cuts(request, reading, records, number)
+                lost = cuts(request, reading, outcome.headless, answer.skipped, answer.partial)
                 table = Table(
                     name=statistic.name,
                     title=statistic.title,
@@ -45,12 +88,12 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
                     columns=result.columns,
                     rows=result.rows,
                     engine=request.engine.name,
-                    tshark=records.version,
-                    complete=complete and not lost,
+                    tshark=outcome.version,
+                    complete=outcome.complete and not lost,
                     capped=result.capped,
                     reading=reading,
-                    warnings=[*warnings, *remarks(plan, request, reading, screened), *lost, *result.warnings],
-                    names=records.names,
+                    warnings=[*outcome.warnings, *remarks(source, request, reading, screened), *lost, *result.warnings],
+                    names=outcome.names,
                     statistic=statistic,
                 )
                 statistic.derive(table)
@@ -59,6 +102,7 @@ def make_tables(plan: Plan, records: Records, ending: Ending) -> list[Table]:
                 continue
             except Exception as problem:  # a stranger's statistic may do anything: the others go on
                 failure = Failure(described(problem), traceback=traceback.format_exc())
+        assert failure is not None
         at = f" at packet {failure.packet}" if failure.packet else ""
         failed.append(f"{request.text} failed{at}: {failure.message}")
         traces.append(failure.traceback)

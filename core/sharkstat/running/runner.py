@@ -10,9 +10,10 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from sharkstat.errors import RequestError, StatisticError, TsharkError
 from sharkstat.running.deadline import Deadline
@@ -20,6 +21,7 @@ from sharkstat.running.interruption import Interruption
 from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan, make_plan
 from sharkstat.running.source import Source
+from sharkstat.running.together import together
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables.table import Table
 from sharkstat.tshark.output import Output
@@ -27,35 +29,30 @@ from sharkstat.tshark.process import Tshark, find_tshark
 from sharkstat.tshark.records import Records
 from sharkstat.tshark.workspace import Workspace
 
+if TYPE_CHECKING:
+    from sharkstat.running.results import Outcome
+
 Progress = Callable[[int, int], None]
 Taker = Callable[[bytes], None]
 
 
 def run_plan(
-    plan: Plan, tshark: Tshark, progress: Progress | None = None, meanwhile: Callable[[], None] = lambda: None
+    plan: Plan,
+    tshark: Tshark,
+    progress: Progress | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+    jobs: int = 1,
 ) -> list[Table]:
-    """One pass over the source. Gives a table a request, in order. `meanwhile` is called while tshark starts."""
+    """Read the source with at most so many tsharks at one time. Gives a table a request, in order.
+
+    `meanwhile` is called while tshark starts.
+    """
     try:
-        exact: str | None = None
-        cut: bool | None = False
         with Interruption() as interruption:
-            for last in (False, False, True):
-                with Workspace(tshark) as workspace, Opened(plan.source, workspace, interruption) as opened:
-                    if not opened.again:  # then all that may come is prepared for from the start (see host.lua)
-                        exact = ""
-                        cut = True if plan.source.snaplen or not plan.source.live else None
-                    reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact, cut, meanwhile)
-                    tables = reading.run()
-                if tables is not None:
-                    return tables
-                if last or not opened.again:
-                    break
-                if reading.records.cut:
-                    cut = True
-                else:
-                    exact = reading.records.first
-                plan = plan.again()
-        raise TsharkError(f"tshark tells no exact times of {', '.join(plan.source.names)}: no results")
+            outcome = _read(plan, tshark, progress, meanwhile, jobs, interruption)
+        from sharkstat.running.results import make_tables
+
+        return make_tables(plan.source, outcome)
     except RuntimeError as problem:
         if "new thread" not in str(problem):
             raise
@@ -68,6 +65,63 @@ def run_plan(
         raise TsharkError(
             f"cannot work in {_temporary()}: {reason}: make room there, or set TMPDIR to another folder"
         ) from problem
+
+
+def _read(
+    plan: Plan,
+    tshark: Tshark,
+    progress: Progress | None,
+    meanwhile: Callable[[], None],
+    jobs: int,
+    interruption: Interruption,
+) -> Outcome:
+    groups = plan.dealt(jobs)
+    if len(groups) == 1:
+        return _read_once(plan, tshark, progress, interruption, meanwhile)
+
+    def reader(number: int) -> Callable[[Interruption], Outcome]:
+        part = plan.only(groups[number])
+        if number:  # the first alone tells of what all of them see
+            return lambda own: _read_once(part, tshark, None, own, lambda: None, looks=False)
+        return lambda own: _read_once(part, tshark, progress, own, meanwhile)
+
+    outcomes = together([reader(number) for number in range(len(groups))], interruption)
+    answers = {
+        number: answer
+        for group, outcome in zip(groups, outcomes, strict=True)
+        for number, answer in zip(group, outcome.answers, strict=True)
+    }
+    return replace(outcomes[0], answers=[answers[number] for number in range(len(plan.requests))])
+
+
+def _read_once(
+    plan: Plan,
+    tshark: Tshark,
+    progress: Progress | None,
+    interruption: Interruption,
+    meanwhile: Callable[[], None],
+    looks: bool = True,
+) -> Outcome:
+    """One pass over the source; where what comes can only be told by another one, prepared for that, a second."""
+    exact: str | None = None
+    cut: bool | None = False
+    for last in (False, False, True):
+        with Workspace(tshark) as workspace, Opened(plan.source, workspace, interruption, looks) as opened:
+            if not opened.again:  # then all that may come is prepared for from the start (see host.lua)
+                exact = ""
+                cut = True if plan.source.snaplen or not plan.source.live else None
+            reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact, cut, meanwhile)
+            outcome = reading.run()
+        if outcome is not None:
+            return outcome
+        if last or not opened.again:
+            break
+        if reading.records.cut:
+            cut = True
+        else:
+            exact = reading.records.first
+        plan = plan.again()
+    raise TsharkError(f"tshark tells no exact times of {', '.join(plan.source.names)}: no results")
 
 
 # What there may be too little of, and the limit that says so.
@@ -112,8 +166,8 @@ class _Pass:
         self.output = Output()
         self.stderr: list[str] = []
 
-    def run(self) -> list[Table] | None:
-        """The tables; None if packets came that only another pass can tell, prepared for them."""
+    def run(self) -> Outcome | None:
+        """What it gave; None if packets came that only another pass can tell, prepared for them."""
         read_end, write_end = self.workspace.pipe()
         with contextlib.ExitStack() as stack:
             command = self._command(stack, write_end)
@@ -133,14 +187,14 @@ class _Pass:
                 self.output.read(process.stdout, packets="packets" in printed)
             # tshark takes a while to start: the time to load what is only needed once it has something to say.
             from sharkstat.running.diagnosis import Ending
-            from sharkstat.running.results import make_tables
+            from sharkstat.running.results import outcome_of
 
             self.meanwhile()
             takers: dict[bytes, Taker] = {}
             for part in self.plan.parts:
                 takers.update(part.start(self.records, self.output))
             deadline = Deadline(self.plan.source.timeout, self.opened, process, lambda: self._interrupt(process))
-            with self._watched(), deadline, self.interruption.softly(lambda: self._interrupt(process)):
+            with self._watched(), deadline, self.interruption.softly(lambda: self._interrupt(process), process.kill):
                 self._read(records, process, takers)
                 status = process.wait()
             interrupted = self.interruption.told
@@ -152,7 +206,7 @@ class _Pass:
         ending = Ending(
             self.plan, self.records, self.opened, self.tshark, status, self.stderr, interrupted, deadline.passed
         )
-        return make_tables(self.plan, self.records, ending)
+        return outcome_of(self.plan, self.records, ending)
 
     def _interrupt(self, process: subprocess.Popen[bytes]) -> None:
         """End the source, so that what was read is counted."""
@@ -254,6 +308,7 @@ def run(
     engine: str = "",
     registry: Registry | None = None,
     progress: Progress | None = None,
+    jobs: int | None = None,
     **options: Any,
 ) -> list[Table]:
     """Read a capture once and give a table for each request.
@@ -262,7 +317,8 @@ def run(
     `Source`'s (display_filter="ip", packets=1000, ...). `requests` are statistics as after tshark's -z.
     `engine` is "lua" (a tap inside tshark), "packets" (in Python) or "tshark" (its own statistic, as far as its
     text tells), by default the first of them that the statistic has. `progress` is called with the bytes read
-    and the size of the files.
+    and the size of the files. `jobs` is how many tsharks may run at one time, by default one for each processor where
+    the files are large; the tables are the same.
 
     Raises a SharkstatError whose message says what is wrong and how to mend it; a StatisticError has
     the tables of the statistics that did not fail. A table whose source was cut short is not `complete`.
@@ -281,4 +337,4 @@ def run(
         wanted = Source(files=tuple(os.fspath(name) for name in names), **options)
     texts = [requests] if isinstance(requests, str) else list(requests)
     plan = make_plan(wanted, texts, engine, registry or Registry.default())
-    return run_plan(plan, find_tshark(), progress)
+    return run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs))

@@ -37,13 +37,16 @@ class Screen:
 
     Where nothing is to be changed and tshark reads a file, it reads the same file beside tshark. Otherwise bytes pass
     through. `dedup` leaves copies out, `reorder` puts packets in time order, exactly unless the capture is `live`.
-    At most `most` packets are looked at for copies.
+    At most `most` packets are looked at for copies, and none where nothing is to be changed and it `looks` for none.
     """
 
-    def __init__(self, *, dedup: bool, reorder: bool, live: bool, most: int | None, folder: Path) -> None:
+    def __init__(
+        self, *, dedup: bool, reorder: bool, live: bool, most: int | None, folder: Path, looks: bool = True
+    ) -> None:
         self.dedup = dedup
         self.reorder = reorder
         self.live = live
+        self._looks = looks
         self._folder = folder
         # With copies left out, tshark's first packets are more than the capture's first.
         self._most = None if dedup else most
@@ -66,6 +69,9 @@ class Screen:
 
     def look_at(self, file: int) -> None:
         """Look at a file that tshark reads by itself. The descriptor becomes the screen's."""
+        if not self._looks:
+            os.close(file)
+            return
         self._start(self._look_beside, file)
 
     def write(self, stdin: int, target: Path) -> None:

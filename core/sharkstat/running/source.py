@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from sharkstat.errors import RequestError
 
 RESOLVERS = "dgmnNstv"
+# From this size on, in bytes, a second tshark pays for its start.
+LARGE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,24 @@ class Source:
         for option in self.decode_as:
             if "==" not in option:
                 raise RequestError(f"-d takes LAYER==VALUE,PROTOCOL (as in tcp.port==8888,http), not {option!r}")
+
+    def jobs(self, wanted: int | None = None) -> int:
+        """How many tsharks may read it at one time: so many as are wanted, or as are worth it.
+
+        RequestError for a number below 1.
+        """
+        if wanted is not None:
+            if wanted < 1:
+                raise RequestError(f"--jobs takes a number of at least 1, not {wanted}")
+            return wanted
+        if not self.are_files or sum(Path(name).stat().st_size for name in self.files) < LARGE:
+            return 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def are_files(self) -> bool:
+        """Whether it is regular files, which more than one tshark can read."""
+        return not self.live and all(Path(name).is_file() for name in self.files)
 
     @property
     def live(self) -> bool:
