@@ -161,8 +161,8 @@ def overview(
     """Read a capture once and give its overview.
 
     `source`, `options`, `progress` and `jobs` are as for `sharkstat.run`. The statistics are those of the
-    registry that have a `Section`. Raises a SharkstatError whose message says what is wrong; a statistic that failed is among the
-    overview's `failures`, if any other did not.
+    registry that have a `Section`. Raises a SharkstatError whose message says what is wrong; a statistic
+    that failed is among the overview's `failures`, if any other did not.
 
     >>> import sharkstat
     >>> sharkstat.overview("tests/data/story-before.pcapng").findings["finding"][1]
