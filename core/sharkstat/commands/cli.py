@@ -265,6 +265,8 @@ def options(
     ] = False,
 ) -> None:
     """What is this traffic made of, and why did it change? Statistics of captures and live traffic, as tables."""
+    gc.freeze()
+    gc.enable()  # it was off while the command was loaded (sharkstat_start)
 
 
 def prepare_streams() -> None:

@@ -44,18 +44,17 @@ def say(text: str) -> None:
 def execute(source: Source, running: Running, statistics: Sequence[str]) -> None:
     """Run the statistics and show what they gave."""
     from sharkstat.running.plan import make_plan
-    from sharkstat.tables import export
-    from sharkstat.tables.output import Output, format_for
+    from sharkstat.tables.output import ENDINGS, LOSSLESS, Output, format_for
 
     registry = load_registry(running.plugins, running.no_plugins)
     per_file = running.per_file
     output_format = format_for(running.output, running.output_format, registry.formats)
     exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
     chosen = running.selection
-    if not chosen.share and output_format not in export.LOSSLESS:
+    if not chosen.share and output_format not in LOSSLESS:
         chosen = replace(chosen, share="declared")
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
-    output = Output(running.output, export.ENDINGS.get(output_format, "txt"), running.force, read)
+    output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
     sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
     plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
     output.expect(request.text for plan in plans for request in plan.requests)
@@ -137,9 +136,6 @@ def counted(
 
 def load_view() -> None:
     """Load what tables are shown with."""
-    import tabulate  # noqa: F401
-    import wcwidth  # noqa: F401
-
     from sharkstat.tables import view  # noqa: F401
 
 

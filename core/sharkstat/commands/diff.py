@@ -108,8 +108,7 @@ def diff(
 
     Each side may also be a result that was saved with --format json: of `run -z traffic`, or of the same -z.
     """
-    from sharkstat.tables import export
-    from sharkstat.tables.output import Output, format_for
+    from sharkstat.tables.output import ENDINGS, Output, format_for
 
     limit = _limit(fail_over)
     sides = _sides(source, before or [], after or [], at)
@@ -120,7 +119,7 @@ def diff(
     registry = load_registry(running.plugins, running.no_plugins)
     output_format = format_for(running.output, running.output_format, registry.formats)
     read = [*sides[0], *(sides[1] or ()), *filter(None, [source.keylog]), *map(str, running.plugins)]
-    output = Output(running.output, export.ENDINGS.get(output_format, "txt"), running.force, read)
+    output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
     result = _compared(sides, statistics or [], source, running, registry, (at, per, by))
     _print(result, running, output, output_format, registry)
     warnings = dict.fromkeys(warning for table in result.tables for warning in table.warnings)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -190,33 +190,41 @@ def make_running(
     return Running(engine, jobs, per_file, output_format, chosen, output, force, raw, plugin or (), no_plugins, debug)
 
 
+class _Command:
+    """A command whose groups are spread out to the options that they have.
+
+    These are found out when they are asked for: of all commands, a start needs those of one.
+    """
+
+    def __init__(self, command: Callable[..., None], groups: Mapping[str, Callable[..., Any]]) -> None:
+        self.__name__, self.__doc__, self.__module__ = command.__name__, command.__doc__, command.__module__
+        self._command = command
+        self._groups = groups
+
+    def __call__(self, **given: Any) -> None:
+        made = {
+            name: make(**{option: given.pop(option) for option in inspect.signature(make).parameters})
+            for name, make in self._groups.items()
+        }
+        self._command(**given, **made)
+
+    @functools.cached_property
+    def __signature__(self) -> inspect.Signature:
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in inspect.signature(self._command).parameters.items():
+            function = self._groups.get(name, self._command)
+            options = inspect.signature(function).parameters.values() if name in self._groups else [parameter]
+            parameters += [option.replace(annotation=_hints(function)[option.name]) for option in options]
+        return inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters])
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {name: parameter.annotation for name, parameter in self.__signature__.parameters.items()}
+
+
 def with_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator: each parameter of that name is replaced by the options that its group has."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        parameters: list[inspect.Parameter] = []
-        inside: dict[str, list[str]] = {}
-        own = _hints(command)
-        for name, parameter in inspect.signature(command).parameters.items():
-            if name not in groups:
-                parameters.append(parameter.replace(annotation=own[name]))
-                continue
-            hints = _hints(groups[name])
-            options = inspect.signature(groups[name]).parameters
-            parameters += [option.replace(annotation=hints[option.name]) for option in options.values()]
-            inside[name] = list(options)
-
-        def run(**given: Any) -> None:
-            made = {name: groups[name](**{key: given.pop(key) for key in keys}) for name, keys in inside.items()}
-            command(**given, **made)
-
-        ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-        run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
-        run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in ordered}
-        return run
-
-    return decorate
+    return lambda command: _Command(command, groups)
 
 
 @functools.cache

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 def show(source: Source, running: Running) -> None:
     """Read the source, and show its overview."""
     from sharkstat.running.overview import overview
-    from sharkstat.tables import export
-    from sharkstat.tables.output import Output, format_for
+    from sharkstat.tables.output import ENDINGS, Output, format_for
 
     if running.per_file or running.engine:
         option = "--per-file" if running.per_file else "--engine"
@@ -39,7 +38,7 @@ def show(source: Source, running: Running) -> None:
     output_format = format_for(running.output, running.output_format, registry.formats)
     exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
-    output = Output(running.output, export.ENDINGS.get(output_format, "txt"), running.force, read)
+    output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
     with stopped_by_user(), progress_bar() as progress:
         found = overview(source, registry=registry, progress=progress, jobs=running.jobs)
     say_warnings(registry)  # it has loaded all plugins

@@ -299,11 +299,6 @@ def built_in(raw: bool = False) -> dict[str, Exporter]:
     }
 
 
-# The formats for programs, whose columns are those that were counted.
-LOSSLESS = ("json", "jsonl", "csv", "tsv")
-ENDINGS = {"json": "json", "jsonl": "jsonl", "csv": "csv", "tsv": "tsv", "markdown": "md", "html": "html"}
-
-
 def find(name: str, others: Sequence[str] = (), raw: bool = False) -> Exporter:
     """The built-in exporter of that name; see `built_in`. RequestError names all formats, `others` among them."""
     found = built_in(raw).get(name)

@@ -10,10 +10,17 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sharkstat.errors import OutputError, RequestError
-from sharkstat.tables.export import ENDINGS, Exporter
-from sharkstat.tables.table import Table
+
+if TYPE_CHECKING:
+    from sharkstat.tables.export import Exporter
+    from sharkstat.tables.table import Table
+
+# The formats for programs, whose columns are those that were counted.
+LOSSLESS = ("json", "jsonl", "csv", "tsv")
+ENDINGS = {"json": "json", "jsonl": "jsonl", "csv": "csv", "tsv": "tsv", "markdown": "md", "html": "html"}
 
 
 def format_for(output: str, wanted: str, others: Collection[str] = ()) -> str:

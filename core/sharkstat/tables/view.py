@@ -215,13 +215,17 @@ def _tree(rows: Sequence[Row], name: str) -> list[str]:
     return labels
 
 
+# What sharkstat itself writes beside ASCII, each one cell wide: for these, wcwidth and its tables need not be loaded.
+_NARROW = str.maketrans(dict.fromkeys("µ·≈…│├└─", "x"))
+
+
 def display_width(text: str) -> int:
     """How many cells of a terminal the text takes.
 
     >>> display_width("abc"), display_width("日本")
     (3, 4)
     """
-    if text.isascii():
+    if text.translate(_NARROW).isascii():
         return len(text)
     from wcwidth import wcwidth
 
