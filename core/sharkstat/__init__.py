@@ -26,10 +26,12 @@ _ROOMS = {
     "sharkstat.engines.tap": ("Tap",),
     "sharkstat.engines.text": ("Parsed", "TsharkText"),
     "sharkstat.running.comparison": ("diff",),
+    "sharkstat.running.live": ("Live", "live"),
     "sharkstat.running.loading": ("read",),
     "sharkstat.running.overview": ("Overview", "overview"),
     "sharkstat.running.runner": ("run",),
     "sharkstat.running.source": ("Source",),
+    "sharkstat.running.watching": ("Snapshot",),
     "sharkstat.statistics.declared": ("Declared",),
     "sharkstat.statistics.group": (
         "Count",
@@ -66,10 +68,12 @@ if TYPE_CHECKING:
     from sharkstat.engines.tap import Tap
     from sharkstat.engines.text import Parsed, TsharkText
     from sharkstat.running.comparison import diff
+    from sharkstat.running.live import Live, live
     from sharkstat.running.loading import read
     from sharkstat.running.overview import Overview, overview
     from sharkstat.running.runner import run
     from sharkstat.running.source import Source
+    from sharkstat.running.watching import Snapshot
     from sharkstat.statistics.declared import Declared
     from sharkstat.statistics.group import (
         Count,
@@ -114,6 +118,7 @@ __all__ = [
     "Key",
     "Layer",
     "Listen",
+    "Live",
     "Max",
     "Mean",
     "Measure",
@@ -134,6 +139,7 @@ __all__ = [
     "Seen",
     "Severity",
     "SharkstatError",
+    "Snapshot",
     "Source",
     "SourceError",
     "Statistic",
@@ -153,6 +159,7 @@ __all__ = [
     "diff",
     "hookimpl",
     "joined",
+    "live",
     "most_of",
     "overview",
     "part_of",

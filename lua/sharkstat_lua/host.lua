@@ -22,13 +22,17 @@
 --   L                                 packets are cut: read again, with "cut"
 --   N run skipped partial             of the packets that are cut, so many are not counted, and so many only in part
 --   K kind                            what is read is no capture, but a file of that kind
+--   V                                 the end of a snapshot: C to B before it are the results so far
 --   Z                                 the end: without it, the results are not whole
+--
+-- What the pipe of "watch" says, a line each: "G NUMBER", up to the packet of that number nothing has to be asked; "S", a
+-- snapshot is wanted.
 --
 -- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once),
 -- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?),
 -- "doubt ID FILTER" (packets to tell of), "stranger" (what is read may be no capture), "load FILE", "run ID NAME ARGUMENTS",
 -- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER" (a run counts what packets say above their
--- headers), "exact FIRST" (times from fields; FIRST as of X),
+-- headers), "exact FIRST" (times from fields; FIRST as of X), "watch PATH" (a pipe that says when a snapshot is wanted),
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
@@ -119,7 +123,7 @@ local function start_run(id, name, arguments)
     local statistic = sharkstat.registered[name]
     if not statistic then error("no tap registers " .. name, 0) end
     local run = sharkstat.start(statistic, arguments, emit)
-    run.id = id
+    run.id, run.redrawn = id, control ~= nil
     runs[#runs + 1] = run
   end) and ready
 end
@@ -171,6 +175,28 @@ local function print_marks(nonce)
   end)
 end
 
+-- A tap runs only when a packet comes, and a snapshot is wanted when none comes, too. So who writes packets into tshark's
+-- standard input says beforehand how many there are: at the last of them this waits for what is said next, which may be
+-- that a snapshot is wanted. That is after all taps have counted the packet: tshark announces "frame" last, and calls the
+-- listeners of one tap in the reverse order of their making. So one must be there before all others.
+local control, next_stop = nil, 0
+local report
+local function pace(pinfo)
+  local number = pinfo.number
+  while number >= next_stop do
+    local said = control:read("*l")
+    if not said then
+      next_stop = math.huge
+    elseif said == "S" then
+      report()
+      out:write("V\n")
+      out:flush()
+    else
+      next_stop = tonumber(said:match("%d+"))
+    end
+  end
+end
+
 local starts, prompt = {}, false
 local tells_of_cut, partials = false, {}
 for _, words in ipairs(jobs) do
@@ -180,6 +206,9 @@ for _, words in ipairs(jobs) do
     out:setvbuf("full", 65536)
   elseif verb == "first" then
     first_path = words[2]
+  elseif verb == "watch" then
+    control = assert(io.open(words[2], "r"))
+    sharkstat.share("frame", nil, function() end)
   elseif verb == "filter" then
     sharkstat.display_filter = words[2]
   elseif verb == "prompt" then
@@ -370,7 +399,10 @@ if #listens > 0 and ready then
   local flush_last = flush
   function flush()
     flush_last()
-    if held and #held > 0 then out:write(concat(held, "\n"), "\n") end
+    if held and #held > 0 then
+      out:write(concat(held, "\n"), "\n")
+      held = {}
+    end
   end
   for index, subscription in ipairs(listens) do
     ready = attempt(subscription.id, function() feed_runs[index] = listen(index, subscription) end) and ready
@@ -395,34 +427,42 @@ local function tell_of_cut()
   for _, partial in ipairs(partials) do send("N", partial.id, 0, partial.count) end
 end
 
+-- The results so far.
+function report()
+  if flush then flush() end
+  for index, run in ipairs(feed_runs) do
+    if run.failure then fail(listens[index].id, run.failure) end
+  end
+  for _, run in ipairs(runs) do
+    if not run.failure then
+      local names = {}
+      for index, column in ipairs(run.columns) do names[index] = column[1] .. " " .. column[2] end
+      send("C", run.id, table.unpack(names))
+      run.rows = 0
+      attempt(run.id, function()
+        run.finish()
+        for _, say in ipairs(run.remarks) do
+          local text = say()
+          if text then send("W", run.id, text) end
+        end
+        if run:is_capped() then send("O", run.id) end
+      end)
+      send("D", run.id, run.rows)
+    else
+      fail(run.id, run.failure)
+    end
+  end
+  tell_of_cut()
+  for digits, name in pairs(sharkstat.names()) do send("A", digits, name) end
+  send("B", packets, bytes, first, last, unordered, lateness, cut, sharkstat.timeless, headless)
+end
+
 if ready and books then
+  if control then sharkstat.share("frame", nil, pace) end
   function books.draw()
     if may_be_timeless then read_again() end
-    if flush then flush() end
-    for index, run in ipairs(feed_runs) do
-      if run.failure then fail(listens[index].id, run.failure) end
-    end
-    for _, run in ipairs(runs) do
-      if not run.failure then
-        local names = {}
-        for index, column in ipairs(run.columns) do names[index] = column[1] .. " " .. column[2] end
-        send("C", run.id, table.unpack(names))
-        attempt(run.id, function()
-          run.finish()
-          for _, say in ipairs(run.remarks) do
-            local text = say()
-            if text then send("W", run.id, text) end
-          end
-          if run:is_capped() then send("O", run.id) end
-        end)
-        send("D", run.id, run.rows)
-      else
-        fail(run.id, run.failure)
-      end
-    end
-    tell_of_cut()
-    for digits, name in pairs(sharkstat.names()) do send("A", digits, name) end
-    send("B", packets, bytes, first, last, unordered, lateness, cut, sharkstat.timeless, headless)
+    for _, run in ipairs(runs) do run.redrawn = false end
+    report()
     out:write("Z\n")
     out:close()
   end
@@ -430,5 +470,9 @@ if ready and books then
     send("F", name, require("values").type_name(sharkstat.field(name).type))
   end
   send("H", get_version and get_version() or "")
+  if control then -- before any packet
+    report()
+    out:write("V\n")
+  end
 end
 out:flush()

@@ -117,7 +117,14 @@ def counted(
         for plan in plans:
             try:
                 with stopped_by_user():
-                    tables += run_plan(plan, find_tshark(), progress, load_view, plan.source.jobs(jobs))
+                    tables += run_plan(
+                        plan,
+                        find_tshark(),
+                        progress,
+                        load_view,
+                        plan.source.jobs(jobs),
+                        capturing=say_capturing(plan.source),
+                    )
             except (SourceError, StatisticError) as problem:
                 tables += getattr(problem, "tables", [])
                 failures.append(problem)
@@ -132,6 +139,19 @@ def counted(
             shown.append(table)
             failures.append(problem)
     return shown, failures
+
+
+def say_capturing(source: Source) -> Callable[[float], None]:
+    """What says that the interfaces are open: nothing that came before is captured."""
+
+    def told(when: float) -> None:
+        from sharkstat.tables.view import clock
+
+        moment = clock(int(when * 10**9), "%H:%M:%S")
+        since = f"packets from {moment}.{int(when * 1000) % 1000:03d} UTC on"
+        say(f"capturing on {', '.join(source.interfaces)}, Ctrl-C for results ({since})")
+
+    return told
 
 
 def load_view() -> None:

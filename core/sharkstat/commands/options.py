@@ -50,6 +50,23 @@ def make_source(
         list[str] | None,
         typer.Option("-a", metavar="CONDITION", help="Stop condition for -i, as duration:60."),
     ] = None,
+    write: Annotated[str, typer.Option("-w", metavar="FILE", help="Keep the packets in this file, too, for -i.")] = "",
+    ring: Annotated[
+        list[str] | None,
+        typer.Option("-b", metavar="CONDITION", help="Change -w's file, as filesize:100000; files:5 keeps five."),
+    ] = None,
+    buffer_size: Annotated[
+        int | None, typer.Option("-B", metavar="MIB", help="The kernel's buffer, for -i (32 by default).")
+    ] = None,
+    link_type: Annotated[str, typer.Option("-y", metavar="TYPE", help="Link type, for -i.")] = "",
+    time_stamp_type: Annotated[
+        str, typer.Option("--time-stamp-type", metavar="TYPE", help="Where times come from, for -i, as adapter.")
+    ] = "",
+    monitor: Annotated[bool, typer.Option("-I", help="In monitor mode, for -i.")] = False,
+    max_drop: Annotated[
+        float,
+        typer.Option("--max-drop", metavar="PERCENT", help="Results are incomplete if more packets were dropped."),
+    ] = 1.0,
     packets: Annotated[int | None, typer.Option("-c", metavar="COUNT", help="Stop after so many packets.")] = None,
     snaplen: Annotated[int | None, typer.Option("-s", metavar="BYTES", help="Snapshot length, for -i.")] = None,
     no_promiscuous: Annotated[bool, typer.Option("-p", help="Not in promiscuous mode, for -i.")] = False,
@@ -107,6 +124,13 @@ def make_source(
         heuristics=tuple(heuristics or ()),
         dedup=dedup,
         reorder=reorder,
+        write=write,
+        ring=tuple(ring or ()),
+        buffer_size=buffer_size,
+        link_type=link_type,
+        time_stamp_type=time_stamp_type,
+        monitor=monitor,
+        max_drop=max_drop,
     )
 
 

@@ -14,6 +14,7 @@ from sharkstat.commands.console import (
     exporter_of,
     load_registry,
     progress_bar,
+    say_capturing,
     say_warnings,
     stopped_by_user,
     terminated_by_reader,
@@ -40,7 +41,9 @@ def show(source: Source, running: Running) -> None:
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
     output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
     with stopped_by_user(), progress_bar() as progress:
-        found = overview(source, registry=registry, progress=progress, jobs=running.jobs)
+        found = overview(
+            source, registry=registry, progress=progress, jobs=running.jobs, capturing=say_capturing(source)
+        )
     say_warnings(registry)  # it has loaded all plugins
     if exporter is None:
         if running.selection.top is not None:

@@ -59,7 +59,10 @@ class PacketCounter(ABC):
 
     @abstractmethod
     def rows(self) -> Iterable[Sequence[Value]]:
-        """The rows: values in the order of the statistic's columns that are not derived."""
+        """The rows: values in the order of the statistic's columns that are not derived.
+
+        A live run that is watched asks for them again and again while packets come.
+        """
 
     def column_types(self) -> Sequence[Type] | None:
         """The types of those columns, where they depend on the fields that were asked for."""

@@ -99,10 +99,11 @@ class TapPart(Part):
 
     def result(self, number: int, last_words: str) -> Result:
         question = self._tasks[number].question
+        """It may be asked again, once what came meanwhile is a whole result, too."""
         said = self._columns.get(number, [])
         columns = typed(question.columns, [words.rpartition(" ")[2] for words in said])
         raw = self._rows.pop(number, [])
-        if self._counted.get(number) != len(raw):
+        if self._counted.pop(number, None) != len(raw):
             raise TsharkError(
                 f"the tap did not reach its end (tshark says: {last_words}); "
                 "nothing is shown, since it would not be whole"
@@ -120,9 +121,11 @@ class TapPart(Part):
             for column, read, value in zip(counted, readers, values, strict=True):
                 row[column.name] = None if value == "\\N" else read(value)
             rows.append(row)
-        remarks = self._remarks.get(number, ())
+        remarks = self._remarks.pop(number, ())
         warnings = tuple(f"{question.text}: {text}" for text in remarks)
-        return Result(columns, rows, warnings, capped=number in self._capped)
+        capped = number in self._capped
+        self._capped.discard(number)
+        return Result(columns, rows, warnings, capped=capped)
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sharkstat.errors import RequestError, SharkstatError, SourceError, StatisticError, TsharkError
-from sharkstat.running.opened import Opened
+from sharkstat.running.opened import BUFFER, Opened
 from sharkstat.running.plan import Plan
 from sharkstat.tshark.fields import nearest_fields
 from sharkstat.tshark.process import Tshark
@@ -191,10 +191,13 @@ class Ending:
             elif "corrupt" in text or "damaged" in text or "malformed" in text:
                 warnings.append(text)
                 complete = False
+        few, said = self._judge_drops()
+        complete, warnings = complete and few, warnings + said
         if self.interrupted:
             if not self.plan.source.live:
                 warnings.append("interrupted: only a part of the source was read")
-            return complete and self.plan.source.live, warnings
+            troubles = self.opened.problems() + [f"{how}: what came before is counted" for how in died]
+            return complete and self.plan.source.live and not troubles, warnings + troubles
         if self.too_late:
             seconds = f"{self.plan.source.timeout:g} s"
             warnings.append(f"stopped after {seconds} (--timeout): what was read by then is counted")
@@ -228,15 +231,67 @@ class Ending:
     def _packets(self) -> int:
         return int(self.records.books[0]) if self.records.books else 0
 
-    def capture_counts(self) -> tuple[int | None, int | None]:
-        """Packets captured and dropped, from dumpcap's own last lines; None for files."""
-        captured = dropped = None
+    def drops(self) -> Drops:
+        """What dumpcap's own last lines say of the packets; nothing for files."""
+        drops = Drops()
         for line in self.helper_errors if self.plan.source.live else ():
             if line.startswith("Packets captured:"):
-                captured = int(line.split(":")[1])
-            elif "Packets received/dropped on interface" in line:
-                dropped = (dropped or 0) + int(line.rsplit("': ", 1)[1].split("/")[1].split()[0])
-        return captured, dropped
+                drops.captured = int(line.split(":")[1])
+            elif found := _DROPS.search(line):
+                kernel, dumpcap, flushed, interface = map(int, found.groups())
+                drops.kernel = (drops.kernel or 0) + kernel
+                drops.dumpcap = (drops.dumpcap or 0) + dumpcap + flushed
+                drops.interface = (drops.interface or 0) + interface
+        return drops
+
+    def _judge_drops(self) -> tuple[bool, list[str]]:
+        """Whether few enough packets were dropped, and what there is to say of it."""
+        drops, source = self.drops(), self.plan.source
+        lost = drops.dropped or 0
+        if not lost:
+            return True, []
+        seen = lost + (drops.captured or self._packets())
+        share = 100 * lost / seen
+        by = [
+            f"{count:,} by {who}"
+            for count, who in (
+                (drops.kernel, "the kernel"),
+                (drops.interface, "the interface"),
+                (drops.dumpcap, "dumpcap"),
+            )
+            if count
+        ]
+        percent = f"{share:.1f}" if share >= 0.05 else "less than 0.1"
+        advice = ["-f captures less"]
+        if drops.kernel or drops.dumpcap:
+            advice.append(f"-B {2 * (source.buffer_size or BUFFER)} buffers more")
+        headers_only = all(r.task.layer == "transport" and not r.above_transport for r in self.plan.requests)
+        if source.snaplen is None and headers_only:
+            advice.append("-s 128 is enough for what is counted here")
+        text = (
+            f"{lost:,} of {seen:,} packets ({percent} %) were dropped, {' and '.join(by)}: they are in no table; "
+            + ", ".join(advice)
+        )
+        return share <= source.max_drop, [text]
+
+
+# As "Packets received/dropped on interface 'eth0': 20/3 (pcap:3/dumpcap:0/flushed:0/ps_ifdrop:0) (87.0%)".
+_DROPS = re.compile(r"received/dropped on interface .*\(pcap:(\d+)/dumpcap:(\d+)/flushed:(\d+)/ps_ifdrop:(\d+)\)")
+
+
+@dataclass
+class Drops:
+    """How many packets dumpcap captured, and how many were dropped by whom; None where it did not say."""
+
+    captured: int | None = None
+    kernel: int | None = None
+    interface: int | None = None
+    dumpcap: int | None = None
+
+    @property
+    def dropped(self) -> int | None:
+        known = [count for count in (self.kernel, self.interface, self.dumpcap) if count is not None]
+        return sum(known) if known else None
 
 
 def reason_of(said: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.told = False
+        self.number = 0  # of the first signal
         self._allowed = 0
         self._softly: Callable[[], None] | None = None
         self._at_last: Callable[[], None] = lambda: None
@@ -48,6 +49,7 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         first, self.told = not self.told, True
+        self.number = self.number or number
         if first and self._softly is not None:
             self._softly()
         elif self._allowed:

@@ -8,7 +8,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +18,19 @@ from sharkstat.errors import RequestError, SourceError
 from sharkstat.running import formats
 from sharkstat.running.capturefile import is_plain
 from sharkstat.running.interruption import Interruption
+from sharkstat.running.pacing import Pacing
 from sharkstat.running.pipes import Input, Pump, Wake
+from sharkstat.running.recording import Recorder
 from sharkstat.running.screening import Screen
 from sharkstat.running.source import Source
+from sharkstat.running.spool import Spool
 from sharkstat.tshark.process import find_tool
-from sharkstat.tshark.workspace import Workspace
+from sharkstat.tshark.workspace import Workspace, wide_pipe
+
+# The kernel's buffer, in MiB, for the time in which dumpcap and this process are kept from running; dumpcap's own is 2.
+BUFFER = 32
+# When a signal ends the run, what is not counted in so many seconds is left out.
+LAST_SECONDS = 3.0
 
 
 @dataclass
@@ -52,7 +61,16 @@ class Opened:
     tshark has come.
     """
 
-    def __init__(self, source: Source, workspace: Workspace, interruption: Interruption, looks: bool = True) -> None:
+    def __init__(
+        self,
+        source: Source,
+        workspace: Workspace,
+        interruption: Interruption,
+        looks: bool = True,
+        pacing: Pacing | None = None,
+        capturing: Callable[[float], None] | None = None,
+    ) -> None:
+        """`capturing` is called once the interfaces are open, with the time (seconds since 1970)."""
         self.source = source
         self.workspace = workspace
         self.interruption = interruption
@@ -70,7 +88,13 @@ class Opened:
             most=None if source.live else source.packets,
             folder=workspace.path,
             looks=looks,
+            pacing=pacing,
         )
+        self.spool: Spool | None = None
+        self.recorder: Recorder | None = None
+        self.capturing_since: float | None = None
+        self._pacing = pacing
+        self._capturing = capturing
         self._wake = Wake()
         self._inputs: list[Input] = []
         self._pumps: list[Pump] = []
@@ -97,6 +121,10 @@ class Opened:
             return
         if self.source.two_pass:
             self._keep()
+        elif self.source.live:
+            keep = self.recorder.write if self.recorder is not None else None
+            self.spool = Spool(self.stdin, self.workspace.path, keep)
+            self.stdin = self.screen.draw(self.spool, self.workspace.pipe())
         else:
             self.stdin = self.screen.attach(self.stdin, self.workspace.pipe())
 
@@ -108,6 +136,8 @@ class Opened:
                 self._open_file(name)
         for found in self._inputs:
             self._look_at(found)
+        if self._pacing is not None:
+            self._check_watched()
         self.size = sum(found.size or 0 for found in self._inputs)
         self.again = all(found.seekable_file for found in self._inputs)
         if len(self._inputs) > 1:
@@ -126,6 +156,14 @@ class Opened:
         else:
             self.stdin, write_end = self.workspace.pipe()
             self._pumps.append(Pump(only, write_end, self._wake))
+
+    def _check_watched(self) -> None:
+        """RequestError for what gives its results at its end alone."""
+        name = self._inputs[0].name
+        if len(self._inputs) > 1 or self._inputs[0].seekable_file:
+            raise RequestError(f"--watch is for what is still coming, -i INTERFACE or a pipe: {name} is a file")
+        if not is_plain(self._inputs[0].look()):
+            raise RequestError(f"--watch takes a pcap or pcapng, and {name} is neither: unpack it on its way")
 
     def _open_standard_input(self) -> None:
         if sys.stdin is None:
@@ -195,6 +233,8 @@ class Opened:
 
     def _capture(self) -> None:
         source = self.source
+        if source.write:
+            self.recorder = Recorder(source.write, source.ring, self._end_capture)
         command = [find_tool("dumpcap", self.workspace.tshark), "-q", "-w", "-"]
         for interface in source.interfaces:
             command += ["-i", interface]
@@ -205,6 +245,13 @@ class Opened:
                 command += ["-s", str(source.snaplen)]
             if not source.promiscuous:
                 command += ["-p"]
+            if source.link_type:
+                command += ["-y", source.link_type]
+            if source.time_stamp_type:
+                command += ["--time-stamp-type", source.time_stamp_type]
+            if source.monitor:
+                command += ["-I"]
+            command += ["-B", str(source.buffer_size or BUFFER)]
         for condition in source.autostop:
             command += ["-a", condition]
         if source.packets is not None:
@@ -213,7 +260,7 @@ class Opened:
 
     def _help(self, name: str, command: Sequence[str], given: Sequence[int] = (), privileged: bool = False) -> None:
         """Start a program whose output tshark reads."""
-        out_read, out_write = os.pipe()
+        out_read, out_write = wide_pipe()
         self.stdin = out_read
         try:
             process = self.workspace.start(command, stdout=out_write, pass_fds=given, privileged=privileged)
@@ -232,6 +279,11 @@ class Opened:
             for path, name in self._pipes.items():
                 text = text.replace(f'"{path}"', f'"{name}"')
             helper.said.append(text)
+            # dumpcap's first words come before it opens the interfaces, these after it.
+            if helper.name == "dumpcap" and text.startswith("File:") and self.capturing_since is None:
+                self.capturing_since = time.time()
+                if self._capturing is not None:
+                    self._capturing(self.capturing_since)
 
     def arguments(self) -> list[str]:
         """tshark's options for this source."""
@@ -275,13 +327,21 @@ class Opened:
         """End what tshark reads, so that it gives what it has: it draws no results when it is interrupted itself."""
         self._wake.up()
         if self.source.live:
-            for helper in self.helpers:
-                self._tell(helper, signal.SIGINT)
+            self._end_capture()
+            if self.interruption.number in (signal.SIGTERM, signal.SIGHUP) and self.spool is not None:
+                # Who sends these does not wait long. At a terminal, Ctrl-C again ends the counting.
+                timer = threading.Timer(LAST_SECONDS, self.spool.cut)
+                timer.daemon = True
+                timer.start()
         elif not self._pumps:
             for found in self._inputs:
                 if found.seekable_file:
                     os.lseek(found.descriptor, 0, os.SEEK_END)
             self.screen.stop()
+
+    def _end_capture(self) -> None:
+        for helper in self.helpers:
+            self._tell(helper, signal.SIGINT)
 
     def kill(self) -> None:
         """End the helpers that did not end when they were told."""
@@ -295,6 +355,10 @@ class Opened:
 
     def finish(self) -> None:
         """Wait for the helpers, now that tshark has left."""
+        if self.spool is not None:
+            self.spool.stop()
+        if self.recorder is not None:
+            self.recorder.close()
         for helper in self.helpers:
             # What is not about to end by itself is told, and then made to.
             for seconds, number in ((2, signal.SIGINT), (3, signal.SIGKILL)):
@@ -317,7 +381,12 @@ class Opened:
         """What kept the source from being read to its end, apart from what tshark and the helpers say."""
         cut = [f"{name} is cut short: what was read before the cut is counted" for name in dict.fromkeys(self.cut)]
         others = [p for p in self._pumps if p.problem not in ("", "is cut short")]
-        return cut + [f"{p.source.name} {p.problem}: what was read before is counted" for p in others]
+        cut += [f"{p.source.name} {p.problem}: what was read before is counted" for p in others]
+        if self.recorder is not None and self.recorder.problem:
+            cut.append(self.recorder.problem)
+        if self.spool is not None and self.spool.left_out:
+            cut.append(f"the last {self.spool.left_out:,} bytes of the capture were not counted: the run had to end")
+        return cut
 
     def given(self) -> None:
         """tshark has its standard input now; our copy would keep the pipe open."""
@@ -332,6 +401,10 @@ class Opened:
         for helper in self.helpers:
             self._tell(helper, signal.SIGKILL)
             helper.process.wait()
+        if self.spool is not None:
+            self.spool.stop()
+        if self.recorder is not None:
+            self.recorder.close()
         self._join()
         for helper in self.helpers:
             if helper.process.stderr is not None:

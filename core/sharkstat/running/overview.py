@@ -156,13 +156,15 @@ def overview(
     registry: Registry | None = None,
     progress: Progress | None = None,
     jobs: int | None = None,
+    capturing: Callable[[float], None] | None = None,
     **options: Any,
 ) -> Overview:
     """Read a capture once and give its overview.
 
-    `source`, `options`, `progress` and `jobs` are as for `sharkstat.run`. The statistics are those of the
-    registry that have a `Section`. Raises a SharkstatError whose message says what is wrong; a statistic
-    that failed is among the overview's `failures`, if any other did not.
+    `source`, `options`, `progress` and `jobs` are as for `sharkstat.run`. `capturing` is called once the interfaces of
+    a live source are open, with the time (seconds since 1970). The statistics are those of the registry that have a
+    `Section`. Raises a SharkstatError whose message says what is wrong; a statistic that failed is among the
+    overview's `failures`, if any other did not.
 
     >>> import sharkstat
     >>> sharkstat.overview("tests/data/story-before.pcapng").findings["finding"][1]
@@ -181,7 +183,7 @@ def overview(
     plan = make_plan(source, texts, "", registry)
     failures = []
     try:
-        tables = run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs))
+        tables = run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs), capturing=capturing)
     except StatisticError as problem:
         if not problem.tables:
             raise

@@ -121,7 +121,14 @@ class Plan:
         return [option for part in self.parts for option in part.options()]
 
     def job(
-        self, rows: str, first: Path, files: Mapping[Path, Path], exact: str | None, cut: bool | None, stranger: bool
+        self,
+        rows: str,
+        first: Path,
+        files: Mapping[Path, Path],
+        exact: str | None,
+        cut: bool | None,
+        stranger: bool,
+        control: str = "",
     ) -> str:
         """The text that tells host.lua what to do.
 
@@ -129,9 +136,11 @@ class Plan:
         of the engines is for tshark. Unless `exact` is None, times that no double holds are read from fields;
         it may say when the capture begins whose first packets have no time (nanoseconds since 1970). With `cut`
         packets may be cut; without it (but not None) the host is to tell if one is. With `stranger`, what is read may
-        be no capture.
+        be no capture. `control` is the pipe that asks for snapshots.
         """
         lines: list[Iterable[str]] = [("rows", rows), ("first", str(first))]
+        if control:  # before anything that listens
+            lines.append(("watch", control))
         if exact is not None:
             lines.append(("exact", exact) if exact else ("exact",))
         if cut is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sharkstat.engines.engine import Result
 from sharkstat.errors import StatisticError
-from sharkstat.running.diagnosis import Ending
+from sharkstat.running.diagnosis import Drops, Ending
 from sharkstat.running.plan import Plan, Request
 from sharkstat.running.remarks import HEADLESS, cuts, remarks
 from sharkstat.running.screening import Screened
@@ -49,15 +49,33 @@ def outcome_of(plan: Plan, records: Records, ending: Ending) -> Outcome:
     ending.raise_failures()
     screened = ending.opened.screen.finish()
     complete, warnings = ending.judge()
-    reading = _reading(plan, records, ending, screened)
+    reading = _reading(plan, records, screened, ending.drops())
     for part in plan.parts:
         part.finish()
+    return _outcome(plan, records, reading, screened, complete, warnings, ending.last_words())
+
+
+def tables_so_far(plan: Plan, records: Records) -> list[Table]:
+    """A table for every request, of what was counted until now. StatisticError as from `make_tables`."""
+    reading = _reading(plan, records, None, Drops())
+    return make_tables(plan.source, _outcome(plan, records, reading, None, True, [], "nothing"))
+
+
+def _outcome(
+    plan: Plan,
+    records: Records,
+    reading: Reading,
+    screened: Screened | None,
+    complete: bool,
+    warnings: list[str],
+    last_words: str,
+) -> Outcome:
     answers = []
     for number, request in enumerate(plan.requests):
         failure, result = records.failures.get(str(number)), None
         if failure is None:
             try:
-                result = plan.part_of(number).result(number, ending.last_words())
+                result = plan.part_of(number).result(number, last_words)
             except Exception as problem:  # a stranger's statistic may do anything: the others go on
                 failure = Failure(described(problem), traceback=traceback.format_exc())
         lost = records.skipped.get(number, 0), records.partial.get(number, 0)
@@ -111,14 +129,13 @@ def make_tables(source: Source, outcome: Outcome) -> list[Table]:
     return tables
 
 
-def _reading(plan: Plan, records: Records, ending: Ending, screened: Screened | None) -> Reading:
+def _reading(plan: Plan, records: Records, screened: Screened | None, drops: Drops) -> Reading:
     packets, size, first, last, unordered, lateness, cut, timeless, _ = records.books
     base = records.base_ns
 
     def at(text: str) -> int | None:
         return None if text == "\\N" or base is None else base + int(text)
 
-    captured, dropped = ending.capture_counts()
     return Reading(
         sources=plan.source.names,
         packets=int(packets),
@@ -128,8 +145,11 @@ def _reading(plan: Plan, records: Records, ending: Ending, screened: Screened | 
         last=at(last),
         display_filter=plan.source.display_filter,
         capture_filter=plan.source.capture_filter,
-        captured=captured,
-        dropped=dropped,
+        captured=drops.captured,
+        dropped=drops.dropped,
+        dropped_by_kernel=drops.kernel,
+        dropped_by_interface=drops.interface,
+        dropped_by_dumpcap=drops.dumpcap,
         out_of_order=int(unordered),
         late_by=int(lateness),
         cut=int(cut),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan, make_plan
 from sharkstat.running.source import Source
 from sharkstat.running.together import together
+from sharkstat.running.watching import Ticker, Watch
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables.table import Table
 from sharkstat.tshark.output import Output
@@ -42,14 +44,23 @@ def run_plan(
     progress: Progress | None = None,
     meanwhile: Callable[[], None] = lambda: None,
     jobs: int = 1,
+    *,
+    capturing: Callable[[float], None] | None = None,
+    watch: Watch | None = None,
 ) -> list[Table]:
     """Read the source with at most so many tsharks at one time. Gives a table a request, in order.
 
-    `meanwhile` is called while tshark starts.
+    `meanwhile` is called while tshark starts, `capturing` when the interfaces are open, with the time (seconds since
+    1970); `watch` gets snapshots.
     """
     try:
+        if watch is not None:
+            watch.check(plan)
         with Interruption() as interruption:
-            outcome = _read(plan, tshark, progress, meanwhile, jobs, interruption)
+            if plan.source.are_files:
+                outcome = _read(plan, tshark, progress, meanwhile, jobs, interruption)
+            else:
+                outcome = _read_once(plan, tshark, progress, interruption, meanwhile, capturing=capturing, watch=watch)
         from sharkstat.running.results import make_tables
 
         return make_tables(plan.source, outcome)
@@ -101,16 +112,22 @@ def _read_once(
     interruption: Interruption,
     meanwhile: Callable[[], None],
     looks: bool = True,
+    capturing: Callable[[float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Outcome:
     """One pass over the source; where what comes can only be told by another one, prepared for that, a second."""
     exact: str | None = None
     cut: bool | None = False
     for last in (False, False, True):
-        with Workspace(tshark) as workspace, Opened(plan.source, workspace, interruption, looks) as opened:
+        with (
+            Workspace(tshark) as workspace,
+            Ticker(watch, workspace) as ticker,
+            Opened(plan.source, workspace, interruption, looks, ticker.pacing, capturing) as opened,
+        ):
             if not opened.again:  # then all that may come is prepared for from the start (see host.lua)
                 exact = ""
                 cut = True if plan.source.snaplen or not plan.source.live else None
-            reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact, cut, meanwhile)
+            reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact, cut, meanwhile, ticker)
             outcome = reading.run()
         if outcome is not None:
             return outcome
@@ -152,6 +169,7 @@ class _Pass:
         exact: str | None,
         cut: bool | None,
         meanwhile: Callable[[], None],
+        ticker: Ticker,
     ) -> None:
         self.plan = plan
         self.tshark = tshark
@@ -161,6 +179,7 @@ class _Pass:
         self.interruption = interruption
         self.exact = exact
         self.meanwhile = meanwhile
+        self.ticker = ticker
         self.cut = cut
         self.records = Records()
         self.output = Output()
@@ -173,10 +192,12 @@ class _Pass:
             command = self._command(stack, write_end)
             printed = {part.prints for part in self.plan.parts} - {""}
             stdout = subprocess.PIPE if printed else subprocess.DEVNULL
+            given = [fd for fd in (write_end, self.ticker.control) if fd is not None]
             try:
-                process = self.workspace.start(command, stdin=self.opened.stdin, stdout=stdout, pass_fds=[write_end])
+                process = self.workspace.start(command, stdin=self.opened.stdin, stdout=stdout, pass_fds=given)
             finally:
                 os.close(write_end)
+                self.ticker.given()
                 self.opened.given()
             records = stack.enter_context(os.fdopen(read_end, "rb"))
             stack.callback(_reap, process)
@@ -194,8 +215,12 @@ class _Pass:
             for part in self.plan.parts:
                 takers.update(part.start(self.records, self.output))
             deadline = Deadline(self.plan.source.timeout, self.opened, process, lambda: self._interrupt(process))
-            with self._watched(), deadline, self.interruption.softly(lambda: self._interrupt(process), process.kill):
+            stop = functools.partial(self._interrupt, process)
+            if self.ticker.watch is not None:
+                self.ticker.watch.begin(stop)
+            with self._watched(), deadline, self.interruption.softly(stop, process.kill):
                 self._read(records, process, takers)
+                self.ticker.end()
                 status = process.wait()
             interrupted = self.interruption.told
             errors.join(timeout=10)
@@ -229,7 +254,8 @@ class _Pass:
             ours = path.parent == lua
             found[path] = library / path.name if ours else self.workspace.readable(path, f"taps/{path.name}")
         stranger = bool(self.opened.strangers)
-        text = self.plan.job(f"/dev/fd/{write_end}", self.first_path, found, self.exact, self.cut, stranger)
+        control = "" if self.ticker.control is None else f"/dev/fd/{self.ticker.control}"
+        text = self.plan.job(f"/dev/fd/{write_end}", self.first_path, found, self.exact, self.cut, stranger, control)
         job = self.workspace.write("job", text)
         return [
             self.tshark.path,
@@ -261,6 +287,9 @@ class _Pass:
             take = takers.get(line[:1])
             if take is not None:
                 take(line)
+                continue
+            if line.startswith(b"V"):
+                self.ticker.came(self.plan, self.records, self.opened)
                 continue
             self.records.take(line)
             if line.startswith(b"H\t"):

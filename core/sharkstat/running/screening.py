@@ -16,10 +16,14 @@ from sharkstat.errors import SourceError
 from sharkstat.running.capturefile import CaptureReader
 from sharkstat.running.duplicates import Duplicates
 from sharkstat.running.ordering import CHUNK, NO_CAPTURE, in_order, nearly_in_order
+from sharkstat.running.pacing import Pacing
+from sharkstat.running.spool import Spool
 
 # A larger file is looked into here and there first, which costs next to nothing: who captures twice does so all along.
 _WHOLE = 32 << 20
 _PLACES, _PLACE = 64, 256 << 10
+# In a live run that has so many bytes to count yet, nobody looks for copies.
+_BEHIND = 8 << 20
 _GZIP = b"\x1f\x8b"
 
 
@@ -38,16 +42,27 @@ class Screen:
     Where nothing is to be changed and tshark reads a file, it reads the same file beside tshark. Otherwise bytes pass
     through. `dedup` leaves copies out, `reorder` puts packets in time order, exactly unless the capture is `live`.
     At most `most` packets are looked at for copies, and none where nothing is to be changed and it `looks` for none.
+    With `pacing` tshark is told of packets before they come.
     """
 
     def __init__(
-        self, *, dedup: bool, reorder: bool, live: bool, most: int | None, folder: Path, looks: bool = True
+        self,
+        *,
+        dedup: bool,
+        reorder: bool,
+        live: bool,
+        most: int | None,
+        folder: Path,
+        looks: bool = True,
+        pacing: Pacing | None = None,
     ) -> None:
         self.dedup = dedup
         self.reorder = reorder
         self.live = live
         self._looks = looks
         self._folder = folder
+        self._pacing = pacing
+        self._spool: Spool | None = None
         # With copies left out, tshark's first packets are more than the capture's first.
         self._most = None if dedup else most
         self._duplicates = Duplicates(self._most)
@@ -65,6 +80,13 @@ class Screen:
             self.look_at(os.dup(stdin))
             return stdin
         self._start(self._pass_on, stdin, write_end)
+        return read_end
+
+    def draw(self, spool: Spool, pipe: tuple[int, int]) -> int:
+        """As `attach`, of what a spool gives."""
+        read_end, write_end = pipe
+        self._spool = spool
+        self._start(self._pass_on, -1, write_end)
         return read_end
 
     def look_at(self, file: int) -> None:
@@ -102,6 +124,8 @@ class Screen:
             for piece in self._screened(self._ordered(source, target)):
                 if self._stopped:
                     break
+                if self._pacing is not None:
+                    self._pacing.passing(piece)
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(target, view) :]
@@ -111,29 +135,35 @@ class Screen:
             self._problem = problem
         finally:
             os.close(target)
-            os.close(source)
+            if self._pacing is not None:
+                self._pacing.end()
+            if source >= 0:
+                os.close(source)
 
     def _ordered(self, source: int, target: int) -> Iterator[bytes]:
+        chunks = _chunks(source, target) if self._spool is None else self._spool.chunks()
         if not self.reorder:
-            yield from _chunks(source, target)
+            yield from chunks
         elif self.live:
-            yield from nearly_in_order(_chunks(source, target))
+            yield from nearly_in_order(chunks)
         elif stat.S_ISREG(os.fstat(source).st_mode):
             yield from in_order(source)
         else:
             with tempfile.TemporaryFile(dir=self._folder) as spool:
-                for chunk in _chunks(source, target):
+                for chunk in chunks:
                     spool.write(chunk)
                 spool.flush()
                 yield from in_order(spool.fileno())
 
     def _screened(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        reader, found, rest = CaptureReader(), self._duplicates, b""
+        reader, found, rest, behind = CaptureReader(), self._duplicates, b"", False
         for chunk in chunks:
             data = rest + chunk
             if not self.dedup:
                 yield chunk
-            looking = reader.known and not found.done
+            if self._spool is not None and self._spool.waiting > _BEHIND and not self.dedup:
+                behind = True  # to count comes first; copies of some packets alone would tell a wrong share
+            looking = reader.known and not found.done and not behind
             end, copies = found.find(reader, data) if looking else (len(data), [])
             if self.dedup:
                 at = 0
@@ -150,7 +180,7 @@ class Screen:
             if not reader.order:
                 raise SourceError(f"--dedup {NO_CAPTURE}")
             yield rest
-        self._exact = found.looked > 0
+        self._exact = found.looked > 0 and not behind
 
     # Looking beside ------------------------------------------------------------------------------------------
 

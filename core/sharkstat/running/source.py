@@ -26,6 +26,11 @@ class Source:
     (-o), `profile` (-C), `heuristics` (--enable-heuristic) and `keylog` are as in tshark. `dedup` leaves out packets
     that were captured once more (--dedup), `reorder` reads packets in time order (--reorder; a live capture within a
     second). `timeout` is how many seconds tshark may read (--timeout): what was read by then is counted.
+
+    Of a live capture, too: `write` keeps the packets in a file (-w), in several of them with `ring` (-b, as
+    "filesize:100000"); `buffer_size` is the kernel's buffer in MiB (-B); `link_type` (-y), `time_stamp_type`
+    (--time-stamp-type) and `monitor` (-I) are tshark's. Where more than `max_drop` percent of the packets were dropped,
+    the tables are not complete (--max-drop).
     """
 
     files: tuple[str, ...] = ()
@@ -47,6 +52,13 @@ class Source:
     dedup: bool = False
     reorder: bool = False
     timeout: float | None = None
+    write: str = ""
+    ring: tuple[str, ...] = ()
+    buffer_size: int | None = None
+    link_type: str = ""
+    time_stamp_type: str = ""
+    monitor: bool = False
+    max_drop: float = 1.0
 
     def check(self) -> None:
         """RequestError for options that do not go together."""
@@ -56,15 +68,33 @@ class Source:
             raise RequestError("read files or capture from interfaces, not both: leave out one")
         if "-" in self.files and len(self.files) > 1:
             raise RequestError("standard input cannot be read together with files: give `-` alone")
-        live_only = {
+        live_only: dict[str, object] = {
             "-f": self.capture_filter,
             "-a": self.autostop,
             "-s": self.snaplen,
             "-p": not self.promiscuous,
+            "-w": self.write,
+            "-b": self.ring,
+            "-B": self.buffer_size is not None,
+            "-y": self.link_type,
+            "--time-stamp-type": self.time_stamp_type,
+            "-I": self.monitor,
         }
         if self.files and any(live_only.values()):
             names = ", ".join(name for name, given in live_only.items() if given)
             raise RequestError(f"{names} is for live capture (-i): for files, use -Y or -c")
+        if self.ring and not self.write:
+            raise RequestError("-b says how the files of -w change: name them with -w FILE")
+        for condition in self.ring:
+            if not re.fullmatch(r"(duration|interval|packets|filesize|files):[0-9]*\.?[0-9]+", condition):
+                raise RequestError(
+                    "-b takes duration:SECONDS, interval:SECONDS, packets:COUNT, filesize:KILOBYTES or files:COUNT, "
+                    f"not {condition!r}"
+                )
+        if self.buffer_size is not None and self.buffer_size < 1:
+            raise RequestError(f"-B takes a number of MiB of at least 1, not {self.buffer_size}")
+        if not 0 <= self.max_drop <= 100:
+            raise RequestError(f"--max-drop takes a percentage from 0 to 100, not {self.max_drop:g}")
         if self.two_pass and (self.interfaces or self.files == ("-",)):
             raise RequestError("-2 reads the source twice: save it to a file first")
         if self.read_filter and not self.two_pass:

@@ -129,7 +129,8 @@ class Reading:
 
     `packets` and `bytes` count after the read and display filters; `first` and `last` are their
     times (nanoseconds since 1970, None without packets), `start` is the time of the capture's first
-    packet. `captured` and `dropped` are dumpcap's figures for live runs.
+    packet. `captured` and `dropped` are dumpcap's figures for live runs; `dropped` is the sum of `dropped_by_kernel`
+    (its buffer was full), `dropped_by_interface` and `dropped_by_dumpcap`.
 
     What is wrong with these packets is counted too: `out_of_order` have an earlier time than a packet before them,
     by `late_by` nanoseconds at most; `cut` were captured only in part (a snapshot length); `timeless` have no
@@ -161,3 +162,6 @@ class Reading:
     forwarded: int | None = None
     dedup: bool = False
     reorder: bool = False
+    dropped_by_kernel: int | None = None
+    dropped_by_interface: int | None = None
+    dropped_by_dumpcap: int | None = None

@@ -172,10 +172,7 @@ class Workspace:
 
     def pipe(self) -> tuple[int, int]:
         """A pipe whose ends tshark may open again by /dev/fd, whoever it runs as."""
-        read_end, write_end = os.pipe()
-        if hasattr(fcntl, "F_SETPIPE_SZ"):  # fewer changes between the two processes; refused where users have a quota
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
+        read_end, write_end = wide_pipe()
         if self.user is not None:
             os.fchown(write_end, self.user.uid, self.user.gid)
             os.fchown(read_end, self.user.uid, self.user.gid)
@@ -218,6 +215,15 @@ class Workspace:
             ) from None
         except OSError as problem:
             raise TsharkError(f"cannot start {command[0]}: {problem.strerror}") from None
+
+
+def wide_pipe() -> tuple[int, int]:
+    """A pipe that holds a megabyte, for fewer changes between two processes; refused where users have a quota."""
+    read_end, write_end = os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
+    return read_end, write_end
 
 
 def answer(tshark: Tshark, *arguments: str) -> str:
