@@ -25,6 +25,7 @@ _ROOMS = {
     "sharkstat.engines.packets": ("Listen", "PacketCounter", "Packets"),
     "sharkstat.engines.tap": ("Tap",),
     "sharkstat.engines.text": ("Parsed", "TsharkText"),
+    "sharkstat.reports.page": ("report",),
     "sharkstat.running.comparison": ("diff",),
     "sharkstat.running.live": ("Live", "live"),
     "sharkstat.running.loading": ("read",),
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from sharkstat.engines.packets import Listen, PacketCounter, Packets
     from sharkstat.engines.tap import Tap
     from sharkstat.engines.text import Parsed, TsharkText
+    from sharkstat.reports.page import report
     from sharkstat.running.comparison import diff
     from sharkstat.running.live import Live, live
     from sharkstat.running.loading import read
@@ -164,6 +166,7 @@ __all__ = [
     "overview",
     "part_of",
     "read",
+    "report",
     "run",
     "sort_rows",
     "text_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import signal
 import sys
@@ -24,9 +25,11 @@ from sharkstat.errors import (
 
 if TYPE_CHECKING:
     from sharkstat.commands.options import Running
+    from sharkstat.running.overview import Overview
     from sharkstat.running.plan import Plan
     from sharkstat.running.source import Source
     from sharkstat.statistics.registry import Registry
+    from sharkstat.tables.diff import Diff
     from sharkstat.tables.export import Exporter
     from sharkstat.tables.selection import Selection
     from sharkstat.tables.table import Table
@@ -197,8 +200,31 @@ def say_warnings(registry: Registry) -> None:
 def exporter_of(name: str, registry: Registry, raw: bool) -> Exporter:
     """The exporter of an output format: a plugin's, or one of ours. RequestError where there is none."""
     from sharkstat.tables import export
+    from sharkstat.tables.output import DRAWN
 
-    return registry.exporter(name) or export.find(name, registry.formats, raw)
+    return registry.exporter(name) or (drawn(name) if name in DRAWN else export.find(name, registry.formats, raw))
+
+
+def drawn(name: str, shown: Overview | Diff | None = None) -> Exporter:
+    """The exporter of a page or a picture; of an overview or a comparison, which are more than their tables."""
+
+    from sharkstat.tables import charts
+
+    def page(tables: Sequence[Table]) -> Iterator[str | bytes]:
+        from sharkstat.reports import report
+
+        yield report(list(tables) if shown is None else shown, shlex.join(["sharkstat", *sys.argv[1:]]))
+
+    def picture(tables: Sequence[Table]) -> Iterator[str | bytes]:
+        if len(tables) != 1:
+            raise RequestError(
+                f"--format {name} draws one table, and there are {len(tables)}: take html, or --output FOLDER/"
+            )
+        chart = charts.chart(tables[0])
+        yield charts.svg(chart) if name == "svg" else charts.png(chart)
+
+    charts.require(*(("jinja2",) if name == "html" else ()))
+    return page if name == "html" else picture
 
 
 def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]], Iterator[str]]:

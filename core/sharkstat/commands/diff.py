@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from sharkstat.commands.console import exporter_of, load_registry, progress_bar, say, terminated_by_reader
+from sharkstat.commands.console import drawn, exporter_of, load_registry, progress_bar, say, terminated_by_reader
 from sharkstat.commands.options import Running, make_running, make_source, with_options
 from sharkstat.errors import EXIT_CHANGED, EXIT_INCOMPLETE, EXIT_INTERRUPTED, RequestError
 
@@ -182,6 +182,8 @@ def _print(result: Diff, running: Running, output: Output, output_format: str, r
         def exporter(_: Sequence[Table]) -> Iterator[str]:
             yield "\n".join(result.lines(width)) + "\n"
 
+    elif output_format == "html" and not output.in_folder:
+        exporter = drawn("html", result)
     else:
         exporter = exporter_of(output_format, registry, running.raw)
     with terminated_by_reader():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sharkstat.commands.console import (
     conclude,
+    drawn,
     exporter_of,
     load_registry,
     progress_bar,
@@ -62,6 +63,8 @@ def show(source: Source, running: Running) -> None:
         tables = found.tables
     else:
         tables = [running.selection.apply(table) for table in found.tables]
+        if output_format == "html" and not output.in_folder:
+            exporter = drawn("html", found)
     with terminated_by_reader():
         output.write(tables, exporter)
     # What findings tell is not told again.

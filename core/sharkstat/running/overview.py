@@ -25,6 +25,7 @@ _MARKS = {"bad": "!!", "warning": "! ", "note": "- "}
 _PARTS_OF_THE_SPAN = 60  # of which the one with the most bytes is the peak
 _FEWEST_ROWS = 2
 _MOST_FINDINGS = 8
+_PAGE = 120  # columns of a page that is no terminal's
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,10 @@ class Overview:
         if len(whole) > width:
             whole = " ".join(["sharkstat run", "FILE..." if source.files else "-i ...", *given[:0], *asked])
         return safe(whole)
+
+    def head(self) -> list[str]:
+        """The facts of the capture, in lines."""
+        return [line.strip() for line in list(self._head(_PAGE, str))[1:]]
 
     def _head(self, width: int, bold: Callable[[str], str]) -> Iterator[str]:
         [row] = self.capture.rows

@@ -150,7 +150,7 @@ class Diff:
             change = self.scale.of(found.change(cause.total))
             above = way[-2] if len(way) > 1 else None
             text = cause_text(cause, found.by, self.scale, [c.dimension for c in way[:-1]], above)
-            rows.append([percent(share), self._amount(change), *self._split(cause), branch, text])
+            rows.append([percent(share), self.amount(change), *self.split(cause), branch, text])
         heads = ["Share", "Change", "by number", "by size", "", "Cause"]
         widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(4)]
         lines = []
@@ -159,14 +159,16 @@ class Diff:
             lines += _wrapped(f"{figures}  {row[4]}", row[5], row[4], width)
         return lines
 
-    def _split(self, cause: Cause) -> list[str]:
+    def split(self, cause: Cause) -> list[str]:
+        """The change by number and that by size, for people; empty where there is no such split."""
         assert self.explanation is not None
         unit, _, _, (more, larger) = parts_of(cause.total, self.explanation.by, self.scale)
         if unit is None or cause.kind in ("rest", "moved"):
             return ["", ""]
-        return [self._amount(more), self._amount(larger)]
+        return [self.amount(more), self.amount(larger)]
 
-    def _amount(self, change: float) -> str:
+    def amount(self, change: float) -> str:
+        """A change of the measure, for people."""
         assert self.explanation is not None
         per = "/s" if self.scale.rates else ""
         if self.explanation.by == "bytes":

@@ -12,13 +12,15 @@ from typing import Any
 from sharkstat.errors import RequestError
 from sharkstat.tables import view
 from sharkstat.tables.column import Column, Value
+from sharkstat.tables.output import DRAWN
 from sharkstat.tables.table import Table
 
 SCHEMA = 1
 # In JSON strings these may stand raw, but not where people see them.
 _ESCAPED_IN_JSON = re.compile(f"[{view.ACTING}]")
 _quoted = json.encoder.encode_basestring  # in C: a string of JSON, with all that need not be escaped as it is
-Exporter = Callable[[Sequence[Table]], Iterable[str]]
+Exporter = Callable[[Sequence[Table]], Iterable[str | bytes]]
+TextExporter = Callable[[Sequence[Table]], Iterable[str]]
 
 
 def time_text(nanoseconds: int) -> str:
@@ -258,7 +260,7 @@ def _separated(tables: Sequence[Table], dialect: str, raw: bool) -> Iterator[str
         yield out.getvalue()
 
 
-def _tabulated(style: str) -> Exporter:
+def _tabulated(style: str) -> TextExporter:
     def export(tables: Sequence[Table]) -> Iterator[str]:
         for number, table in enumerate(tables):
             body = view.lay_out(view.grid(table), style) if table.rows else "no matching packets"
@@ -270,24 +272,15 @@ def _tabulated(style: str) -> Exporter:
 # Those of tabulate's formats in which a value cannot act: plain text, and those whose marks are escaped. In the others
 # (reStructuredText, and the wikis' formats) a packet could write links, images or directives.
 _TABULATED = (
-    *(
-        "plain",
-        "simple",
-        "grid",
-        "simple_grid",
-        "rounded_grid",
-        "heavy_grid",
-        "mixed_grid",
-        "double_grid",
-        "fancy_grid",
-    ),
+    *("plain", "simple", "grid", "simple_grid", "rounded_grid", "heavy_grid", "mixed_grid"),
+    *("double_grid", "fancy_grid"),
     *("outline", "simple_outline", "rounded_outline", "heavy_outline", "mixed_outline", "double_outline"),
-    *("fancy_outline", "presto", "pretty", "psql", "pipe", "github", "html"),
+    *("fancy_outline", "presto", "pretty", "psql", "pipe", "github"),
     *("latex", "latex_booktabs", "latex_longtable"),
 )
 
 
-def built_in(raw: bool = False) -> dict[str, Exporter]:
+def built_in(raw: bool = False) -> dict[str, TextExporter]:
     """The formats that need no plugin; "table" is the view for people, made by `write`.
 
     `raw` leaves texts in CSV and TSV as they are that a spreadsheet would take for a formula.
@@ -306,6 +299,6 @@ def find(name: str, others: Sequence[str] = (), raw: bool = False) -> Exporter:
     """The built-in exporter of that name; see `built_in`. RequestError names all formats, `others` among them."""
     found = built_in(raw).get(name)
     if found is None:
-        known = ", ".join(["table", *built_in(), *others])
+        known = ", ".join(["table", *built_in(), *DRAWN, *others])
         raise RequestError(f"unknown format {name!r}: take one of {known}")
     return found

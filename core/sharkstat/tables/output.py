@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 # The formats for programs, whose columns are those that were counted.
 LOSSLESS = ("json", "jsonl", "csv", "tsv")
-ENDINGS = {"json": "json", "jsonl": "jsonl", "csv": "csv", "tsv": "tsv", "markdown": "md", "html": "html"}
+# Made by sharkstat.reports and charts, which need more than the tables.
+DRAWN = ("html", "svg", "png")
+ENDINGS = {"markdown": "md", **{name: name for name in (*LOSSLESS, *DRAWN)}}
 
 
 def format_for(output: str, wanted: str, others: Collection[str] = ()) -> str:
@@ -69,6 +71,11 @@ class Output:
             raise OutputError(f"{output}: {problem.strerror}: choose another name") from None
         except ValueError as problem:  # a NUL
             raise OutputError(f"{output}: {problem}: choose another name") from None
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether each table has a file of its own."""
+        return not self.standard and self.folder
 
     def _check(self, read: Sequence[str]) -> None:
         self._refuse_links(self.path)
@@ -130,12 +137,12 @@ class Output:
         except OSError as problem:
             raise OutputError(f"{self.output}: {problem.strerror}: the results were not written") from None
 
-    def _print(self, pieces: Iterable[str]) -> None:
+    def _print(self, pieces: Iterable[str | bytes]) -> None:
         try:
             sys.stdout.flush()
             descriptor = sys.stdout.fileno()
         except (OSError, ValueError, AttributeError):
-            sys.stdout.writelines(pieces)  # no file, but what an application put in its place
+            sys.stdout.writelines(map(str, pieces))  # no file, but what an application put in its place
             return
         try:
             _write_all(descriptor, pieces, sys.stdout.encoding or "utf-8", sys.stdout.errors or "strict")
@@ -144,7 +151,7 @@ class Output:
         except OSError as problem:
             raise OutputError(f"standard output: {problem.strerror}: nothing more can be written there") from None
 
-    def _write(self, path: Path, pieces: Iterable[str]) -> None:
+    def _write(self, path: Path, pieces: Iterable[str | bytes]) -> None:
         """Whole or not at all: a file that was there stays as it was until the new one is written."""
         self._refuse_links(path)
         if _special(str(path)) or (_exists(path) and not path.is_file()):
@@ -190,7 +197,7 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _write_all(descriptor: int, pieces: Iterable[str], encoding: str = "utf-8", errors: str = "strict") -> None:
+def _write_all(descriptor: int, pieces: Iterable[str | bytes], encoding: str = "utf-8", errors: str = "strict") -> None:
     """Write everything, also where a pipe takes but a part at a time, whatever Python was told of buffers."""
     waiting = bytearray()
 
@@ -206,7 +213,7 @@ def _write_all(descriptor: int, pieces: Iterable[str], encoding: str = "utf-8", 
                 ready.poll()
 
     for piece in pieces:
-        waiting += piece.encode(encoding, errors)
+        waiting += piece if isinstance(piece, bytes) else piece.encode(encoding, errors)
         if len(waiting) >= 1 << 16:
             flush()
     flush()

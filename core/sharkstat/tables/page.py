@@ -184,7 +184,7 @@ def plot(table: Table, column: str, most: int) -> Plot | None:
     if not starts:
         return None
     unit = max(lengths, default=1)
-    length = next(n for n in _round_lengths(unit) if max(starts) // n - min(starts) // n < most)
+    length = next(n for n in round_lengths(unit) if max(starts) // n - min(starts) // n < most)
     first = min(starts) // length * length
     values = [0] * ((max(starts) - first) // length + 1)
     for row in table:
@@ -199,7 +199,7 @@ def columns_of_graph(width: int) -> int:
     return max(width - _LABEL - 2, 10)
 
 
-def _round_lengths(unit: int) -> Iterator[int]:
+def round_lengths(unit: int) -> Iterator[int]:
     """Lengths of time that people call round, in nanoseconds, and multiples of the unit."""
     second = 10**9
     below = [n * 10**power for power in range(9) for n in (1, 2, 5)]

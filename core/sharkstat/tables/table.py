@@ -26,6 +26,7 @@ from sharkstat.errors import MergeError
 from sharkstat.tables.column import Column, Merge, Reading, Row, Value
 
 if TYPE_CHECKING:
+    import altair
     import pandas
     import polars
     import pyarrow
@@ -194,6 +195,15 @@ class Table:
         whole, truth = pandas.Int64Dtype(), pandas.BooleanDtype()
         types = {"int64": whole, "bool": truth}
         return self.to_arrow().to_pandas(types_mapper=lambda kind: types.get(str(kind)))
+
+    def plot(self) -> altair.Chart | altair.LayerChart:
+        """The table as an altair chart: over time where its rows are intervals, else bars of the largest rows.
+
+        OutputError where altair is not installed (pip install 'sharkstat[report]'), or there is nothing to draw.
+        """
+        from sharkstat.tables.charts import chart
+
+        return chart(self)
 
     def __repr__(self) -> str:
         rows = f"{len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}"

@@ -133,11 +133,11 @@ def cell(table: Table, column: Column, value: Value) -> str:
     if value is None:
         return "-"
     if column.type == "path" and isinstance(value, tuple):
-        return _read(" / ".join(value))
+        return read(" / ".join(value))
     if column.type == "set" and isinstance(value, tuple):
-        return _read(", ".join(value))
+        return read(", ".join(value))
     if column.type == "address":
-        return _read(table.names.get(str(value), str(value)))
+        return read(table.names.get(str(value), str(value)))
     if column.type == "time" and column.role == "key" and isinstance(value, int):
         moment, fraction = clock(value), f".{value % 10**9:09d}".rstrip("0")
         return seconds(value) if moment is None else moment + fraction.rstrip(".")
@@ -160,10 +160,10 @@ def cell(table: Table, column: Column, value: Value) -> str:
         return f"{value:,}" if column.unit and column.role != "key" else str(value)
     if isinstance(value, float):
         return f"{value:.4f}" if column.unit == "per millisecond" else f"{value:,.6g}"
-    return _read(str(value))
+    return read(str(value))
 
 
-def _read(text: str) -> str:
+def read(text: str) -> str:
     """A text as a person reads it: safe, and not longer than anybody reads."""
     if len(text) > 2 * _LONGEST_TEXT:  # before it is made safe, which takes time for megabytes
         text = text[:_LONGEST_TEXT] + "…" + text[-_LONGEST_TEXT:]
@@ -211,7 +211,7 @@ def _tree(rows: Sequence[Row], name: str) -> list[str]:
             branches += "   " if last_of.get(path[: depth - 1]) == path[:depth] else "│  "
         if len(path) > 1:
             branches += "└─ " if last_of.get(path[:-1]) == path else "├─ "
-        labels.append(branches + _read(path[-1]))
+        labels.append(branches + read(path[-1]))
     return labels
 
 
@@ -380,7 +380,7 @@ def caption(table: Table, style: str = "") -> str:
     if not table.complete:
         parts.append("INCOMPLETE")
     text = " - ".join(parts)
-    return _escaped(text) if style == "html" else f"% {text}" if style.startswith("latex") else text
+    return f"% {text}" if style.startswith("latex") else text
 
 
 def text(
