@@ -1,4 +1,4 @@
-"""The first lines of the command, beside the package, which takes a while to load: Ctrl-C is no traceback even then."""
+"""Starts the command. Outside the package, which takes a while to load, so that Ctrl-C never shows a traceback."""
 
 import gc
 import sys

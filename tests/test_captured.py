@@ -231,9 +231,7 @@ def test_copies_are_counted_said_and_left_out(truth: list[sharkstat.Table], tmp_
     tables = sharkstat.run(path, ["conv,ip", "tcp,health"])
     for table in tables:
         assert (table.reading.packets, table.reading.duplicates, table.reading.forwarded) == (2 * count, count, 0)
-        assert table.warnings[0].startswith(
-            f"{count:,} of {2 * count:,} captured packets (50.0 %) are copies of others"
-        )
+        assert table.warnings[0].startswith(f"{count:,} of {2 * count:,} captured packets (50.0 %) are duplicates")
     assert tables[1].total("retransmissions") > 50
     once = sharkstat.run(path, EVERYTHING, dedup=True)
     assert rows_of(once) == rows_of(truth)

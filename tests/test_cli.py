@@ -64,7 +64,7 @@ def test_doctor_finds_everything_well() -> None:
     lines = dict(line[6:].split(": ", 1) for line in done.stdout.splitlines())
     assert not re.search("^FAIL", done.stdout, re.MULTILINE)
     assert "with Lua" in lines["tshark"]
-    assert lines["engines"] == "lua and packets count a packet right"
+    assert lines["engines"] == "lua and packets count a test packet correctly"
     assert re.match(r"\d+ from \d+ plugins", lines["statistics"])
 
 
@@ -200,10 +200,10 @@ def test_tables_fit_the_terminal() -> None:
         lines = [line for line in out.splitlines() if not line.endswith(("(conv,tcp)", "(http_req,tree)"))]
         assert max(map(len, lines)) <= columns
         if columns < 120:
-            assert "conv,tcp: no room for " in err and "--columns chooses" in err
+            assert "conv,tcp: not shown for lack of width: " in err and "choose with --columns" in err
     # Every column that is left out is named; nothing is left out of a pipe.
     out, err = at_terminal("run", HTTP, "-z", "conv,tcp", "--columns", "bytes,packets,port_a,start", columns=30)
-    named = re.search("no room for (.*) \\(", err)
+    named = re.search("not shown for lack of width: (.*) \\(", err)
     assert named and named.group(1) == "start"
     assert "Bytes" in out and "Start" not in out
     done = sharkstat("run", HTTP, "-z", "conv,tcp")

@@ -48,11 +48,11 @@ def test_what_hangs_ends_at_the_deadline(stopped: str, public: Path) -> None:
     if stopped == "tshark":
         assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr == (
-            "sharkstat: tshark gave nothing in 4 s (--timeout), nor when it was told to end: no results\n"
+            "sharkstat: no results: tshark printed nothing within 4 s (--timeout), nor when asked to stop\n"
         )
     else:
         assert (done.returncode, "INCOMPLETE" in done.stdout) == (6, True)
-        assert done.stderr == "sharkstat: stopped after 4 s (--timeout): what was read by then is counted\n"
+        assert done.stderr == "sharkstat: stopped after 4 s (--timeout): packets read by then are counted\n"
     assert list(public.iterdir()) == [pipe]
 
 
@@ -74,7 +74,7 @@ def test_no_place_for_temporary_files() -> None:
     under = in_namespaces(script)
     done = sharkstat("run", HTTP, "-z", "io,stat,0", under=under, env={"TMPDIR": "/nowhere"}, cwd="/sys")
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith("sharkstat: cannot work in /nowhere: ") and "set TMPDIR" in done.stderr
+    assert done.stderr.startswith("sharkstat: cannot write to /nowhere: ") and "set TMPDIR" in done.stderr
 
 
 @pytest.mark.parametrize("limit", ["-n 14", "-u 1"])

@@ -305,7 +305,7 @@ def test_a_declared_statistic_has_parameters_and_a_filter_of_its_own(tmp_path: P
         ("dns,slow,over=soon", "dns,slow: over=soon: give a duration, as 500ms, 10s or 5m"),
         ("dns,slow,under=1s", "dns,slow has no parameter under: it has over"),
         ("dns,slow,over=1s,over=2s", "dns,slow: over is given twice"),
-        ("dns,slow,udp) || (tcp", "bad display filter"),
+        ("dns,slow,udp) || (tcp", "invalid display filter"),
         ("group,by=ip.scr", "no such field: ip.scr; the nearest: ip.src"),
         ("group,by=ip.src:some", "group: ip.src:some: take first, last or all"),
         ("group,sum=ip.src,by=ip.dst", "group: sum=ip.src: the field is an address"),
@@ -313,7 +313,7 @@ def test_a_declared_statistic_has_parameters_and_a_filter_of_its_own(tmp_path: P
         ("group,by=ip.dst,max=http.host", "group: max=http.host: the field is a text"),
         ("group,every=0s", "group: every=0s: take an interval of up to 7d"),
         ("group,every=8d", "group: every=8d: take an interval of up to 7d"),
-        ("group,count", "group: what by? Give by=FIELD"),
+        ("group,count", "group: nothing to group by: give by=FIELD"),
         ("group,by=ip.src,by=ip.src", "group: two columns are called ip_src: give one another name"),
         ("group,tree=dns.qry.name:split", "write FIELD:splitC"),
     ],
@@ -371,7 +371,7 @@ def test_the_group_command_takes_trees_and_intervals() -> None:
     assert "www.example.net" in done.stdout and "First seen" in done.stdout
     done = sharkstat("group", DNS, "--count")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "what by? Give --by FIELD" in done.stderr
+    assert "nothing to group by: give --by FIELD" in done.stderr
 
 
 def test_field_names_are_completed() -> None:

@@ -89,7 +89,7 @@ def test_saved_results_compare_as_the_captures_do(story: Diff, tmp_path: Path) -
         (tmp_path / "before.json", tmp_path / "after.json"), (BEFORE, AFTER)
     ))  # fmt: skip
     assert joined_.tables[0].rows == fresh.tables[0].rows
-    with pytest.raises(RequestError, match=r"holds no conv,udp: save it with `sharkstat run CAPTURE -z conv,udp"):
+    with pytest.raises(RequestError, match=r"has no conv,udp: save it with `sharkstat run CAPTURE -z conv,udp"):
         library.diff(tmp_path / "before.json", AFTER, "conv,udp")
 
 
@@ -175,16 +175,16 @@ def test_a_filter_changes_no_span() -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ((), "name two captures"),
+        ((), "give two captures"),
         ((BEFORE,), "--at TIME"),
         ((BEFORE, AFTER, DATA / "dns.pcapng"), "--before and --after"),
-        ((BEFORE, AFTER, "--at", "3s"), "--at cuts one capture"),
-        ((BEFORE, "--at", "1h"), "choose a time within it"),
-        ((BEFORE, "--at", "noon"), "as 300s or 5m"),
-        ((BEFORE, AFTER, "--by", "colour"), "--by takes bytes"),
+        ((BEFORE, AFTER, "--at", "3s"), "--at splits one capture"),
+        ((BEFORE, "--at", "1h"), "--at 1h: outside the capture"),
+        ((BEFORE, "--at", "noon"), "e.g. 300s or 5m"),
+        ((BEFORE, AFTER, "--by", "colour"), "--by 'colour': choose bytes"),
         ((BEFORE, AFTER, "-z", "conv,ip", "--by", "colour"), "no numbers in a column 'colour'"),
-        ((BEFORE, AFTER, "--per", "hour"), "--per takes second or capture"),
-        ((BEFORE, AFTER, "--fail-over", "much"), "takes a percentage"),
+        ((BEFORE, AFTER, "--per", "hour"), "--per 'hour': choose second or capture"),
+        ((BEFORE, AFTER, "--fail-over", "much"), "--fail-over 'much': give a percentage"),
         (("--before", BEFORE), "give both"),
         ((BEFORE, AFTER, "-z", "flow,tcp,standard"), ""),
     ],

@@ -44,52 +44,52 @@ def one_line(text: str) -> str:
 CASES: list[tuple[list[object], int, str]] = [
     ([HTTP, "-z", "conv,tpc"], 2, "unknown statistic 'conv,tpc'; the nearest: conv,tcp"),
     ([HTTP, "-z", "nothing like it"], 2, "`sharkstat list` has them all"),
-    ([HTTP], 2, "no statistic asked for: give at least one -z NAME"),
-    (["-z", "conv,ip"], 2, "nothing to read: name a capture file"),
+    ([HTTP], 2, "no statistic given: add -z NAME"),
+    (["-z", "conv,ip"], 2, "nothing to read: give a capture file"),
     ([HTTP, "-z", "io,stat,x"], 2, "bad interval 'x': give seconds"),
     ([HTTP, "-z", "io,stat"], 2, "bad interval '': give seconds"),
     ([HTTP, "-z", "io,stat,-1"], 2, "bad interval '-1': give seconds"),
     ([HTTP, "-z", "io,stat,1,SUM(no.such)"], 2, r"SUM\(\): no such field: no.such; the nearest: "),
     ([HTTP, "-z", "io,stat,1,SUM(no.such)", "--engine", "packets"], 2, "no.such.*the nearest: "),
     ([HTTP, "-z", "io,stat,1,MEAN(ip.len)"], 2, "unknown calculation MEAN .*: take FRAMES"),
-    ([HTTP, "-z", "conv,ip", "-Y", "ip.foo =="], 2, '-Y: bad display filter "ip.foo ==": .*expression'),
+    ([HTTP, "-z", "conv,ip", "-Y", "ip.foo =="], 2, '-Y: invalid display filter "ip.foo ==": .*expression'),
     (
         [HTTP, "-z", "conv,ip,tcp.foo"],
         2,
-        "conv,ip,tcp.foo: bad display filter .*(neither a field nor|not a valid) (a )?protocol",
+        "conv,ip,tcp.foo: invalid display filter .*(neither a field nor|not a valid) (a )?protocol",
     ),
     ([HTTP, "-z", "conv,ip,tcp.foo", "--engine", "packets"], 2, "(neither a field nor|not a valid) (a )?protocol"),
     ([HTTP, "-z", "conv,ip", "--engine", "magic"], 2, "conv,ip does not run on magic: take --engine lua or packets"),
     ([HTTP, "-z", "conv,ip", "--format", "xlsx"], 2, "unknown format 'xlsx': take one of table, json"),
     ([HTTP, "-z", "conv,ip", "--sort", "size"], 2, "has no column 'size'; it has address_a"),
     ([HTTP, "-z", "conv,ip", "--columns", "bytes,size"], 2, "has no column 'size'; it has address_a"),
-    ([HTTP, "-z", "conv,ip", "--top", "0"], 2, "--top takes a number of at least 1"),
-    ([HTTP, "-z", "conv,ip", "-c", "0"], 2, "-c takes a number of packets of at least 1"),
-    ([HTTP, "-z", "conv,ip", "-f", "tcp"], 2, "-f is for live capture .*: for files, use -Y"),
-    ([HTTP, "-z", "conv,ip", "-i", "lo"], 2, "read files or capture from interfaces, not both"),
+    ([HTTP, "-z", "conv,ip", "--top", "0"], 2, "--top 0: give a number of at least 1"),
+    ([HTTP, "-z", "conv,ip", "-c", "0"], 2, "-c 0: give a number of packets, at least 1"),
+    ([HTTP, "-z", "conv,ip", "-f", "tcp"], 2, "-f: only for live capture .*; for files, use -Y"),
+    ([HTTP, "-z", "conv,ip", "-i", "lo"], 2, "cannot read files and capture with -i in one run"),
     ([HTTP, "-", "-z", "conv,ip"], 2, "give `-` alone"),
-    ([HTTP, "-z", "conv,ip", "-R", "ip"], 2, "-R needs -2"),
+    ([HTTP, "-z", "conv,ip", "-R", "ip"], 2, "-R requires -2"),
     ([HTTP, "-z", "conv,ip", "-2", "-R", "ip.x"], 2, "ip.x.*(neither a field nor|not a valid) (a )?protocol"),
-    (["-", "-z", "conv,ip", "-2"], 2, "-2 reads the source twice: save it to a file"),
-    ([HTTP, "-z", "conv,ip", "-n", "-N", "m"], 2, "-n and -N contradict each other"),
-    ([HTTP, "-z", "conv,ip", "-N", "x"], 2, "-N takes tshark's letters, .*not 'x'"),
-    ([HTTP, "-z", "conv,ip", "-d", "80,http"], 2, "-d takes LAYER==VALUE,PROTOCOL"),
-    ([HTTP, "-z", "conv,ip", "-d", "tcp.port==80,nosuch"], 2, 'tshark refused: .*"nosuch"'),
-    ([HTTP, "-z", "conv,ip", "-o", "no.such:1"], 2, 'tshark refused: .*"no.such:1".*unknown preference'),
+    (["-", "-z", "conv,ip", "-2"], 2, "-2 needs a file, since it reads twice: save the capture"),
+    ([HTTP, "-z", "conv,ip", "-n", "-N", "m"], 2, "-n and -N exclude each other"),
+    ([HTTP, "-z", "conv,ip", "-N", "x"], 2, "-N 'x': give tshark's flags"),
+    ([HTTP, "-z", "conv,ip", "-d", "80,http"], 2, "-d '80,http': give LAYER==VALUE,PROTOCOL"),
+    ([HTTP, "-z", "conv,ip", "-d", "tcp.port==80,nosuch"], 2, 'tshark rejected the request: .*"nosuch"'),
+    ([HTTP, "-z", "conv,ip", "-o", "no.such:1"], 2, 'tshark rejected the request: .*"no.such:1".*unknown preference'),
     ([HTTP, "-z", "conv,ip", "-C", "nosuch"], 2, "there is no profile 'nosuch' in .*profiles"),
-    ([HTTP, "-z", "conv,ip", "--keylog", "/no/keys"], 4, "/no/keys: .*: name a readable TLS key log"),
+    ([HTTP, "-z", "conv,ip", "--keylog", "/no/keys"], 4, "--keylog /no/keys: .*: give a readable TLS key log file"),
     ([HTTP, "-z", "conv,ip", "--plugin", "/no/plugin.py"], 2, "--plugin /no/plugin.py: no such file"),
     ([HTTP, "-z", "conv,ip", "--output", "/no/where"], 5, "the folder /no does not exist: make it first"),
     (
         [HTTP, "-z", "conv,ip", "--fomrat", "json"],
         2,
-        "No such option: --fomrat.*`sharkstat run --help` has the options",
+        "No such option: --fomrat.*see `sharkstat run --help`",
     ),
-    ([HTTP, "-z", "conv,ip", "-c", "many"], 2, "Invalid value for '-c'.*`sharkstat run --help` has the options"),
-    ([HTTP, "-z"], 2, "Option '-z' requires an argument.*`sharkstat run --help` has the options"),
+    ([HTTP, "-z", "conv,ip", "-c", "many"], 2, "Invalid value for '-c'.*see `sharkstat run --help`"),
+    ([HTTP, "-z"], 2, "Option '-z' requires an argument.*see `sharkstat run --help`"),
     (["/no/such.pcap", "-z", "conv,ip"], 4, "/no/such.pcap: no such file"),
-    ([DATA, "-z", "conv,ip"], 4, "is a folder: name the capture files in it"),
-    (["/dev/null", "-z", "conv,ip"], 4, "/dev/null is neither a file nor a pipe: name a capture file"),
+    ([DATA, "-z", "conv,ip"], 4, "is a folder: give the capture files in it"),
+    (["/dev/null", "-z", "conv,ip"], 4, "/dev/null is neither a file nor a pipe: give a capture file"),
     (
         [DATA / "garbage.pcap", "-z", "conv,ip"],
         4,
@@ -103,7 +103,7 @@ CASES: list[tuple[list[object], int, str]] = [
     (
         ["-", "-z", "conv,ip"],
         4,
-        "standard input is empty: what was to write a capture there gave nothing",
+        "standard input is empty: the command before the pipe wrote nothing",
     ),
 ]
 
@@ -130,7 +130,10 @@ def test_an_unknown_option_is_a_usage_error() -> None:
 
 def test_garbage_on_standard_input() -> None:
     done = sharkstat("run", "-", "-z", "conv,ip", given=bytes(range(255, 0, -1)) * 8)
-    assert one_line(done.stderr) == "standard input is not a capture file in a format that tshark knows: check the name"
+    assert (
+        one_line(done.stderr)
+        == "standard input is not a capture file in a format that tshark understands: check the name"
+    )
     assert (done.returncode, done.stdout) == (4, "")
 
 
@@ -138,7 +141,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
     empty = tmp_path / "empty.pcapng"
     empty.touch()
     done = sharkstat("run", empty, "-z", "conv,ip")
-    assert one_line(done.stderr).endswith("empty.pcapng is empty: it holds not even a capture file's header")
+    assert one_line(done.stderr).endswith("empty.pcapng is empty: not even a capture file header")
     assert (done.returncode, done.stdout) == (4, "")
 
 
@@ -192,7 +195,7 @@ MAKE = "echo 'TShark (Wireshark) {}'; echo 'Compiled with GLib, {}, zlib'; cat >
 TSHARKS = {
     MAKE.format("3.6.2", "with Lua 5.2.4"): "is 3.6.2: sharkstat needs tshark 4.0 or later",
     MAKE.format("4.2.0", "without Lua"): "was built without Lua, which the taps need",
-    MAKE.format("4.4.0", "with Lua 5.4.6"): "tshark ran no Lua script",
+    MAKE.format("4.4.0", "with Lua 5.4.6"): "tshark silently ran no Lua script",
     "echo hello": "does not tell its version, so it is no tshark: install it",
     "exit 3": "does not tell its version, so it is no tshark: install it",
 }
@@ -214,7 +217,7 @@ def test_group_0_runs_or_says_why_not() -> None:
     if "(Wireshark) 4.0" in version:
         assert done.returncode == 0, done.stderr
         pytest.skip("tshark 4.0 runs Lua in group 0, so the error is NOT TESTED HERE")
-    assert "in group 0; run sharkstat as a user outside the group root" in one_line(done.stderr)
+    assert "in group 0: run sharkstat as a user outside the group root" in one_line(done.stderr)
     assert (done.returncode, done.stdout) == (3, "")
 
 
@@ -250,7 +253,7 @@ def tshark_of(process: subprocess.Popen[bytes]) -> int:
 def test_a_killed_tshark_is_told(reading: subprocess.Popen[bytes]) -> None:
     os.kill(tshark_of(reading), signal.SIGKILL)
     done = ended(reading)
-    assert "tshark was killed (SIGKILL) before its end: no results" in one_line(done.stderr)
+    assert "no results: tshark was killed (SIGKILL)" in one_line(done.stderr)
     assert (done.returncode, done.stdout) == (3, "")
 
 
@@ -260,7 +263,7 @@ def test_an_interrupted_pipe_gives_what_was_read(reading: subprocess.Popen[bytes
     reading.wait(timeout=20)
     done = ended(reading)
     assert done.returncode == 130
-    assert one_line(done.stderr) == "interrupted: only a part of the source was read"
+    assert one_line(done.stderr) == "interrupted: only part of the source was read"
     assert "INCOMPLETE" in done.stdout and "192.0.2.2" in done.stdout
 
 
@@ -281,7 +284,7 @@ def test_an_interrupted_file_gives_what_was_read(large: Path, engine: str) -> No
     done = ended(process)
     assert (done.returncode, one_line(done.stderr)) == (
         130,
-        "interrupted: only a part of the source was read",
+        "interrupted: only part of the source was read",
     )
     ip, _ = json.loads(done.stdout)["tables"]
     assert not ip["complete"]
@@ -298,7 +301,7 @@ def test_several_interrupted_files_give_what_was_read(large: Path) -> None:
     # The file is given twice, so its copies are told of as well.
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         130,
-        "sharkstat: interrupted: only a part of the source was read",
+        "sharkstat: interrupted: only part of the source was read",
     )
     assert "INCOMPLETE" in done.stdout
 
@@ -340,7 +343,7 @@ def test_a_full_temporary_folder() -> None:
     with public_folder() as folder:
         under = in_namespaces(f'mount -t tmpfs -o size=4k none "{folder}"')
         done = sharkstat("run", HTTP, "-z", "conv,tcp", under=under, env={"TMPDIR": str(folder)})
-    assert re.search("No space left on device.*: make room there, or set TMPDIR", one_line(done.stderr))
+    assert re.search("No space left on device.*: free some space, or set TMPDIR", one_line(done.stderr))
     assert (done.returncode, done.stdout) == (3, "")
 
 
@@ -391,7 +394,9 @@ def test_what_a_normal_user_may_not_do() -> None:
         closed.mkdir(mode=0o755)
         user = as_user()
         done = sharkstat("run", secret, "-z", "conv,ip", under=user)
-        assert one_line(done.stderr).endswith("secret.pcapng: permission denied: run as a user who may read it")
+        assert one_line(done.stderr).endswith(
+            "secret.pcapng: permission denied: run sharkstat as a user who may read it"
+        )
         assert (done.returncode, done.stdout) == (4, "")
         for output in (closed, closed / "out.json"):
             done = sharkstat("run", HTTP, "-z", "conv,ip", "--output", output, under=user)
@@ -399,7 +404,10 @@ def test_what_a_normal_user_may_not_do() -> None:
             assert (done.returncode, done.stdout) == (5, "")
         done = sharkstat("run", "-i", "lo", "-a", "duration:1", "-z", "conv,ip", under=user)
         said = one_line(done.stderr)
-        assert done.returncode == 4 and "lo: run as root, or join the group that may (Debian: dpkg-reconfigure" in said
+        assert (
+            done.returncode == 4
+            and "lo: run as root, or join the group that may capture (Debian: dpkg-reconfigure" in said
+        )
 
 
 @needs_mounts

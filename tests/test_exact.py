@@ -160,7 +160,7 @@ def test_a_packet_without_a_time_is_counted_when_the_one_before_it_came(
     io, groups, conversations = same_on_both(path, requests)
     known = [time for time in times if time is not None]
     assert conversations["packets"] == [4] and io.total("frames") == 4 and groups.total("packets") == 4
-    assert io.reading.timeless == len(timeless) and "no time" in " ".join(io.warnings)
+    assert io.reading.timeless == len(timeless) and "no timestamp" in " ".join(io.warnings)
     # Before there is any time, it is the first one.
     if known:
         counted = {next((t for t in times[n::-1] if t is not None), known[0]) for n in range(4)}

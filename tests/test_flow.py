@@ -162,7 +162,7 @@ def test_the_mode_comes_before_the_filter() -> None:
 
 
 def test_a_bad_filter_is_told_before_reading() -> None:
-    with pytest.raises(RequestError, match="bad display filter"):
+    with pytest.raises(RequestError, match="invalid display filter"):
         sharkstat.run(DATA / "http.pcapng", "flow,any,nonsense")
 
 

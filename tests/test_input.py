@@ -74,7 +74,7 @@ def test_a_capture_that_ends_within_its_header_holds_no_packet(whole: Path, tmp_
     path = tmp_path / whole.name
     for length in (5, 12, formats.header_size(data) or 0):
         path.write_bytes(data[: length - 1])
-        with pytest.raises(SourceError, match=r"is cut short within its header|is not a capture file"):
+        with pytest.raises(SourceError, match=r"is cut short in the file header|is not a capture file"):
             counted(path)
         with fed(tmp_path, data[: length - 1]) as pipe, pytest.raises(SourceError, match=r"cut short|not a capture"):
             counted(pipe)
@@ -176,7 +176,8 @@ def test_tables_are_incomplete_where_mergecap_died(number: int, tmp_path: Path) 
         done = ended(process)
     assert done.returncode == 6
     assert (
-        done.stderr == f"sharkstat: mergecap was killed ({signal.Signals(number).name}): what came before is counted\n"
+        done.stderr
+        == f"sharkstat: mergecap was killed ({signal.Signals(number).name}): packets before that are counted\n"
     )
     (table,) = json.loads(done.stdout)["tables"]
     assert not table["complete"] and table["read"]["packets"] < FRAMES
@@ -194,7 +195,7 @@ def test_tables_are_incomplete_where_dumpcap_died(number: int) -> None:
     os.kill(pid, number)
     done = ended(process)
     assert done.returncode == 6 and "INCOMPLETE" in done.stdout
-    assert f"dumpcap was killed ({signal.Signals(number).name}): what came before is counted" in done.stderr
+    assert f"dumpcap was killed ({signal.Signals(number).name}): packets before that are counted" in done.stderr
 
 
 # What waits can be ended

@@ -176,12 +176,12 @@ def test_an_interface_that_vanishes_leaves_incomplete_tables() -> None:
     ("arguments", "status", "told"),
     [
         (["-i", "nosuch0"], 4, r"no such interface: nosuch0 \(`dumpcap -D` lists them\)"),
-        (["-i", "lo", "-f", "dst hst"], 2, "-f: bad capture filter 'dst hst': .*hst"),
-        (["-i", "lo", "-a", "foo:1"], 2, "-a takes duration:SECONDS, .*, not 'foo:1'"),
-        (["-i", "lo", "-a", "duration:x"], 2, "-a takes duration:SECONDS, .*, not 'duration:x'"),
-        (["-i", "lo", "-a", "packets:0"], 2, "dumpcap refused: The specified packet .*count is zero"),
-        (["-i", "lo", "-2"], 2, "-2 reads the source twice: save it to a file first"),
-        (["-i", "lo", "-Y", "no such"], 2, '-Y: bad display filter "no such"'),
+        (["-i", "lo", "-f", "dst hst"], 2, "-f: invalid capture filter 'dst hst': .*hst"),
+        (["-i", "lo", "-a", "foo:1"], 2, "-a 'foo:1': give duration:SECONDS"),
+        (["-i", "lo", "-a", "duration:x"], 2, "-a 'duration:x': give duration:SECONDS"),
+        (["-i", "lo", "-a", "packets:0"], 2, "dumpcap rejected the options: The specified packet .*count is zero"),
+        (["-i", "lo", "-2"], 2, "-2 needs a file, since it reads twice: save the capture first"),
+        (["-i", "lo", "-Y", "no such"], 2, '-Y: invalid display filter "no such"'),
     ],
 )
 def test_what_cannot_be_captured_is_told_in_one_line(arguments: list[str], status: int, told: str) -> None:
@@ -224,4 +224,4 @@ def test_what_is_captured_on_several_interfaces_counts_once(interfaces: tuple[st
     if len(interfaces) > 1:
         return  # the datagrams are all the same, and dumpcap writes many of one interface before those of the other
     assert twice["read"]["duplicates"] == 20
-    assert twice["warnings"][0].startswith("20 of 40 captured packets (50.0 %) are copies of others")
+    assert twice["warnings"][0].startswith("20 of 40 captured packets (50.0 %) are duplicates")

@@ -77,7 +77,7 @@ def test_tshark_is_asked_what_it_has_only_where_it_must_be() -> None:
 def test_list_without_tshark_names_what_sharkstat_has() -> None:
     done = sharkstat("list", "--format", "json", env={"SHARKSTAT_TSHARK": "/nonexistent"})
     assert done.returncode == 0
-    assert "without tshark's own statistics: /nonexistent was not found: install it" in done.stderr
+    assert "tshark's own statistics are not listed: /nonexistent was not found: install it" in done.stderr
     assert "conv,tcp" in {row["name"] for row in json.loads(done.stdout)["tables"][0]["rows"]}
 
 

@@ -22,7 +22,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         done = sharkstat("new", name, "--kind", kind, "--folder", folder)
         assert (done.returncode, done.stderr) == (0, "")
         what, following, *commands = done.stdout.splitlines()
-        assert what.startswith(f"made {folder / name}, with the statistic {STATISTICS[kind]}: .gitignore, README.md, ")
+        assert what.startswith(
+            f"created {folder / name} with the statistic {STATISTICS[kind]}: .gitignore, README.md, "
+        )
         assert following == "next:"
         assert commands == [
             f"  cd {folder / name} && python -m pip install -e '.[test]'",
@@ -60,19 +62,22 @@ def test_what_was_made_is_tidy(kind: str, made: dict[str, Path]) -> None:
     ("arguments", "said"),
     [
         (["-dns"], "No such option: -d"),
-        (["--", "-dns"], "'-dns' cannot be a package's name: take letters and digits, with - or _ between them"),
-        (["../dns"], "'../dns' cannot be a package's name: "),
-        (["dns slow"], "'dns slow' cannot be a package's name: "),
-        (["größe"], "'größe' cannot be a package's name: "),
-        (["3dns"], "3dns: Python cannot import a module 3dns: take a name that begins with a letter"),
-        (["class"], "class: Python cannot import a module class: "),
-        (["json"], "json: there is a module json already: take another name"),
-        (["sharkstat"], "sharkstat: there is a module sharkstat already: take another name"),
-        (["conv-tcp"], "there is a statistic conv,tcp already: give another --statistic"),
-        (["mine", "--statistic", "my stat"], "--statistic my stat: take words with commas between them, as dns,slow"),
-        (["mine", "--kind", "lua"], "--kind lua: take declared, packets or tap"),
-        (["mine", "--folder", "/dev/null"], "cannot make /dev/null/mine: "),
-        (["there"], "there exists, and nothing is overwritten: take another NAME or --folder"),
+        (["--", "-dns"], "'-dns' is not a valid package name: use letters and digits, separated by - or _"),
+        (["../dns"], "'../dns' is not a valid package name: "),
+        (["dns slow"], "'dns slow' is not a valid package name: "),
+        (["größe"], "'größe' is not a valid package name: "),
+        (["3dns"], "3dns: 3dns is not a valid module name: start with a letter"),
+        (["class"], "class: class is not a valid module name: "),
+        (["json"], "json: a module json already exists: choose another name"),
+        (["sharkstat"], "sharkstat: a module sharkstat already exists: choose another name"),
+        (["conv-tcp"], "the statistic conv,tcp already exists: choose another name with --statistic"),
+        (
+            ["mine", "--statistic", "my stat"],
+            "--statistic my stat: not a valid name; use words separated by commas, e.g. dns,slow",
+        ),
+        (["mine", "--kind", "lua"], "--kind lua: no such kind; choose declared, packets or tap"),
+        (["mine", "--folder", "/dev/null"], "cannot create /dev/null/mine: "),
+        (["there"], "there already exists: choose another NAME or --folder"),
     ],
 )
 def test_what_cannot_be_made_is_told_in_one_line(arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_capture_without_packets_or_cut_short_says_so() -> None:
     assert cut.returncode == 6 and "INCOMPLETE" in cut.stdout and "cut short" in cut.stderr
     missing = sharkstat("nothing.pcap")
     assert missing.returncode == 4 and missing.stderr.count("\n") == 1
-    assert "overview takes no --engine" in sharkstat(DATA / "dns.pcapng", "--engine", "packets").stderr
+    assert "overview has no --engine" in sharkstat(DATA / "dns.pcapng", "--engine", "packets").stderr
 
 
 TAP = """\

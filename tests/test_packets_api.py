@@ -107,7 +107,7 @@ def test_run_gives_what_the_command_prints() -> None:
 def test_several_ways_to_name_the_source() -> None:
     whole = sharkstat.run([HTTP, STORY], "endpoints,ip")
     assert sharkstat.run(Source(files=(str(HTTP), str(STORY))), ["endpoints,ip"]) == whole
-    with pytest.raises(sharkstat.RequestError, match="in the Source or beside a file name, not both"):
+    with pytest.raises(sharkstat.RequestError, match="with a Source, give the options in it"):
         sharkstat.run(Source(files=(str(HTTP),)), "conv,ip", packets=3)
 
 

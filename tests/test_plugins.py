@@ -188,13 +188,13 @@ def test_a_tap_that_fails_at_its_end_ends_alone(tmp_path: Path) -> None:
 def test_a_tap_that_ends_tshark_gives_no_results(way: str, tmp_path: Path) -> None:
     status, out, err = run_with(tapped(tmp_path, at_end=way))
     assert (status, out, err.count("\n")) == (3, "", 1)
-    assert "tshark stopped before its end, without a word: no results" in err
+    assert "tshark silently stopped early: no results" in err
 
 
 @pytest.mark.parametrize(
     ("lua", "said"),
     [
-        ("this is no Lua", "the tap mine.lua does not load: "),
+        ("this is no Lua", "the tap mine.lua failed to load: "),
         ("-- registers nothing", "no tap registers tapped"),
         (
             LUA.replace('{ "key", "text" }, { "packets", "integer" }', '{ "packets", "integer" }, { "key", "text" }')
@@ -271,7 +271,7 @@ def test_plugin_and_no_plugins_contradict_each_other(tmp_path: Path) -> None:
     folder, _ = in_folder(tmp_path)
     done = sharkstat("list", "--no-plugins", "--plugin", folder / "sent.py")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "sharkstat: --plugin and --no-plugins contradict each other: leave out one\n"
+    assert done.stderr == "sharkstat: --plugin and --no-plugins exclude each other: give only one\n"
 
 
 def test_why_a_plugin_did_not_load_is_said(tmp_path: Path) -> None:
@@ -344,10 +344,14 @@ def test_a_counter_that_fails_at_a_packet_ends_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("Packets(Counter)", "Packets(lambda arguments: Counter())", "hosts,sent: it cannot be asked for: TypeError: "),
-        ("def columns(self, arguments)", "def columns(self)", "hosts,sent: it cannot be asked for: TypeError: "),
+        (
+            "Packets(Counter)",
+            "Packets(lambda arguments: Counter())",
+            "hosts,sent: the statistic failed to start: TypeError: ",
+        ),
+        ("def columns(self, arguments)", "def columns(self)", "hosts,sent: the statistic failed to start: TypeError: "),
         ("return self.seen.items()", "return self.unseen", "hosts,sent failed: AttributeError: "),
-        ("self.seen = {}", "self.start = 1 / 0", "hosts,sent: it cannot be asked for: ZeroDivisionError: "),
+        ("self.seen = {}", "self.start = 1 / 0", "hosts,sent: the statistic failed to start: ZeroDivisionError: "),
         ("    def rows", "    def begin(self):\n        {}[0]\n\n    def rows", "hosts,sent failed: KeyError: 0"),
     ],
 )

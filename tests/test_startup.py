@@ -114,7 +114,7 @@ def test_what_changed_is_seen(place: Place) -> None:
     (place.own / "sent.py").write_text(SENT.replace("hosts,sent", "slow,two,more"))
     assert "(slow,two,more)" in place.run("run", HTTP, "-z", "slow,two,more").stdout, "the longest name wins"
     (place.own / "sent.py").unlink()
-    assert "bad display filter" in place.run("run", HTTP, "-z", "slow,two,more").stderr
+    assert "invalid display filter" in place.run("run", HTTP, "-z", "slow,two,more").stderr
     shutil.rmtree(place.site / "slow_plugin-1.0.dist-info")
     assert "unknown statistic 'slow,two'" in place.run("run", HTTP, "-z", "slow,two").stderr
 

@@ -262,7 +262,7 @@ def test_a_failure_names_the_packet_and_the_capture_which_is_kept() -> None:
 
 def test_a_bad_request_is_no_failure_of_the_statistic(assert_survives: Check, sharkstat_run: Run) -> None:
     for check in (assert_survives, sharkstat_run):
-        with pytest.raises(sharkstat.RequestError, match="bad display filter"):
+        with pytest.raises(sharkstat.RequestError, match="invalid display filter"):
             check(testing.capture("dns"), "conv,ip,no such")
     with pytest.raises(sharkstat.RequestError, match="sources runs on packets alone: there is nothing to compare"):
         testing.assert_engines_agree(testing.capture("dns"), "sources", registry=registry())

@@ -1,6 +1,6 @@
-"""sharkstat: statistics of network traffic as tables, counted inside tshark or on decoded packets.
+"""sharkstat: network traffic statistics as tables, counted inside tshark or from decoded packets.
 
-The public names are those below; a plugin needs no others.
+The public API is the names below; plugins need no others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sharkstat.errors import (
     TsharkError,
 )
 
-# Each other name is loaded when it is first used: the command's help needs none of them, and a run not pyshark.
+# Other names are loaded on first use: --help needs none of them, and most runs do not need pyshark.
 _ROOMS = {
     "sharkstat.engines.engine": ("Engine", "Layer"),
     "sharkstat.engines.packet": ("Packet",),

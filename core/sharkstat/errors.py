@@ -1,6 +1,6 @@
-"""Everything that can go wrong, each with the exit status that the command line gives it.
+"""The errors that sharkstat raises, with the exit status of each on the command line.
 
-The message of every error is one line that says what is wrong and how to mend it.
+The message of every error is one line that says what is wrong and how to fix it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 
 class SharkstatError(Exception):
-    """The base of all errors that sharkstat raises on purpose.
+    """The base class of sharkstat's errors.
 
-    `exit_status` is what the command line ends with; see docs/exit-statuses.md.
+    `exit_status` is the command line's exit status; see docs/exit-statuses.md.
     """
 
     exit_status: ClassVar[int] = 1
@@ -22,31 +22,31 @@ class SharkstatError(Exception):
 
 
 class RequestError(SharkstatError):
-    """A request, a filter or an option that cannot be carried out as it stands."""
+    """A request, filter or option is invalid."""
 
     exit_status = 2
 
 
 class TsharkError(SharkstatError):
-    """tshark (or dumpcap, or mergecap) is missing, too old, cannot run Lua, or died."""
+    """tshark, dumpcap or mergecap is missing, too old, cannot run Lua, or crashed."""
 
     exit_status = 3
 
 
 class SourceError(SharkstatError):
-    """What was to be read cannot be read: a file, standard input, an interface."""
+    """A file, standard input or an interface cannot be read."""
 
     exit_status = 4
 
 
 class OutputError(SharkstatError):
-    """The results cannot be written where they should go."""
+    """The results cannot be written."""
 
     exit_status = 5
 
 
 class StatisticError(SharkstatError):
-    """A statistic failed on the way; `tables` holds the results (each a `Table`) of the others."""
+    """A statistic failed during the run; `tables` holds the results (each a `Table`) of the others."""
 
     exit_status = 7
 
@@ -56,19 +56,19 @@ class StatisticError(SharkstatError):
 
 
 class TextError(SharkstatError):
-    """A text of tshark's that has not the layout that is known; it is shown as it is."""
+    """tshark's text does not have the expected layout; it is shown unchanged."""
 
     exit_status = 7
 
 
 class MergeError(SharkstatError):
-    """Tables that cannot be made one without saying something wrong."""
+    """Tables that cannot be merged without giving wrong numbers."""
 
     exit_status = 2
 
 
-# Exit statuses that are no exceptions: results were printed, but they are not whole.
+# Exit statuses without an exception: results were printed, but they are incomplete.
 EXIT_INCOMPLETE = 6
-# `diff --fail-over`: the results are whole, and traffic changed by more than was allowed.
+# `diff --fail-over`: the results are complete, and traffic changed by more than the limit.
 EXIT_CHANGED = 8
 EXIT_INTERRUPTED = 130

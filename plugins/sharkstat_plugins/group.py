@@ -27,7 +27,7 @@ class AnyGroup(Declared):
         group = Group.parse(arguments)
         if not group.keys:
             raise RequestError(
-                "group: what by? Give by=FIELD, every=DURATION or tree=FIELD+FIELD (sharkstat show group)"
+                "group: nothing to group by: give by=FIELD, every=DURATION or tree=FIELD+FIELD (sharkstat show group)"
             )
         return group, ""
 

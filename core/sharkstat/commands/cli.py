@@ -1,4 +1,4 @@
-"""The command line. It reads options, asks the library, and prints; nothing imports it."""
+"""The command line: it reads options, calls the library and prints. Nothing imports it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ app = typer.Typer(
     help="What is this traffic made of, and why did it change? Statistics of captures and live traffic, as tables.",
 )
 
-# The base of all that is wrong with options and arguments; typer does not export it.
+# The base class of all usage errors; typer does not export it.
 WRONG_USE = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
 
@@ -47,12 +47,14 @@ def run(
     *,
     statistics: Annotated[
         list[str] | None,
-        typer.Option("-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="A statistic; repeat for more."),
+        typer.Option(
+            "-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="A statistic to count, e.g. conv,tcp; repeatable."
+        ),
     ] = None,
     source: Source,
     running: Running,
 ) -> None:
-    """Count statistics over files, standard input or live interfaces, all in one pass.
+    """Count statistics of capture files, standard input or live traffic, in one pass.
 
     sharkstat run cap.pcapng -z io,stat,10,tcp,udp -z conv,tcp -z http_req,tree
 
@@ -70,7 +72,7 @@ def overview(
     source: Source,
     running: Running,
 ) -> None:
-    """Show what is in a capture at a glance: services, hosts, what is asked for, and what is wrong.
+    """Show a capture at a glance: services, hosts, requests, and problems.
 
     sharkstat overview cap.pcapng
 
@@ -86,7 +88,7 @@ def overview(
 
 
 def _complete_field(incomplete: str) -> list[str]:
-    """The fields that begin so, as many levels as were typed and one more."""
+    """The fields that start with this text, down to one level below what was typed."""
     from sharkstat.tshark.fields import completions
     from sharkstat.tshark.process import find_tshark
 
@@ -106,23 +108,28 @@ def group(
     *,
     by: Annotated[
         list[str] | None,
-        field_option("--by", "Rows by the value of this field (A/B: of the first there is; A:last, A:all); repeat."),
+        field_option("--by", "Group by this field; repeatable (A/B: the first present; A:last, A:all)."),
     ] = None,
-    every: Annotated[str, typer.Option("--every", metavar="TIME", help="Rows by intervals of time, as 10s.")] = "",
+    every: Annotated[str, typer.Option("--every", metavar="TIME", help="Group by time interval, e.g. 10s.")] = "",
     tree: Annotated[
-        str, typer.Option("--tree", metavar="A,B,...", help="Rows by a path of fields (A:split. splits one).")
+        str,
+        typer.Option(
+            "--tree", metavar="A,B,...", help="Group into a tree of these fields (A:split. splits a value at dots)."
+        ),
     ] = "",
-    count: Annotated[bool, typer.Option("--count", help="Count packets, as where nothing else is asked.")] = False,
-    sums: Annotated[list[str] | None, field_option("--sum", "The sum of this field; repeat for more.")] = None,
-    least: Annotated[list[str] | None, field_option("--min", "The least value of this field.")] = None,
-    largest: Annotated[list[str] | None, field_option("--max", "The largest value of this field.")] = None,
-    means: Annotated[list[str] | None, field_option("--mean", "The mean of this field.")] = None,
-    distinct: Annotated[list[str] | None, field_option("--distinct", "How many values this field has.")] = None,
-    seen: Annotated[bool, typer.Option("--seen", help="When the first and last packet came.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Count packets (the default).")] = False,
+    sums: Annotated[list[str] | None, field_option("--sum", "Sum this field; repeatable.")] = None,
+    least: Annotated[list[str] | None, field_option("--min", "Smallest value of this field; repeatable.")] = None,
+    largest: Annotated[list[str] | None, field_option("--max", "Largest value of this field; repeatable.")] = None,
+    means: Annotated[list[str] | None, field_option("--mean", "Mean of this field; repeatable.")] = None,
+    distinct: Annotated[
+        list[str] | None, field_option("--distinct", "Number of distinct values of this field; repeatable.")
+    ] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="Times of the first and last packet.")] = False,
     source: Source,
     running: Running,
 ) -> None:
-    """Group packets by any fields, and count, sum, or compare others.
+    """Group packets by any fields, and count them or sum up other fields.
 
     sharkstat group cap.pcapng --by ip.src --by tls.handshake.extensions_server_name --count --sum frame.len -Y tls
 
@@ -138,20 +145,22 @@ def group(
         asked += [f"{word}={name}" for name in fields or ()]
     asked += ["seen"] if seen else []
     if not (by or every or tree):
-        raise RequestError("what by? Give --by FIELD, --every TIME or --tree FIELD,FIELD")
+        raise RequestError("nothing to group by: give --by FIELD, --every TIME or --tree FIELD,FIELD")
     for text in asked:
         if "," in text:
-            raise RequestError(f"{text}: give an option once for each field")
+            raise RequestError(f"{text}: one field per option; repeat the option for more")
     execute(source, running, [",".join(["group", *asked])])
 
 
 @app.command(name="list")
 def list_statistics(
-    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Output format, as for run.")
+    ] = "table",
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
 ) -> None:
-    """List the statistics that can be asked for."""
+    """List the available statistics."""
     from sharkstat.commands.listing import statistics_table
     from sharkstat.tshark.process import find_tshark
 
@@ -160,17 +169,19 @@ def list_statistics(
     try:
         tshark = f"tshark {find_tshark().check().version}"
     except TsharkError as problem:
-        say(f"without tshark's own statistics: {problem}")
+        say(f"tshark's own statistics are not listed: {problem}")
     print_tables([statistics_table(registry, tshark)], output_format, registry)
 
 
 @app.command()
 def plugins(
-    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Output format, as for run.")
+    ] = "table",
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
 ) -> None:
-    """List the plugins: where each comes from, what it gives, how long it took to load, and why it did not."""
+    """List the plugins: origin, contents, load time, and why one failed to load."""
     from sharkstat.commands.listing import plugins_table
     from sharkstat.statistics.finding import plugin_folder
 
@@ -181,12 +192,14 @@ def plugins(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A statistic, as conv,tcp.")],
-    output_format: Annotated[str, typer.Option("--format", metavar="NAME", help="As for run.")] = "table",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A statistic, e.g. conv,tcp.")],
+    output_format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Output format, as for run.")
+    ] = "table",
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
 ) -> None:
-    """Describe one statistic: what it counts, its parameters, and its columns."""
+    """Describe a statistic: what it counts, its parameters and its columns."""
     from sharkstat.commands.listing import columns_table, parameters_table
 
     registry = load_registry(plugin or [], no_plugins)
@@ -206,39 +219,43 @@ def show(
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the package is called, as dns-slow.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the package, e.g. dns-slow.")],
     kind: Annotated[
         str,
         typer.Option(
             "--kind",
             metavar="KIND",
-            help="declared (fields to group by), packets (counted in Python) or tap (counted in Lua, inside tshark).",
+            help="declared (groups packets by fields), packets (counts in Python) or tap (counts in Lua, in tshark).",
         ),
     ] = "declared",
     statistic: Annotated[
         str,
-        typer.Option("--statistic", metavar="NAME", help="What is asked for with -z; by default of NAME, as dns,slow."),
+        typer.Option(
+            "--statistic", metavar="NAME", help="Name of the statistic; default: made from NAME, e.g. dns,slow."
+        ),
     ] = "",
-    folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the package is made.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="DIR", help="Create the package in this folder.")
+    ] = Path(),
 ) -> None:
-    """Make a package with a statistic of your own: code, a small capture, tests that pass, and how to publish it.
+    """Create a plugin package: a working statistic, a small capture, and passing tests.
 
     sharkstat new dns-slow --kind packets
     """
     from sharkstat.commands import scaffold
 
     made = scaffold.make(name, kind, folder, statistic, load_registry([]))
-    print(f"made {made.folder}, with the statistic {made.statistic}: {', '.join(made.files)}", "next:", sep="\n")
+    print(f"created {made.folder} with the statistic {made.statistic}: {', '.join(made.files)}", "next:", sep="\n")
     print(*(f"  {command}" for command in made.next_commands), sep="\n")
 
 
 add_diff(app)
-app.add_typer(taps_app, name="taps", help="The taps in plain tshark and in Wireshark: list, install, uninstall.")
+app.add_typer(taps_app, name="taps", help="Install the Lua taps for plain tshark and Wireshark.")
 
 
 @app.command()
 def doctor() -> None:
-    """Check that everything sharkstat needs is there and works."""
+    """Check that everything sharkstat needs is installed and works."""
     from sharkstat.commands.doctor import examine
 
     ill = False
@@ -261,7 +278,7 @@ def version(wanted: bool) -> None:
 @app.callback()
 def options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """What is this traffic made of, and why did it change? Statistics of captures and live traffic, as tables."""
@@ -270,11 +287,11 @@ def options(
 
 
 def prepare_streams() -> None:
-    """Results are UTF-8, on a terminal of another encoding as good as it can; a closed stderr takes nothing."""
+    """Make stdout UTF-8 (on a terminal of another encoding, replace what it cannot show); survive a closed stderr."""
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     if sys.stdout is None:
-        raise OutputError("standard output is closed: send the results somewhere, or name a place with --output")
+        raise OutputError("standard output is closed: redirect it, or give --output")
     if sys.stdout.isatty():
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     else:
@@ -282,7 +299,7 @@ def prepare_streams() -> None:
 
 
 def leave_out_other_commands() -> None:
-    """Where a command is named, typer need not make the options of all others: that takes as long as a short run."""
+    """Once a command is named, drop the others: building their options takes as long as a short run."""
     named = sys.argv[1:2]
     if "_SHARKSTAT_COMPLETE" not in os.environ and named and _command():
         app.registered_commands = [command for command in app.registered_commands if _name(command) == named[0]]
@@ -294,7 +311,7 @@ def _name(command: Any) -> str:
 
 
 def main() -> None:
-    """The program's entry: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
+    """Entry point: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
     try:
         for number in SIGNALS:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
@@ -304,15 +321,15 @@ def main() -> None:
             sys.argv.insert(1, "overview")
         leave_out_other_commands()
         status = app(standalone_mode=False) or 0
-        gc.freeze()  # what is left is no garbage: looking through it at the end takes as long as a fifth of a short run
+        gc.freeze()  # skips the final collection, which takes a fifth of a short run and frees nothing
         sys.stdout.flush()
         sys.exit(status)
     except WRONG_USE as problem:
         said = problem.format_message()
-        if "\n" in said:  # no command at all: the help
+        if "\n" in said:  # no command was given: this is the help
             print(said, file=sys.stderr)
         else:
-            say(f"{said.rstrip('.')} (`sharkstat {_command()}--help` has the options)")
+            say(f"{said.rstrip('.')} (see `sharkstat {_command()}--help`)")
         sys.exit(RequestError.exit_status)
     except SharkstatError as problem:
         if "--debug" in sys.argv:
@@ -335,7 +352,7 @@ def main() -> None:
 
 
 def _names_a_capture(words: list[str]) -> bool:
-    """Whether the first word is a source rather than a command."""
+    """Whether the first argument is a capture file rather than a command."""
     commands = {*map(_name, app.registered_commands), *(group.name for group in app.registered_groups)}
     return any(
         word == "-" or (word not in commands and not word.startswith("-") and ("." in word or Path(word).exists()))
@@ -350,7 +367,7 @@ def _no_more_output() -> None:
 
 
 def _command() -> str:
-    """The command that was given, and a space."""
+    """The command that was given, with a trailing space."""
     if sys.argv[1:2] == ["taps"]:
         return "".join(f"{word} " for word in sys.argv[1:3] if not word.startswith("-"))
     names = [_name(command) for command in app.registered_commands]

@@ -1,4 +1,4 @@
-"""What commands print, and what they share: results on standard output, everything else on standard error."""
+"""What commands share. Results go to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _warned: set[str] = set()
 
 
 def say(text: str) -> None:
-    """A line on stderr; results alone go to stdout."""
+    """Print one line on stderr."""
     from sharkstat.tables.view import safe
 
     print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
 
 
 def execute(source: Source, running: Running, statistics: Sequence[str]) -> None:
-    """Run the statistics and show what they gave."""
+    """Run the statistics and show the results."""
     from sharkstat.running.plan import make_plan
     from sharkstat.tables.output import ENDINGS, LOSSLESS, Output, format_for
 
@@ -64,12 +64,12 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     say_warnings(registry)
     remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in request.task.remarks)
     for remark in remarks:
-        say(remark)  # before the run, since it tells why that takes long
+        say(remark)  # before the run, since it explains why the run takes long
     tables, failures = counted(plans, chosen, running.jobs)
     if exporter is None:
         to_terminal = sys.stdout.isatty() and output.standard
         exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
-    if tables or not failures:  # or old results would give way to none
+    if tables or not failures:  # otherwise earlier results would be overwritten by nothing
         with terminated_by_reader():
             output.write(tables, exporter)
     conclude(source, running, tables, failures, remarks)
@@ -82,7 +82,7 @@ def conclude(
     failures: Sequence[SharkstatError],
     said: Container[str] = (),
 ) -> None:
-    """Say what there is to say of a run whose results are shown, and end with its status."""
+    """Print warnings and errors after the results, and exit with the right status."""
     for name, counts in {t.reading.sources: t.reading for t in tables}.items():
         if source.live:
             dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
@@ -107,14 +107,14 @@ def conclude(
 def counted(
     plans: Sequence[Plan], chosen: Selection, jobs: int | None = None
 ) -> tuple[list[Table], list[SharkstatError]]:
-    """The tables of all sources; what failed, a statistic or one source of several, beside those that did not."""
+    """The tables of all sources, and the errors of the statistics or sources that failed."""
     from sharkstat.running.runner import run_plan
     from sharkstat.tshark.process import find_tshark
 
     tables: list[Table] = []
     failures: list[SharkstatError] = []
     for plan in plans:
-        # Without columns, tshark's text has them.
+        # Where the columns are not known yet, they come from tshark's text.
         chosen.check([(r.statistic.name, r.columns) for r in plan.requests if r.columns])
     with progress_bar() as progress:
         for plan in plans:
@@ -135,7 +135,7 @@ def counted(
                 break
     shown = []
     for table in tables:
-        try:  # tshark's text may have other columns than were promised: it is shown whole then, and the error told
+        try:  # tshark's text may lack the promised columns: then the whole table is shown, and the error reported
             replace(chosen, sort="").check([(table.name, table.columns)])
             shown.append(chosen.apply(table))
         except RequestError as problem:
@@ -158,13 +158,13 @@ def say_capturing(source: Source) -> Callable[[float], None]:
 
 
 def load_view() -> None:
-    """Load what tables are shown with."""
+    """Load the modules that display tables."""
     from sharkstat.tables import view  # noqa: F401
 
 
 @contextlib.contextmanager
 def stopped_by_user() -> Iterator[None]:
-    """Ends the command where the user interrupts a run before it has results."""
+    """Exit cleanly when the user interrupts a run before it has results."""
     try:
         yield
     except KeyboardInterrupt:
@@ -180,7 +180,7 @@ def load_registry(files: Sequence[Path], only_built_in: bool = False) -> Registr
     from sharkstat.statistics.registry import Registry
 
     if files and only_built_in:
-        raise RequestError("--plugin and --no-plugins contradict each other: leave out one")
+        raise RequestError("--plugin and --no-plugins exclude each other: give only one")
     for path in files:
         if not path.is_file():
             raise RequestError(f"--plugin {path}: no such file")
@@ -190,7 +190,7 @@ def load_registry(files: Sequence[Path], only_built_in: bool = False) -> Registr
 
 
 def say_warnings(registry: Registry) -> None:
-    """What there is to say of plugins that did not load, each once."""
+    """Print the warnings about plugins that failed to load, each once."""
     for warning in registry.warnings:
         if warning not in _warned:
             say(warning)
@@ -198,7 +198,7 @@ def say_warnings(registry: Registry) -> None:
 
 
 def exporter_of(name: str, registry: Registry, raw: bool) -> Exporter:
-    """The exporter of an output format: a plugin's, or one of ours. RequestError where there is none."""
+    """The exporter of an output format, a plugin's or a built-in one. Raises RequestError if there is none."""
     from sharkstat.tables import export
     from sharkstat.tables.output import DRAWN
 
@@ -228,11 +228,13 @@ def drawn(name: str, shown: Overview | Diff | None = None) -> Exporter:
 
 
 def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]], Iterator[str]]:
-    """The exporter of the default format, for a terminal of that width."""
+    """The exporter of the default format, for a terminal of this width."""
     from sharkstat.tables import view
 
     def left_out(request: str) -> Callable[[list[str]], None]:
-        return lambda names: say(f"{request}: no room for {', '.join(names)} (--columns chooses; a pipe shows all)")
+        return lambda names: say(
+            f"{request}: not shown for lack of width: {', '.join(names)} (choose with --columns; a pipe shows all)"
+        )
 
     def export(tables: Sequence[Table]) -> Iterator[str]:
         for number, table in enumerate(tables):
@@ -246,7 +248,7 @@ def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal, from the bytes read; nothing where stderr is not one."""
+    """A progress bar of the bytes read, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -270,7 +272,7 @@ def progress_bar() -> Iterator[Callable[[int, int], None] | None]:
 
 @contextlib.contextmanager
 def terminated_by_reader() -> Iterator[None]:
-    """`| head` ends the output without a word, with the status that a shell expects."""
+    """End quietly when the reader of the pipe (`| head`) closes it, with the status that a shell expects."""
     from sharkstat.tables.output import no_more_output
 
     try:

@@ -27,14 +27,14 @@ SIDES = ("--before", "--after")
 
 
 class DiffCommand(TyperCommand):
-    """Takes several words behind --before and --after: all up to the next option."""
+    """--before and --after take several files: all words up to the next option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _gathered(args))
 
 
 def _gathered(words: Sequence[str]) -> list[str]:
-    """Each file of a side with its option before it.
+    """Repeats the option in front of each file.
 
     >>> _gathered(["--before", "a", "b", "--after", "c", "--by", "packets"])
     ['--before', 'a', '--before', 'b', '--after', 'c', '--by', 'packets']
@@ -47,7 +47,7 @@ def _gathered(words: Sequence[str]) -> list[str]:
         if word in SIDES:
             side = word
             if number + 1 == len(words) or words[number + 1].startswith("--"):
-                found.append(word)  # without a file: the parser says so
+                found.append(word)  # no file follows: the parser will complain
         elif side and not (word.startswith("-") and len(word) > 1):
             found += [side, word]
         else:
@@ -61,7 +61,7 @@ def _limit(text: str) -> float | None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text.strip())
     if not found:
-        raise RequestError(f"--fail-over takes a percentage, as 20%, not {text!r}")
+        raise RequestError(f"--fail-over {text!r}: give a percentage, e.g. 20%")
     return float(found[1]) / 100
 
 
@@ -69,36 +69,42 @@ def _limit(text: str) -> float | None:
 def diff(
     *,
     before: Annotated[
-        list[str] | None, typer.Option("--before", metavar="FILE...", help="Several captures that are the first side.")
+        list[str] | None, typer.Option("--before", metavar="FILE...", help="Several captures as the first side.")
     ] = None,
     after: Annotated[
-        list[str] | None, typer.Option("--after", metavar="FILE...", help="Several captures that are the second side.")
+        list[str] | None, typer.Option("--after", metavar="FILE...", help="Several captures as the second side.")
     ] = None,
     at: Annotated[
         str,
-        typer.Option("--at", metavar="TIME", help="Cut one capture in two: 300s after its start, or at 12:30 (UTC)."),
+        typer.Option("--at", metavar="TIME", help="Split one capture in two: 300s after its start, or at 12:30 (UTC)."),
     ] = "",
     statistics: Annotated[
         list[str] | None,
-        typer.Option("-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="Compare this table; repeat for more."),
+        typer.Option("-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="Compare this statistic; repeatable."),
     ] = None,
     by: Annotated[
         str,
         typer.Option(
-            "--by", metavar="MEASURE", help="bytes, packets, connections or requests; by default what changed."
+            "--by",
+            metavar="MEASURE",
+            help="Explain the change of bytes, packets, connections or requests; default: what changed.",
         ),
     ] = "",
     per: Annotated[
         str,
-        typer.Option("--per", metavar="UNIT", help="second: rates; capture: totals; by default as the spans allow."),
+        typer.Option(
+            "--per",
+            metavar="UNIT",
+            help="second (compare rates) or capture (totals); default: depends on the captures' lengths.",
+        ),
     ] = "",
     fail_over: Annotated[
-        str, typer.Option("--fail-over", metavar="PERCENT", help="End with status 8 where more than that changed.")
+        str, typer.Option("--fail-over", metavar="PERCENT", help="Exit with status 8 if the change is larger.")
     ] = "",
     source: Source,
     running: Running,
 ) -> None:
-    """Say why traffic changed from one capture to another.
+    """Explain why traffic changed between two captures.
 
     sharkstat diff monday.pcapng tuesday.pcapng
 
@@ -106,16 +112,16 @@ def diff(
 
     sharkstat diff long.pcapng --at 12:30 -z conv,ip -z dns,names --top 10
 
-    Each side may also be a result that was saved with --format json: of `run -z traffic`, or of the same -z.
+    Either side may also be a result saved with --format json: of `run -z traffic`, or of the same -z.
     """
     from sharkstat.tables.output import ENDINGS, Output, format_for
 
     limit = _limit(fail_over)
     sides = _sides(source, before or [], after or [], at)
     if source.live:
-        raise RequestError("diff compares files: save what you capture, as with `dumpcap -w`")
+        raise RequestError("diff compares files: save the capture first, e.g. with `dumpcap -w`")
     if running.per_file:
-        raise RequestError("--per-file means nothing here: the files of a side are read as one capture")
+        raise RequestError("diff has no --per-file: the files of each side are read as one capture")
     registry = load_registry(running.plugins, running.no_plugins)
     output_format = format_for(running.output, running.output_format, registry.formats)
     read = [*sides[0], *(sides[1] or ()), *filter(None, [source.keylog]), *map(str, running.plugins)]
@@ -134,18 +140,18 @@ def diff(
 
 
 def _sides(source: Source, before: list[str], after: list[str], at: str) -> tuple[list[str], list[str] | None]:
-    """The files of both sides; no second side where one capture is to be cut."""
+    """The files of both sides; the second is None if one capture is to be split."""
     files = list(source.files)
     if before or after:
         if files:
-            raise RequestError(f"{files[0]}: put it behind --before or --after, as the others")
+            raise RequestError(f"{files[0]}: put it after --before or --after, like the others")
         if not (before and after) and not at:
             raise RequestError("give both --before and --after")
         return before or after, after if before and after else None
     if len(files) > 2:
-        raise RequestError("diff takes two files, or several behind --before and --after")
+        raise RequestError("diff takes two files; for more, use --before and --after")
     if not files:
-        raise RequestError("nothing to compare: name two captures, or one with --at TIME")
+        raise RequestError("nothing to compare: give two captures, or one with --at TIME")
     return files[:1], files[1:] or None
 
 

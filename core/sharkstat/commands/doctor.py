@@ -1,4 +1,4 @@
-"""`sharkstat doctor`: is everything there that sharkstat needs, and does it work?"""
+"""`sharkstat doctor`: checks that everything sharkstat needs is installed and works."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sharkstat.tshark.users import unprivileged_user
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: mark is "ok", "warn" or "FAIL"."""
+    """The result of one check; mark is "ok", "warn" or "FAIL"."""
 
     mark: str
     name: str
@@ -28,7 +28,7 @@ class Check:
 
 
 def examine() -> Iterator[Check]:
-    """Every check, in order, as it is made."""
+    """Run the checks in order and yield each result."""
     yield Check("ok", "python", f"{platform.python_version()} on {platform.system()}")
     libraries = ("pluggy", "pyshark", "tabulate", "typer")
     yield Check("ok", "libraries", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries))
@@ -41,7 +41,7 @@ def examine() -> Iterator[Check]:
     yield Check("ok", "tshark", f"{facts.version} at {tshark.path}, with Lua {facts.lua}")
     yield _user()
     yield _taps(tshark)
-    yield Check("ok", "taps", f"{files('sharkstat_lua')} (each also runs in tshark by itself: docs/taps.md)")
+    yield Check("ok", "taps", f"{files('sharkstat_lua')} (they also run in plain tshark: docs/taps.md)")
     for tool, use in (("dumpcap", "live capture"), ("mergecap", "several files at once")):
         yield _tool(tool, use, tshark)
     yield _capture(tshark)
@@ -52,14 +52,14 @@ def _user() -> Check:
     user = unprivileged_user()
     if user is not None:
         user.release()
-        return Check("ok", "user", f"root: tshark runs as uid {user.uid}, gid {user.gid} instead")
+        return Check("ok", "user", f"root; tshark runs as uid {user.uid}, gid {user.gid}")
     if 0 in (os.getgid(), os.getegid()):
-        return Check("warn", "user", "group root: tshark 4.4 and later run no Lua here; use another group")
+        return Check("warn", "user", "in group root, tshark 4.4 and later run no Lua: use another group")
     return Check("ok", "user", f"uid {os.getuid()}, not root")
 
 
 def _taps(tshark: Tshark) -> Check:
-    """Count a capture of one packet with every engine but tshark's own, which prints nothing for so few."""
+    """Count a one-packet capture with every engine except tshark's own, which prints nothing for it."""
     from sharkstat.running.runner import run
     from sharkstat.statistics.registry import Registry
 
@@ -77,8 +77,8 @@ def _taps(tshark: Tshark) -> Check:
             except SharkstatError as problem:
                 return Check("FAIL", "engines", f"{engine}: {problem}")
             if (table.total("frames"), table.total("bytes")) != (1, len(frame)):
-                return Check("FAIL", "engines", f"{engine} counts one packet as {table.rows}")
-    return Check("ok", "engines", f"{' and '.join(engines)} count a packet right")
+                return Check("FAIL", "engines", f"{engine}: wrong result for a one-packet capture: {table.rows}")
+    return Check("ok", "engines", f"{' and '.join(engines)} count a test packet correctly")
 
 
 def _tool(name: str, use: str, tshark: Tshark) -> Check:
@@ -89,7 +89,7 @@ def _tool(name: str, use: str, tshark: Tshark) -> Check:
 
 
 def _capture(tshark: Tshark) -> Check:
-    """Which interfaces dumpcap can open: it lists those, too, that it may not."""
+    """Which interfaces dumpcap can open; `dumpcap -D` also lists those it may not."""
 
     def dumpcap(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [find_tool("dumpcap", tshark), *arguments]
@@ -97,7 +97,7 @@ def _capture(tshark: Tshark) -> Check:
 
     try:
         listed = [line.split("\t")[0].partition(". ")[2] for line in dumpcap("-D", "-M").stdout.splitlines()]
-        # One that is up and opens tells of the permission; special ones may fail for reasons of their own.
+        # One interface that opens proves the permission; special ones may fail for other reasons.
         opened = [name for name in listed[:4] if name and dumpcap("-i", name, "-L").returncode == 0]
     except (SharkstatError, OSError, subprocess.TimeoutExpired) as problem:
         return Check("warn", "capture", str(problem))
@@ -105,10 +105,10 @@ def _capture(tshark: Tshark) -> Check:
         return Check(
             "warn",
             "capture",
-            "this user may capture on no interface: run as root, or join the group that may "
+            "no permission to capture: run as root, or join the group that may capture "
             "(Debian: dpkg-reconfigure wireshark-common, adduser $USER wireshark)",
         )
-    return Check("ok", "capture", f"this user may capture, on {', '.join(opened)} and others")
+    return Check("ok", "capture", f"permission to capture (tried {', '.join(opened)})")
 
 
 def _plugins() -> Iterator[Check]:

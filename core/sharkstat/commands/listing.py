@@ -1,4 +1,4 @@
-"""What there is, as tables: the statistics, the plugins, the parameters and columns of one statistic."""
+"""Tables of the statistics, the plugins and the taps, and of one statistic's parameters and columns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def plugins_table(registry: Registry) -> Table:
         for p in registry.plugins
     ]
     table = _table("plugins", "Plugins", names, rows)
-    took = Column("load_time", "duration", "seconds", merge="max", description="how long it took to load")
+    took = Column("load_time", "duration", "seconds", merge="max", description="time to load the plugin")
     table.columns = (*table.columns[:2], took, *table.columns[2:])
     for row, plugin in zip(table.rows, registry.plugins, strict=True):
         row[took.name] = plugin.nanoseconds
@@ -44,7 +44,7 @@ def plugins_table(registry: Registry) -> Table:
 
 
 def taps_table(registry: Registry, installations: Mapping[str, Installation]) -> Table:
-    """Every statistic that has a tap which is to run in plain tshark: its name there, its file, and where that is."""
+    """The statistics whose tap also runs in plain tshark: name there, file, and where it is installed."""
     shipped = {path.name for path in taps.shipped()}
     rows = []
     for _, statistic in sorted(registry.statistics.items()):
@@ -63,7 +63,7 @@ def taps_table(registry: Registry, installations: Mapping[str, Installation]) ->
 
 
 def columns_table(statistic: Statistic, arguments: str, request: str) -> Table:
-    """The columns that a statistic has for these arguments, or for its example where it needs others."""
+    """The columns of a statistic with these arguments; with those of its example if these do not do."""
     try:
         columns = statistic.columns(arguments)
     except RequestError:
@@ -75,7 +75,7 @@ def columns_table(statistic: Statistic, arguments: str, request: str) -> Table:
             c.unit,
             c.role,
             c.merge,
-            "; ".join(filter(None, (c.description, "tshark rounds it" * c.approximate))),
+            "; ".join(filter(None, (c.description, "rounded by tshark" * c.approximate))),
         )
         for c in columns
     ]
@@ -87,7 +87,7 @@ def columns_table(statistic: Statistic, arguments: str, request: str) -> Table:
 
 
 def parameters_table(statistic: Statistic) -> Table:
-    """What may be given as NAME=VALUE in a request."""
+    """The parameters that a request may give as NAME=VALUE."""
     rows = [
         (p.name, p.type, "" if p.default is None else p.default, ", ".join(p.choices), p.description)
         for p in statistic.parameters

@@ -1,7 +1,7 @@
-"""The options that commands share, said once: what is read, and how results are shown.
+"""The options that commands share: what to read, and how to show the results.
 
-A group of options is a function whose parameters are options, and which makes of them what commands work with. A
-command takes the group as one of its parameters:
+A group of options is a function whose parameters are the options and whose result is one object. A command
+takes the group as one of its parameters:
 
     @app.command()
     @with_options(source=make_source, running=make_running)
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 PluginOption = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE", help="Load a plugin from this file, too: Python, or a tap's Lua."),
+    typer.Option("--plugin", metavar="FILE", help="Also load a plugin from this file (Python or a Lua tap)."),
 ]
 NoPluginsOption = Annotated[
-    bool, typer.Option("--no-plugins", help="Load the built-in statistics only (also: SHARKSTAT_NO_PLUGINS=1).")
+    bool, typer.Option("--no-plugins", help="Load only the built-in statistics (also SHARKSTAT_NO_PLUGINS=1).")
 ]
 
 
@@ -40,15 +40,15 @@ def make_source(
         list[str] | None, typer.Argument(metavar="FILE", help="Capture files, or - for standard input.")
     ] = None,
     display_filter: Annotated[
-        str, typer.Option("-Y", metavar="FILTER", help="Only packets that match this display filter.")
+        str, typer.Option("-Y", metavar="FILTER", help="Count only packets that match this display filter.")
     ] = "",
     interfaces: Annotated[
-        list[str] | None, typer.Option("-i", metavar="INTERFACE", help="Capture live; repeat for more.")
+        list[str] | None, typer.Option("-i", metavar="INTERFACE", help="Capture on this interface; repeatable.")
     ] = None,
-    capture_filter: Annotated[str, typer.Option("-f", metavar="FILTER", help="Capture filter, for -i.")] = "",
+    capture_filter: Annotated[str, typer.Option("-f", metavar="FILTER", help="Capture filter (with -i).")] = "",
     autostop: Annotated[
         list[str] | None,
-        typer.Option("-a", metavar="CONDITION", help="Stop condition for -i, as duration:60."),
+        typer.Option("-a", metavar="CONDITION", help="When to stop capturing, e.g. duration:60 (with -i)."),
     ] = None,
     write: Annotated[str, typer.Option("-w", metavar="FILE", help="Keep the packets in this file, too, for -i.")] = "",
     ring: Annotated[
@@ -67,43 +67,47 @@ def make_source(
         float,
         typer.Option("--max-drop", metavar="PERCENT", help="Results are incomplete if more packets were dropped."),
     ] = 1.0,
-    packets: Annotated[int | None, typer.Option("-c", metavar="COUNT", help="Stop after so many packets.")] = None,
-    snaplen: Annotated[int | None, typer.Option("-s", metavar="BYTES", help="Snapshot length, for -i.")] = None,
-    no_promiscuous: Annotated[bool, typer.Option("-p", help="Not in promiscuous mode, for -i.")] = False,
-    no_names: Annotated[bool, typer.Option("-n", help="No name resolution (the default).")] = False,
-    resolve: Annotated[str, typer.Option("-N", metavar="LETTERS", help="Resolve names: tshark's letters, as mn.")] = "",
+    packets: Annotated[int | None, typer.Option("-c", metavar="COUNT", help="Stop after COUNT packets.")] = None,
+    snaplen: Annotated[int | None, typer.Option("-s", metavar="BYTES", help="Snapshot length (with -i).")] = None,
+    no_promiscuous: Annotated[bool, typer.Option("-p", help="Don't capture in promiscuous mode (with -i).")] = False,
+    no_names: Annotated[bool, typer.Option("-n", help="Disable name resolution (the default).")] = False,
+    resolve: Annotated[
+        str, typer.Option("-N", metavar="LETTERS", help="Enable name resolution, with tshark's flags, e.g. mn.")
+    ] = "",
     decode_as: Annotated[
         list[str] | None,
-        typer.Option("-d", metavar="LAYER==VALUE,PROTOCOL", help="Decode as; repeat for more."),
+        typer.Option(
+            "-d", metavar="LAYER==VALUE,PROTOCOL", help="Decode a port or other value as a protocol; repeatable."
+        ),
     ] = None,
     preferences: Annotated[
         list[str] | None,
-        typer.Option("-o", metavar="NAME:VALUE", help="A preference of tshark's; repeat for more."),
+        typer.Option("-o", metavar="NAME:VALUE", help="Set a tshark preference; repeatable."),
     ] = None,
-    two_pass: Annotated[bool, typer.Option("-2", help="Let tshark read the file twice.")] = False,
-    read_filter: Annotated[str, typer.Option("-R", metavar="FILTER", help="Read filter, with -2.")] = "",
-    profile: Annotated[str, typer.Option("-C", metavar="PROFILE", help="Your Wireshark profile of that name.")] = "",
+    two_pass: Annotated[bool, typer.Option("-2", help="Perform a two-pass analysis.")] = False,
+    read_filter: Annotated[str, typer.Option("-R", metavar="FILTER", help="Read filter (requires -2).")] = "",
+    profile: Annotated[
+        str, typer.Option("-C", metavar="PROFILE", help="Use this Wireshark configuration profile.")
+    ] = "",
     heuristics: Annotated[
         list[str] | None,
-        typer.Option("--enable-heuristic", metavar="NAME", help="Let this heuristic dissector try; repeat for more."),
+        typer.Option("--enable-heuristic", metavar="NAME", help="Enable this heuristic dissector; repeatable."),
     ] = None,
-    reorder: Annotated[
-        bool, typer.Option("--reorder", help="Read the packets in time order, whatever their order in the capture.")
-    ] = False,
+    reorder: Annotated[bool, typer.Option("--reorder", help="Sort packets by time before counting.")] = False,
     dedup: Annotated[
-        bool, typer.Option("--dedup", help="Leave out packets that were captured once more (mirror port, -i any).")
+        bool, typer.Option("--dedup", help="Ignore packets captured twice (mirror port, -i any).")
     ] = False,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="SECONDS", help="Count what was read after so long, and end."),
+        typer.Option("--timeout", metavar="SECONDS", help="Stop reading after SECONDS and show what was counted."),
     ] = None,
-    keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="TLS key log, to decrypt with.")] = "",
+    keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="Decrypt TLS with this key log file.")] = "",
 ) -> Source:
-    """What is read."""
+    """The source that the options describe."""
     from sharkstat.running.source import Source
 
     if no_names and resolve:
-        raise RequestError("-n and -N contradict each other: leave out one")
+        raise RequestError("-n and -N exclude each other: give only one")
     return Source(
         files=tuple(files or ()),
         interfaces=tuple(interfaces or ()),
@@ -136,7 +140,7 @@ def make_source(
 
 @dataclass(frozen=True)
 class Running:
-    """How a run goes, and how its results are shown."""
+    """How to run the statistics, and how to show their results."""
 
     engine: str
     jobs: int | None
@@ -157,57 +161,63 @@ def make_running(
         typer.Option(
             "--engine",
             metavar="NAME",
-            help="lua (a tap inside tshark), packets (in Python) or tshark (its own); the first that there is.",
+            help="lua (a tap in tshark), packets (Python) or tshark (its own -z); default: the first available.",
         ),
     ] = "",
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", metavar="N", help="At most N tsharks at one time; else one a processor for large files."
+            "--jobs",
+            "-j",
+            metavar="N",
+            help="Run at most N tshark processes (default: one per processor for large files).",
         ),
     ] = None,
-    per_file: Annotated[bool, typer.Option("--per-file", help="Each file by itself, not all as one capture.")] = False,
+    per_file: Annotated[
+        bool, typer.Option("--per-file", help="Count each file separately instead of merging them.")
+    ] = False,
     output_format: Annotated[
         str,
         typer.Option(
             "--format",
             metavar="NAME",
-            help="table, json, jsonl, csv, tsv, markdown, or one of tabulate's; else what the suffix of --output says.",
+            help="table (default), json, jsonl, csv, tsv, markdown or a tabulate format; or by the suffix of --output.",
         ),
     ] = "",
     sort: Annotated[
         str,
         typer.Option(
-            "--sort", metavar="COLUMN", help="Largest first, in tables that have it; COLUMN:asc for smallest."
+            "--sort", metavar="COLUMN", help="Sort by this column, largest first (COLUMN:asc: smallest first)."
         ),
     ] = "",
     top: Annotated[
         int | None,
         typer.Option(
-            "--top", metavar="N", help="Only the first N rows (of a tree: of each level; intervals of time stay)."
+            "--top",
+            metavar="N",
+            help="Show only the first N rows (in a tree, of each level; time intervals are all shown).",
         ),
     ] = None,
     columns: Annotated[
-        str, typer.Option("--columns", metavar="A,B,...", help="Only these columns, in this order.")
+        str, typer.Option("--columns", metavar="A,B,...", help="Show only these columns, in this order.")
     ] = "",
     share: Annotated[
-        bool, typer.Option("--share", help="Show the percentage of the total beside every sum, in exports too.")
+        bool, typer.Option("--share", help="Add each sum's percentage of the total, also in exports.")
     ] = False,
     output: Annotated[
-        str, typer.Option("--output", metavar="PATH", help="A file, or a folder for one file a table.")
+        str,
+        typer.Option("--output", metavar="PATH", help="Write to this file, or one file per table into this folder."),
     ] = "",
-    force: Annotated[bool, typer.Option("--force", help="Let --output replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Let --output overwrite existing files.")] = False,
     raw: Annotated[
         bool,
-        typer.Option(
-            "--raw", help="In CSV and TSV, leave text as it is, even if a spreadsheet would run it as a formula."
-        ),
+        typer.Option("--raw", help="In CSV and TSV, don't escape text that a spreadsheet would run as a formula."),
     ] = False,
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> Running:
-    """How a run goes, and how its results are shown."""
+    """How to run the statistics, and how to show their results."""
     from sharkstat.tables.selection import Selection
 
     chosen = Selection(sort=sort, top=top, columns=columns, share="every" if share else "")
@@ -247,12 +257,12 @@ class _Command:
 
 
 def with_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator: each parameter of that name is replaced by the options that its group has."""
+    """A decorator that replaces each named parameter by the options of its group."""
     return lambda command: _Command(command, groups)
 
 
 @functools.cache
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    # What only type checkers import stands for groups, never for an option.
+    # Names that only type checkers import annotate groups, never options.
     unread = dict.fromkeys(("Source", "Running", "Selection"), object)
     return typing.get_type_hints(function, localns=unread, include_extras=True)

@@ -1,4 +1,4 @@
-"""`sharkstat overview`: what is in a capture at a glance."""
+"""`sharkstat overview`: a capture at a glance."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 def show(source: Source, running: Running) -> None:
-    """Read the source, and show its overview."""
+    """Read the source and show its overview."""
     from sharkstat.running.overview import overview
     from sharkstat.tables.output import ENDINGS, Output, format_for
 
     if running.per_file or running.engine:
         option = "--per-file" if running.per_file else "--engine"
-        raise RequestError(f"overview takes no {option}: run the statistics with `sharkstat run` for that")
+        raise RequestError(f"overview has no {option}: use `sharkstat run` with it")
     registry = load_registry(running.plugins, running.no_plugins)
     output_format = format_for(running.output, running.output_format, registry.formats)
     exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
@@ -67,11 +67,13 @@ def show(source: Source, running: Running) -> None:
             exporter = drawn("html", found)
     with terminated_by_reader():
         output.write(tables, exporter)
-    # What findings tell is not told again.
+    # The findings already say these.
     told = {
         warning
         for table in found.tables
         for warning in table.warnings
-        if any(words in warning for words in ("out of time order", "copies of others", "copy of another", " are cut "))
+        if any(
+            words in warning for words in ("out of time order", "are duplicates", "is a duplicate", " are truncated ")
+        )
     }
     conclude(source, running, found.tables, list(found.failures), told)

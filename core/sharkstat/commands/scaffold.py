@@ -1,7 +1,7 @@
-"""Makes a package with a statistic of your own: `sharkstat new`.
+"""`sharkstat new`: creates a plugin package.
 
-The packages in templates/ are whole: each is called my-statistic, in all spellings, and gets another name. Files of
-common/ are in all of them.
+The packages in templates/ are complete. Each is called my-statistic, in several spellings, and is renamed. The files
+in common/ belong to all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sharkstat.statistics.registry import Registry
 
 TEMPLATES = Path(str(files("sharkstat.commands"))) / "templates"
 CAPTURE = Path(str(files("sharkstat"))) / "captures" / "dns.pcapng"
-# Where they lie, these would mean something to git and to ruff.
+# Under their real names, git and ruff would obey these files where they lie.
 _ELSEWHERE = {"gitignore": ".gitignore", "pyproject.template.toml": "pyproject.toml"}
 KINDS = ("declared", "packets", "tap")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -31,7 +31,7 @@ _STATISTIC = re.compile(r"[\w.-]+(,[\w.-]+)*", re.ASCII)
 
 @dataclass(frozen=True)
 class Made:
-    """A package that was made: its folder, its statistic and its files, relative to the folder."""
+    """A package that was created: its folder, its statistic, and its files relative to the folder."""
 
     folder: Path
     statistic: str
@@ -39,7 +39,7 @@ class Made:
 
     @property
     def next_commands(self) -> tuple[str, ...]:
-        """What to do with it first: install, run, test."""
+        """The commands to start with: install, run, test."""
         return (
             f"cd {shlex.quote(str(self.folder))} && python -m pip install -e '.[test]'",
             f"sharkstat run tests/{CAPTURE.name} -z {self.statistic}",
@@ -48,23 +48,22 @@ class Made:
 
 
 def make(name: str, kind: str, folder: Path, statistic: str, registry: Registry) -> Made:
-    """Make the package of that name in the folder.
+    """Create the package of this name in the folder.
 
-    `kind` is "declared", "packets" or "tap"; `statistic` what is asked for with -z, "" to make it from the name.
-    RequestError for names that cannot be, or where something of that name is there already; OutputError where it cannot
-    be written.
+    `kind` is "declared", "packets" or "tap"; `statistic` the name for -z, "" to derive it from the package's name.
+    Raises RequestError for an invalid name or one that is taken, OutputError if the package cannot be written.
     """
     module = _module(name)
     statistic = statistic or ",".join(re.split(r"[-_.]+", name.lower().removeprefix("sharkstat-")))
     if kind not in KINDS:
-        raise RequestError(f"--kind {kind}: take {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+        raise RequestError(f"--kind {kind}: no such kind; choose {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     if not _STATISTIC.fullmatch(statistic):
-        raise RequestError(f"--statistic {statistic}: take words with commas between them, as dns,slow")
+        raise RequestError(f"--statistic {statistic}: not a valid name; use words separated by commas, e.g. dns,slow")
     if statistic in registry.names:
-        raise RequestError(f"there is a statistic {statistic} already: give another --statistic")
+        raise RequestError(f"the statistic {statistic} already exists: choose another name with --statistic")
     place = folder / name
     if place.exists() or place.is_symlink():
-        raise RequestError(f"{place} exists, and nothing is overwritten: take another NAME or --folder")
+        raise RequestError(f"{place} already exists: choose another NAME or --folder")
     words = {
         "my-statistic": name,
         "my_statistic": module,
@@ -77,26 +76,26 @@ def make(name: str, kind: str, folder: Path, statistic: str, registry: Registry)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".sharkstat-new-") as unfinished:
             made = Path(unfinished) / name
             written = _write(kind, made, words)
-            made.rename(place)  # whole, or not at all
+            made.rename(place)  # all or nothing
     except OSError as problem:
-        raise OutputError(f"cannot make {place}: {problem.strerror}: name another --folder") from None
+        raise OutputError(f"cannot create {place}: {problem.strerror}: choose another --folder") from None
     return Made(place, statistic, written)
 
 
 def _module(name: str) -> str:
-    """The module of a distribution of that name."""
+    """The module name for a distribution of this name."""
     if not _DISTRIBUTION.fullmatch(name):
-        raise RequestError(f"{name!r} cannot be a package's name: take letters and digits, with - or _ between them")
+        raise RequestError(f"{name!r} is not a valid package name: use letters and digits, separated by - or _")
     module = re.sub(r"[-_.]+", "_", name).lower()
     if not module.isidentifier() or keyword.iskeyword(module):
-        raise RequestError(f"{name}: Python cannot import a module {module}: take a name that begins with a letter")
+        raise RequestError(f"{name}: {module} is not a valid module name: start with a letter")
     if module in sys.stdlib_module_names or importlib.util.find_spec(module):
-        raise RequestError(f"{name}: there is a module {module} already: take another name")
+        raise RequestError(f"{name}: a module {module} already exists: choose another name")
     return module
 
 
 def _write(kind: str, folder: Path, words: dict[str, str]) -> tuple[str, ...]:
-    """Write the files, every word of the template replaced; gives their names."""
+    """Write the files of the template, renamed throughout, and return their names."""
     spelled = re.compile("|".join(map(re.escape, words)))
 
     def renamed(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands of `sharkstat taps`: the taps in plain tshark and in Wireshark."""
+"""`sharkstat taps`: the Lua taps in plain tshark and Wireshark."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sharkstat.commands.options import NoPluginsOption, PluginOption
 from sharkstat.errors import OutputError, RequestError
 
 taps_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-UserOption = Annotated[bool, typer.Option("--user", help="For this user (the default).")]
-SystemOption = Annotated[bool, typer.Option("--system", help="For all users; that takes root.")]
+UserOption = Annotated[bool, typer.Option("--user", help="For the current user (the default).")]
+SystemOption = Annotated[bool, typer.Option("--system", help="For all users (requires root).")]
 
 
 def place_of(user: bool, system: bool) -> Any:
     if user and system:
-        raise RequestError("--user and --system contradict each other: leave out one")
+        raise RequestError("--user and --system exclude each other: give only one")
     return "system" if system else "user"
 
 
@@ -28,7 +28,7 @@ def taps_list(
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
 ) -> None:
-    """List the taps: their names in plain tshark, their files, and where they are installed."""
+    """List the taps: name in plain tshark, file, and where it is installed."""
     from sharkstat.commands.listing import taps_table
     from sharkstat.statistics.installed_taps import installations
     from sharkstat.tshark.process import find_tshark
@@ -39,7 +39,7 @@ def taps_list(
 
 @taps_app.command(name="path")
 def taps_path() -> None:
-    """Print the folder of the Lua files, for LUA_PATH and -X lua_script."""
+    """Print the folder of the Lua files (for LUA_PATH and -X lua_script)."""
     from sharkstat.statistics.installed_taps import lua_folder
 
     print(lua_folder())
@@ -48,12 +48,12 @@ def taps_path() -> None:
 @taps_app.command(name="install")
 def taps_install(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE", help="Taps of your own, beside the built-in ones.")
+        list[Path] | None, typer.Argument(metavar="FILE", help="Your own taps, in addition to the built-in ones.")
     ] = None,
     user: UserOption = False,
     system: SystemOption = False,
 ) -> None:
-    """Copy the taps into Wireshark's plugin folder: plain tshark and Wireshark have them then, without Python.
+    """Copy the taps into Wireshark's plugin folder, for use in plain tshark and Wireshark without Python.
 
     sharkstat taps install
 
@@ -77,12 +77,12 @@ def taps_install(
     if missing:
         say(f"tshark -z help does not list {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}: {why}")
     if report.foreign:
-        raise OutputError(f"not installed: {', '.join(report.foreign)} (files of others are in their place)")
+        raise OutputError(f"not installed: {', '.join(report.foreign)}: move the foreign file of that name away")
 
 
 @taps_app.command(name="uninstall")
 def taps_uninstall(user: UserOption = False, system: SystemOption = False) -> None:
-    """Remove what `taps install` wrote, and nothing else."""
+    """Remove the files that `taps install` wrote, and no others."""
     from sharkstat.statistics import installed_taps as taps
     from sharkstat.tshark.process import find_tshark
 

@@ -1,1 +1,1 @@
-"""How a run goes: from a source and a plan to tables."""
+"""A run: from a source and a plan to tables."""

@@ -1,7 +1,7 @@
-"""Capture files as bytes: the packets of a pcap or pcapng, found as the bytes pass by.
+"""Finds the packet records of a pcap or pcapng in its bytes, as they pass by.
 
-tshark reads captures. This is for what must be done before it does: to find packets that are there twice, to leave them
-out, and to put packets in order. draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng describe the formats.
+tshark reads the captures. This module serves what must happen before: finding duplicate packets, dropping them, and
+sorting packets. The formats are described in draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _BYTE_ORDERS = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 1, 2, 3, 6
 _RESOLUTION, _OFFSET = 9, 14
 _SECOND = 10**9
-# A record that says that it is longer is none: the file is damaged, and tshark says so.
+# A record that claims to be longer is invalid: the file is damaged, and tshark reports it.
 _LONGEST = 1 << 28
 _USUAL = 1 << 18  # dumpcap's own limit
 
 Unpack = Callable[[bytes, int], tuple[Any, ...]]
-# begin and end of the record, where the packet's bytes begin and end, time (ns since 1970), interface (its number)
+# start and end of the record, start and end of the packet's bytes, time (ns since 1970), interface number
 Record = tuple[int, int, int, int, int, int]
-# What is no packet has the interface NO_PACKET; a Simple Packet Block has no time, so that of the packet before it.
+# Records that are not packets have the interface NO_PACKET. A Simple Packet Block gets the time of the packet before.
 NO_PACKET = -1
 
 
 def is_plain(head: bytes) -> bool:
-    """Whether a file that begins so is a pcap or pcapng whose packets can be found here."""
+    """Whether a file with this beginning is a pcap or pcapng that this module can read."""
     return head[:4] in _MAGICS or head[:4] == _SECTION
 
 
 @dataclass(frozen=True)
 class Interface:
-    """Where packets were captured: their link type (LINKTYPE_...), and what a unit of their time stamps is."""
+    """An interface: its link type (LINKTYPE_...) and the unit of its timestamps."""
 
     link: int
     nanoseconds: int = 1000  # a unit is nanoseconds / units
@@ -49,15 +49,15 @@ class Interface:
     offset: int = 0
 
     def time(self, stamp: int) -> int:
-        """Nanoseconds since 1970, cut to whole ones as tshark does."""
+        """Nanoseconds since 1970, rounded down as tshark does."""
         return stamp * self.nanoseconds // self.units + self.offset
 
 
 class CaptureReader:
-    """Finds the records in the bytes of one capture, which are given piece by piece.
+    """Finds the records in the bytes of one capture, which arrive in pieces.
 
-    `known` turns False where they are those of another format, or damaged: what follows is not looked at.
-    `interfaces` are those of the current section. `sections` counts them.
+    `known` becomes False when the bytes are damaged or of another format; the rest is then ignored.
+    `interfaces` are those of the current section; `sections` counts the sections.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class CaptureReader:
         self._last = 0
 
     def records(self, data: bytes) -> Iterator[Record]:
-        """The whole records that the data begins with, one after the other."""
+        """The complete records at the beginning of the data, in order."""
         at = 0
         if not self.order:
             if len(data) < 24:
@@ -87,7 +87,7 @@ class CaptureReader:
             yield from self._packets(data, at) if self._unit else self._blocks(data, at)
 
     def resumed(self, data: bytes) -> bytes:
-        """What is from the middle of the capture, from the first record in it on; b"" where none is found."""
+        """Data from the middle of a capture, starting at the first record in it; b"" if none is found."""
         if self._unit:
             unpack, most = struct.Struct(self.order + "IIII").unpack_from, _SECOND // self._unit
 
@@ -178,7 +178,7 @@ class CaptureReader:
 
 
 def _stamps(options: bytes, order: str) -> tuple[int, int, int]:
-    """What an interface's options say of its time stamps: nanoseconds and units (a fraction), and an offset."""
+    """The timestamp resolution (nanoseconds and units, as a fraction) and offset in an interface's options."""
     nanoseconds, units, offset, at = 1000, 1, 0, 0
     while at + 4 <= len(options):
         code, length = struct.unpack_from(order + "HH", options, at)

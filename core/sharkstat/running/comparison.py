@@ -1,4 +1,4 @@
-"""`sharkstat.diff`: two captures, or results, or the two parts of one capture, counted alike and compared."""
+"""`sharkstat.diff`: compares two captures, two saved results, or the two parts of one capture."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def diff(
     progress: Progress | None = None,
     **options: Any,
 ) -> Diff:
-    """Compare two captures, and say why traffic changed.
+    """Compare two captures and explain why traffic changed.
 
-    `before` and `after` are each a capture file, several (read as one), a `Source`, a file that was saved with
-    `--format json` or `jsonl`, or tables. Without `after`, the one capture is cut in two `at` a time: seconds after its
-    first packet (300, "300s", "5m"), or a time of day in UTC ("12:30", "2024-01-18 02:30").
+    `before` and `after` are each a capture file, several files (read as one capture), a `Source`, a result saved with
+    `--format json` or `jsonl`, or tables. Without `after`, the capture is split in two at the time `at`: seconds after
+    its first packet (300, "300s", "5m"), or a time of day in UTC ("12:30", "2024-01-18 02:30").
 
-    Without `requests` the change is explained: `findings` are its causes. With them, each table is joined with its
-    other side. Totals are compared where the spans of time are alike, otherwise rates; `per` is "second" or "capture"
-    to have it either way. `by` is what is explained, "bytes", "packets", "connections" or "requests"; by default the
-    first of bytes, packets, connections and requests that has changed more than by chance. `options` are those of
-    `Source`.
+    Without `requests`, the result explains the change: `findings` are its causes. With `requests`, each table is
+    joined with that of the other side. Totals are compared if both captures are about equally long, rates otherwise;
+    `per="second"` or `per="capture"` forces one of them. `by` is the measure to explain: "bytes", "packets",
+    "connections" or "requests"; by default the first of these that changed more than by chance. `options` are those
+    of `Source`.
 
-    Raises a SharkstatError as `run` does; RequestError where the two sides do not compare.
+    Raises a SharkstatError as `run` does, and RequestError if the two sides cannot be compared.
 
     >>> import sharkstat
     >>> found = sharkstat.diff("tests/data/story-before.pcapng", "tests/data/story-after.pcapng")
@@ -65,14 +65,14 @@ def diff(
     """
     wanted = [requests] if isinstance(requests, str) else list(requests)
     if per not in ("", "second", "capture"):
-        raise RequestError(f"--per takes second or capture, not {per!r}")
+        raise RequestError(f"--per {per!r}: choose second or capture")
     if by and not wanted and by not in MEASURES:
-        raise RequestError(f"--by takes {', '.join(MEASURES[:-1])} or {MEASURES[-1]}, not {by!r}")
+        raise RequestError(f"--by {by!r}: choose {', '.join(MEASURES[:-1])} or {MEASURES[-1]}")
     counting = _Counting(wanted or [CELLS], engine, registry or Registry.default(), progress, options)
     if after is None:
         sides = counting.halves(before, at)
     elif at != "":
-        raise RequestError("--at cuts one capture in two: give one, or leave out --at")
+        raise RequestError("--at splits one capture in two: give only one capture, or leave out --at")
     else:
         sides = counting.side(before), counting.side(after)
     scale, remarks = make_scale(sides[0].side.span, sides[1].side.span, per)
@@ -84,7 +84,7 @@ def diff(
     rows = [part.tables[0] for part in sides]
     for table in rows:
         if table.omitted:
-            raise RequestError(f"{table.request}: rows were left out of it: save it without --top")
+            raise RequestError(f"{table.request}: the saved result lacks rows: save it without --top")
     cells = cells_of(rows[0].rows, rows[1].rows)
     measure: By | None = next((name for name in MEASURES if name == by), None)
     found = explain(cells, measure, scale.weights) if measure else explain_first(cells, scale.weights)
@@ -113,13 +113,13 @@ class _Counting:
     options: dict[str, Any]
 
     def side(self, given: Given) -> _Part:
-        """One side, counted or read."""
+        """One side, counted from captures or read from a saved result."""
         if not isinstance(given, (str, os.PathLike, Source)) and any(isinstance(one, Table) for one in given):
             return self.of_tables([one for one in given if isinstance(one, Table)], "the tables")
         source = self.source(given)
         saved = [name for name in source.files if looks_saved(name)]
         if saved and len(saved) < len(source.files):
-            raise RequestError("one side is captures or saved results, not both")
+            raise RequestError("one side mixes captures and saved results: give only one kind")
         if saved:
             return self.of_saved(saved)
         tables = self.run(source)
@@ -136,11 +136,11 @@ class _Counting:
         return run(source, wanted, engine=self.engine, registry=self.registry, progress=self.progress)
 
     def extent(self, source: Source, tables: Sequence[Table]) -> Side:
-        """When a side begins and how long it is; of several files the sum, so that gaps between them do not count."""
+        """The start and length of a side; for several files the sum of their lengths, without the gaps between them."""
         reading = tables[0].reading
         spans = [(reading.first, reading.last)]
         if len(source.files) > 1 or source.display_filter:
-            # A filter must not change the span, and rates are those of the time that was captured.
+            # Rates refer to the time captured, so a filter must not change the span.
             plain = replace(source, display_filter="")
             each = [replace(plain, files=(name,)) for name in source.files] if source.files else []
             readings = [run(one, ["io,stat,0"], registry=self.registry)[0].reading for one in each]
@@ -156,7 +156,7 @@ class _Counting:
             chosen = [table for tables_ in found for table in tables_ if table.request == request]
             if len(chosen) < len(names):
                 raise RequestError(
-                    f"{names[0]} holds no {request}: save it with `sharkstat run CAPTURE -z {request} --format json`"
+                    f"{names[0]} has no {request}: save it with `sharkstat run CAPTURE -z {request} --format json`"
                 )
             tables.append(Table.merge(chosen))
         return self.of_tables(tables, names[0])
@@ -165,27 +165,27 @@ class _Counting:
         by_request = {table.request: table for table in tables}
         missing = [request for request in self.requests if request not in by_request]
         if missing:
-            raise RequestError(f"{name}: there is no {missing[0]} among {', '.join(by_request) or 'them'}")
+            raise RequestError(f"{name}: {missing[0]} is missing; it contains {', '.join(by_request) or 'no tables'}")
         chosen = [by_request[request] for request in self.requests]
         reading = chosen[0].reading
         span = _length([(reading.first, reading.last)])
         return _Part(Side(reading.sources, reading.first, span, all(t.complete for t in chosen)), chosen)
 
-    # One capture cut in two ---------------------------------------------------------------------------
+    # One capture split in two ---------------------------------------------------------------------------
 
     def halves(self, given: Given, at: str | float) -> tuple[_Part, _Part]:
         if at == "":
-            raise RequestError("compare with what? Give a second capture, or --at TIME to cut this one in two")
+            raise RequestError("nothing to compare with: give a second capture, or --at TIME to split this one")
         source = self.source(given)
         if any(looks_saved(name) for name in source.files):
-            raise RequestError("--at cuts captures, and a saved result is none: give the capture")
+            raise RequestError("--at cannot split a saved result: give the capture")
         whole = self.run(replace(source, display_filter=""), ["io,stat,0"])[0].reading
         if whole.first is None or whole.last is None or whole.start is None:
-            raise SourceError(f"{', '.join(whole.sources)}: there are no packets to compare")
+            raise SourceError(f"{', '.join(whole.sources)}: no packets to compare")
         cut = _cut(at, whole)
         if not whole.first < whole.start + cut <= whole.last:
             length = f"{(whole.last - whole.start) / 10**9:g} s"
-            raise RequestError(f"--at {at}: the capture is {length} long: choose a time within it")
+            raise RequestError(f"--at {at}: outside the capture, which is {length} long")
         moment = whole.start + cut
         sides = (
             Side(whole.sources, whole.first, moment - whole.first),
@@ -199,7 +199,7 @@ class _Counting:
         return parts[0], parts[1]
 
     def cut_cells(self, source: Source, cut: int) -> tuple[list[Table], list[Table]]:
-        """Both in one pass: what a connection says before the cut is known after it."""
+        """Both parts in one pass, so that what a connection said before the split is known after it."""
         (table,) = self.run(source, [f"{CELLS},at={cut}ns"])
         rows: tuple[list[Row], list[Row]] = [], []
         for row in table.rows:
@@ -220,7 +220,7 @@ def _length(spans: Sequence[tuple[int | None, int | None]]) -> int:
 
 
 def _united(spans: Sequence[tuple[int | None, int | None]]) -> list[tuple[int | None, int | None]]:
-    """The spans without what several of them cover."""
+    """The spans, with overlaps removed."""
     known = sorted((first, last) for first, last in spans if first is not None and last is not None)
     united: list[tuple[int | None, int | None]] = []
     for first, last in known:
@@ -233,7 +233,7 @@ def _united(spans: Sequence[tuple[int | None, int | None]]) -> list[tuple[int | 
 
 
 def _cut(at: str | float, whole: Reading) -> int:
-    """Nanoseconds from the capture's first packet to the cut."""
+    """Nanoseconds from the capture's first packet to the split."""
     start = whole.start or 0
     if isinstance(at, (int, float)):
         return round(at * 10**9)
@@ -241,7 +241,9 @@ def _cut(at: str | float, whole: Reading) -> int:
     if duration:
         return round(float(duration[1]) * _SECONDS[duration[2]] * 10**9)
     if not clock:
-        raise RequestError(f"--at {at}: give a time after the first packet, as 300s or 5m, or a time of day, as 12:30")
+        raise RequestError(
+            f"--at {at}: give a time after the first packet, e.g. 300s or 5m, or a time of day, e.g. 12:30"
+        )
     year, month, day, hour, minute, second = clock.groups()
     begun = datetime.fromtimestamp(start // 10**9, timezone.utc)
     try:

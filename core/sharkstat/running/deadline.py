@@ -1,4 +1,4 @@
-"""What is done about programs that do not end: they are told, and then made to."""
+"""Ends a run that takes too long: first by asking its programs to stop, then by killing them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from types import TracebackType
 
 from sharkstat.running.opened import Opened
 
-GRACE = 5.0  # seconds from being told to being killed, and for dumpcap to stop by itself
+GRACE = 5.0  # seconds between asking and killing, and for dumpcap to stop by itself
 
 
 class Deadline:
-    """Within it a run ends after `timeout` seconds (None: never), with what was read by then.
+    """A context in which a run ends after `timeout` seconds (None: never), with the results so far.
 
-    Programs that do not end when what they read does are killed: first those beside tshark, so that it may give what it
-    has, then tshark. A live capture for a time ends after that, even where its interface is gone, which dumpcap
-    waits for.
+    Programs that do not end with their input are killed: first the helpers, so that tshark can still report, then
+    tshark. A live capture with a duration ends on time even if its interface is gone, for which dumpcap would wait.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How a run ended: what its programs said, and what that means, in one line that names the mend."""
+"""How a run ended: turns what the programs printed into one line that says what is wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sharkstat.tshark.fields import nearest_fields
 from sharkstat.tshark.process import Tshark
 from sharkstat.tshark.records import Failure, Records
 
-NO_CAPTURE = "{} is not a capture file in a format that tshark knows: check the name"
+NO_CAPTURE = "{} is not a capture file in a format that tshark understands: check the name"
 
 
 @dataclass
 class Ending:
-    """The end of a pass: tshark's exit status and words, and those of dumpcap or mergecap."""
+    """The end of a pass: exit status and messages of tshark, and of dumpcap or mergecap."""
 
     plan: Plan
     records: Records
@@ -40,7 +40,7 @@ class Ending:
         return words[-1] if words else "nothing"
 
     def _complaints(self) -> list[str]:
-        """What tshark said on stderr, without what it always says, and with the source's own name."""
+        """tshark's messages on stderr, without the usual ones, and with the source's real name."""
         name = self.plan.source.names[0] if self.plan.source.names else "-"
         lines = []
         for line in self.stderr:
@@ -52,7 +52,7 @@ class Ending:
         return lines
 
     def raise_failures(self) -> None:
-        """Raise what kept the run from having results; statistics that failed by themselves are not meant."""
+        """Raise the error that left the run without results. Failures of single statistics are handled elsewhere."""
         records, source, status, helper_errors = self.records, self.plan.source, self.status, self.helper_errors
         if source.live and self._died() and not self._packets():
             self._raise_capture_failure()
@@ -65,7 +65,7 @@ class Ending:
                     raise SourceError(NO_CAPTURE.format(name))
         if records.stranger:
             names = ", ".join(self.opened.strangers)
-            raise SourceError(f"{names} is not a capture file (tshark takes it for {records.stranger}): check the name")
+            raise SourceError(f"{names} is not a capture file (tshark reads it as {records.stranger}): check the name")
         if not records.ready:
             for where, failure in records.failures.items():
                 raise self._start_error(where, failure)
@@ -75,7 +75,7 @@ class Ending:
             raise KeyboardInterrupt
         if self.too_late:
             raise TsharkError(
-                f"tshark gave nothing in {source.timeout:g} s (--timeout), nor when it was told to end: no results"
+                f"no results: tshark printed nothing within {source.timeout:g} s (--timeout), nor when asked to stop"
             )
         complaint = self._complaints()
         if not records.ready and status >= 0:
@@ -85,11 +85,10 @@ class Ending:
             suspects = [suspect for part in self.plan.parts for suspect in part.suspects]
             if name == "SIGABRT" and suspects:
                 raise TsharkError(
-                    f"tshark aborted (SIGABRT): a fault of its own, in one of {', '.join(suspects)}; "
-                    "ask for them one by one"
+                    f"tshark aborted (SIGABRT), a bug in one of {', '.join(suspects)}: run them one at a time"
                 )
             raise TsharkError(
-                f"tshark was killed ({name}) before its end: no results; is memory short? Try fewer requests"
+                f"no results: tshark was killed ({name}), perhaps for lack of memory: try fewer statistics at once"
             )
         text = " ".join(complaint)
         for path in (self.opened.path, "-"):
@@ -107,7 +106,7 @@ class Ending:
             raise SourceError(NO_CAPTURE.format(source.names[0]))
         if not records.ready and not complaint:
             raise TsharkError(
-                "tshark ran no Lua script, without a word: tshark 4.4 and later do so in group 0; "
+                "tshark silently ran no Lua script, as tshark 4.4 and later do in group 0: "
                 "run sharkstat as a user outside the group root"
             )
         if not records.ready and status == 0:
@@ -116,21 +115,20 @@ class Ending:
             raise SourceError(reason_of(helper_errors) or "dumpcap gave no reason")
         if status == 0:
             raise TsharkError(
-                "tshark stopped before its end, without a word: no results for "
-                + ", ".join(r.text for r in self.plan.requests)
+                "tshark silently stopped early: no results for " + ", ".join(r.text for r in self.plan.requests)
             )
         reason = complaint[0] if complaint else f"tshark ended with status {status}"
         if re.search(r"cut short|corrupt|damaged", reason) or (records.ready and re.search(r"\bfile\b", reason)):
             raise SourceError(f"{reason.rstrip('.')}: no packet could be read")
         if status in (1, 2, 3, 4):  # 4 is a bad filter, from tshark 4.2 on
-            raise RequestError(f"tshark refused: {reason}")
-        raise TsharkError(f"tshark failed with status {status}: {reason}")
+            raise RequestError(f"tshark rejected the request: {reason}")
+        raise TsharkError(f"tshark failed with exit status {status}: {reason}")
 
     def _start_error(self, where: str, failure: Failure) -> SharkstatError:
         message = failure.message
         if where.startswith("load "):
             return StatisticError(
-                f"the tap {Path(where[5:]).name} does not load: {message}", traceback=failure.traceback
+                f"the tap {Path(where[5:]).name} failed to load: {message}", traceback=failure.traceback
             )
         unknown = re.search(r"no such field: (\S+)$", message)
         if unknown or where.startswith("field "):
@@ -141,7 +139,7 @@ class Ending:
         if "is invalid" in message:
             quoted = message[message.index('Filter "') :] if 'Filter "' in message else message
             head, _, reason = quoted.partition(" is invalid - ")
-            said = f"{what}: bad display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
+            said = f"{what}: invalid display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
             unknown = re.search(r'"?([\w.\-]+)"? is (?:neither a field nor|not a valid protocol)', reason)
             return RequestError(said.rstrip(".") + nearest_fields(self.tshark, unknown[1]) if unknown else said)
         if where != "-" and message.startswith(self.plan.requests[int(where)].task.speakers):
@@ -156,10 +154,10 @@ class Ending:
         interface = ", ".join(self.plan.source.interfaces)
         if "Invalid capture filter" in text or "isn't a valid capture filter" in text:
             detail = text[text.find("(") + 1 : text.rfind(")")] if "(" in text else reason
-            raise RequestError(f"-f: bad capture filter {self.plan.source.capture_filter!r}: {detail}")
+            raise RequestError(f"-f: invalid capture filter {self.plan.source.capture_filter!r}: {detail}")
         if "permission" in text.lower() or "not permitted" in text.lower():
             raise SourceError(
-                f"no permission to capture on {interface}: run as root, or join the group that may "
+                f"no permission to capture on {interface}: run as root, or join the group that may capture "
                 "(Debian: dpkg-reconfigure wireshark-common, then adduser $USER wireshark, and log in again)"
             )
         if (
@@ -170,21 +168,23 @@ class Ending:
         ):
             raise SourceError(f"no such interface: {interface} (`dumpcap -D` lists them)")
         if reason.startswith(("The specified", "Invalid or unknown")):
-            raise RequestError(f"dumpcap refused: {reason}")
+            raise RequestError(f"dumpcap rejected the options: {reason}")
         raise SourceError(f"cannot capture on {interface}: {reason}")
 
     def judge(self) -> tuple[bool, list[str]]:
-        """Whether the source was read to its end, and what there is to say of it."""
+        """Whether the source was read to its end, and the warnings about it."""
         status, helper_errors = self.status, self.helper_errors
         warnings: list[str] = []
         complete = True
         died = self._died()
-        # Where a helper died, the end that tshark found is no fault of the file.
+        # If a helper died, a truncated input is not the file's fault.
         complaints = [text for text in self._complaints() if not (died and "cut short" in text)]
         for text in [*complaints, *(line.removeprefix("mergecap: ") for line in helper_errors)]:
             if "cut short" in text and not (self.interrupted or self.too_late):
-                rest = "; of the other files what is later is not: --per-file counts it" if self.opened.helpers else ""
-                warnings.append(f"{text.rstrip('.')}: what was read before the cut is counted{rest}")
+                rest = (
+                    "; later packets of the other files are not: --per-file counts them" if self.opened.helpers else ""
+                )
+                warnings.append(f"{text.rstrip('.')}: packets before that point are counted{rest}")
                 complete = False
             elif self.interrupted or self.too_late:
                 continue
@@ -195,19 +195,19 @@ class Ending:
         complete, warnings = complete and few, warnings + said
         if self.interrupted:
             if not self.plan.source.live:
-                warnings.append("interrupted: only a part of the source was read")
-            troubles = self.opened.problems() + [f"{how}: what came before is counted" for how in died]
+                warnings.append("interrupted: only part of the source was read")
+            troubles = self.opened.problems() + [f"{how}: packets before that are counted" for how in died]
             return complete and self.plan.source.live and not troubles, warnings + troubles
         if self.too_late:
             seconds = f"{self.plan.source.timeout:g} s"
-            warnings.append(f"stopped after {seconds} (--timeout): what was read by then is counted")
+            warnings.append(f"stopped after {seconds} (--timeout): packets read by then are counted")
             return False, warnings
         if status != 0 and complete:
             warnings += complaints or ([] if died else [f"tshark ended with status {status}"])
             complete = False
-        # mergecap's own status only says again what was said of a file.
+        # mergecap's exit status only repeats what was already said about a file.
         new = [how for how in died if complete or " was killed " in how]
-        troubles = self.opened.problems() + [f"{how}: what came before is counted" for how in new]
+        troubles = self.opened.problems() + [f"{how}: packets before that are counted" for how in new]
         if complete and not troubles:
             troubles = [reason_of([line]) for line in helper_errors if line.startswith("dumpcap: ")][:1]
         if troubles:
@@ -216,7 +216,7 @@ class Ending:
         return complete, warnings
 
     def _died(self) -> list[str]:
-        """The helpers that did not end well, and what they said of it."""
+        """The helpers that failed, with the reasons they gave."""
         died = []
         for helper in self.opened.helpers:
             if helper.died and not self._left_early(helper.process.returncode):
@@ -225,7 +225,7 @@ class Ending:
         return died
 
     def _left_early(self, status: int) -> bool:
-        """Whether a helper failed only since tshark had read as many packets as -c asked for."""
+        """Whether a helper failed only because tshark had read all packets that -c asked for."""
         return status == -signal.SIGPIPE and self.plan.source.packets is not None and not self.plan.source.live
 
     def _packets(self) -> int:
@@ -295,7 +295,7 @@ class Drops:
 
 
 def reason_of(said: Sequence[str]) -> str:
-    """The first telling line of what dumpcap or mergecap said; "" where none is."""
+    """The first meaningful line of dumpcap's or mergecap's messages, or ""."""
     for line in said:
         text = line.removeprefix("dumpcap: ").removeprefix("mergecap: ").strip()
         if text and not text.startswith(("Capturing on", "File:", "Packets")):

@@ -1,9 +1,9 @@
-"""Packets that were captured more than once: by a mirror port, on several interfaces, on both sides of a router.
+"""Finds packets captured more than once: by a mirror port, on several interfaces, or on both sides of a router.
 
-A copy has the same bytes after the link layer's header, the time to live and the checksum over it apart, and comes
-within milliseconds. What a host sends again is no copy: it has another IP identification, or TCP has counted time on.
-Some packets have neither (a pure TCP acknowledgement over IPv6, a UDP datagram without an identification, ARP), and may
-well be sent twice. They count as copies only where those that cannot be mistaken say that packets are captured twice.
+A copy has the same bytes after the link-layer header, except the TTL and the header checksum, and arrives within
+milliseconds. A retransmission is not a copy: it has another IP identification or TCP timestamp. Some packets have
+neither (a pure TCP ACK over IPv6, a UDP datagram without IP identification, ARP) and may really be sent twice. They
+count as copies only if unmistakable copies show that the capture has packets twice.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from sharkstat.running.capturefile import NO_PACKET, CaptureReader
 
 _MILLISECOND = 10**6
-SURE, UNSURE = 10 * _MILLISECOND, _MILLISECOND  # how late a copy may come
-# Two generations of packets are remembered. Each is longer than a copy may be late, since interfaces take turns in the
-# files of a live capture, whatever the times.
+SURE, UNSURE = 10 * _MILLISECOND, _MILLISECOND  # the maximum delay of a copy
+# Two generations of packets are remembered. Each is longer than a copy's maximum delay, since the interfaces of a live
+# capture take turns in the file, not in time order.
 _GENERATION, _REMEMBERED = 1000 * _MILLISECOND, 20_000
 _IPV4, _IPV6 = b"\x08\x00", b"\x86\xdd"
 _TAGS = (b"\x81\x00", b"\x88\xa8", b"\x91\x00")  # VLAN
 _TCP = 6
-_ENDS = 0x03  # SYN or FIN: not sent twice within milliseconds, as resets are
-_WORDS = 28  # bytes of an ARP packet; of what is shorter too little was captured
-_ENOUGH = 140  # bytes of a packet that has an identification, or TCP's numbers: no other has the same
-# Where the network layer's type and header are, by link type; without the first, the header's version tells.
+_ENDS = 0x03  # SYN or FIN: unlike resets, not sent twice within milliseconds
+_WORDS = 28  # bytes of an ARP packet; a shorter one was truncated
+_ENOUGH = 140  # bytes that identify a packet with an IP identification or TCP sequence numbers
+# Offsets of the network layer's type and header, by link type; without a type, the IP version field decides.
 _TYPE_AT = {1: 12, 113: 14, 276: 0}
 _HEADER_AT = {1: 14, 113: 16, 276: 20, 0: 4, 108: 4, 12: 0, 14: 0, 101: 0, 228: 0, 229: 0}
 
@@ -41,10 +41,10 @@ class _Counts:
 
 
 class Duplicates:
-    """Finds the copies among the packets of a capture, piece by piece.
+    """Finds the copies among the packets of a capture, which arrives in pieces.
 
-    `looked` is how many packets could have been found, `copies` how many are identical to one before them, `forwarded`
-    how many differ from one only by their time to live. At most `most` packets are looked at.
+    `looked` is the number of packets examined, `copies` how many repeat an earlier packet exactly, `forwarded` how
+    many differ from one only in TTL. At most `most` packets are examined.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -57,7 +57,7 @@ class Duplicates:
 
     @property
     def done(self) -> bool:
-        """Whether as many packets were looked at as may be."""
+        """Whether the maximum number of packets has been examined."""
         return self._left <= 0
 
     @property
@@ -69,14 +69,14 @@ class Duplicates:
         return self._sure.forwarded + (self._unsure.forwarded if self._believed() else 0)
 
     def _believed(self) -> bool:
-        """Whether packets that may have been sent twice are copies."""
+        """Whether doubtful packets count as copies."""
         sure, unsure = self._sure, self._unsure
         if sure.packets >= 20:
             return sure.again * 20 >= sure.packets
         return (sure.again + unsure.again) * 5 >= (sure.packets + unsure.packets) * 2
 
     def find(self, reader: CaptureReader, data: bytes) -> tuple[int, list[tuple[int, int]]]:
-        """Look at the whole records of the data: where they end, and from where to where copies are, in order."""
+        """Examine the complete records of the data. Returns where they end, and the ranges of copies, in order."""
         end = 0
         copies: list[tuple[int, int]] = []
         doubtful: list[tuple[int, int]] = []
@@ -117,7 +117,7 @@ class Duplicates:
 def _identity(
     data: bytes, at: int, stop: int, header: int, type_at: int | None
 ) -> tuple[bool, bytes, bytes, int] | None:
-    """Whether a copy can be told from a second packet, what is the same in copies (two parts), and its hops."""
+    """Whether a copy can be told from a repeated packet, the two parts that copies share, and the TTL."""
     ip = at + header
     if type_at is None:
         kind = _IPV4 if ip < stop and data[ip] >> 4 == 4 else _IPV6
@@ -151,7 +151,7 @@ def _identity(
 
 
 def _tells_itself(data: bytes, at: int, stop: int, protocol: int) -> bool:
-    """Whether it is TCP that no host sends twice within milliseconds: data, the beginning or end of a connection."""
+    """Whether it is a TCP segment that no host repeats within milliseconds: data, SYN or FIN."""
     if protocol != _TCP or at + 20 > stop:
         return False
     return bool(data[at + 13] & _ENDS) or stop > at + (data[at + 12] >> 4) * 4

@@ -1,4 +1,4 @@
-"""What the first bytes of a file say it is, and whether an archive of packets is whole."""
+"""Recognizes file formats by their first bytes, and checks whether a compressed file is complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 
-# Captures by their first bytes; tshark knows more formats, and some of those by no more than a guess.
+# Capture formats by their first bytes. tshark knows more formats, some of them only by guessing.
 _PCAP = frozenset(
     word.to_bytes(4, order) for word in (0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34) for order in ("big", "little")
 )
@@ -19,11 +19,11 @@ _PACKED = {
     b"\xfd7zXZ\x00": "xz",
     b"BZh": "bzip2",
 }
-HEAD = 1 << 16  # enough of a file for all that is asked here
+HEAD = 1 << 16  # bytes of a file that suffice for every check here
 
 
 def packing(head: bytes) -> str:
-    """How a file is compressed: gzip, zstd, lz4, xz, bzip2; "" where it is not.
+    """The compression of a file: gzip, zstd, lz4, xz or bzip2; "" if it is not compressed.
 
     >>> packing(b"BZh91AY"), packing(b"hello")
     ('bzip2', '')
@@ -32,9 +32,9 @@ def packing(head: bytes) -> str:
 
 
 def header_size(head: bytes) -> int | None:
-    """How many bytes a capture that begins so must have at least; None where it may be no capture.
+    """The minimum size in bytes of a capture with this beginning; None if it may not be a capture.
 
-    A file that ends before is no capture to tshark either, but a file of another kind, with one packet.
+    A shorter file is not a capture for tshark either: it reads it as a file of another type, with one packet.
 
     >>> header_size(bytes.fromhex("d4c3b2a1")), header_size(b"hello")
     (24, None)
@@ -48,7 +48,7 @@ def header_size(head: bytes) -> int | None:
 
 
 def is_capture(head: bytes) -> bool:
-    """Whether a file that begins so is surely a capture: not where only unpacking it, or tshark, could tell."""
+    """Whether a file with this beginning is certainly a capture. False if only decompression or tshark can tell."""
     if packing(head) == "gzip":
         try:
             head = zlib.decompressobj(31).decompress(head, HEAD)
@@ -58,14 +58,14 @@ def is_capture(head: bytes) -> bool:
     return needed is not None and len(head) >= min(needed, HEAD)
 
 
-# Frames of zstd and lz4: tshark reads nothing of one that is cut short, without a word. ------------------------------
+# Frames of zstd and lz4: tshark silently reads nothing of a truncated one. ------------------------------
 
-# A walk over an archive asks for bytes (positive), or to pass over some (negative).
+# A walk over a compressed file asks for bytes (positive) or skips some (negative).
 Walk = Iterator[int]
 
 
 class Frames:
-    """Follows the frames of an archive, without unpacking them, as its bytes pass by."""
+    """Follows the frames of a compressed file as its bytes pass by, without decompressing them."""
 
     def __init__(self, kind: str) -> None:
         self._have = bytearray()
@@ -77,11 +77,11 @@ class Frames:
 
     @property
     def whole(self) -> bool:
-        """Whether what was fed ends where a frame does."""
+        """Whether the bytes so far end at the end of a frame."""
         return self._lost or (self._between and not self._have)
 
     def feed(self, data: bytes) -> int:
-        """Take the next bytes. Gives how many after them need not be read: they can be given to `pass_over` instead."""
+        """Take the next bytes. Returns how many bytes after them may be skipped with `pass_over` instead of read."""
         at = 0
         while not self._lost:
             if self._wants < 0:
@@ -100,7 +100,7 @@ class Frames:
         return 0
 
     def pass_over(self, count: int) -> None:
-        """Take that many bytes of those that need not be read."""
+        """Skip this many of the bytes that need not be read."""
         self._wants += count
         if count and not self._wants:
             self._step()
@@ -113,7 +113,7 @@ class Frames:
             self._between = False
             self._wants = next(self._walk)
         except StopIteration:
-            self._lost = True  # what follows is no frame that is known here: that is for tshark to say
+            self._lost = True  # an unknown frame follows: tshark will report it
 
     def _magic(self, kind: Callable[[], Walk], own: bytes) -> Walk:
         while True:
@@ -121,7 +121,7 @@ class Frames:
             yield 4
             if self._took == own:
                 yield from kind()
-            elif self._took[1:] == b"\x2a\x4d\x18" and self._took[0] >> 4 == 5:  # a frame to be skipped
+            elif self._took[1:] == b"\x2a\x4d\x18" and self._took[0] >> 4 == 5:  # a skippable frame
                 yield 4
                 yield -int.from_bytes(self._took, "little") or 0
             else:
@@ -162,7 +162,7 @@ class Frames:
 
 
 def is_whole(descriptor: int, kind: str) -> bool:
-    """Whether a file's archive of that kind ends as it should; only the frames' headers are read."""
+    """Whether a compressed file is complete; only the frame headers are read."""
     frames, at, size = Frames(kind), 0, os.fstat(descriptor).st_size
     while data := os.pread(descriptor, 64, at):
         at += len(data)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: where they end a run, and where they only make it come to its end."""
+"""Ctrl-C, SIGTERM and SIGHUP: where they abort a run, and where they let it finish early."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """A signal came while the command did something else than to run; no library catches it on its way."""
+    """A signal arrived outside a run. A BaseException, so that no library catches it on the way."""
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """The command's own handler, so that SIGTERM and SIGHUP let nothing lie about, as Ctrl-C does."""
+    """The command's signal handler: SIGTERM and SIGHUP clean up just as Ctrl-C does."""
     raise Interrupted
 
 
 class Interruption:
-    """Within it the first signal is noted, and a KeyboardInterrupt is raised only where that is `allowed`.
+    """A context in which a signal is noted, and raised as KeyboardInterrupt only where that is `allowed`.
 
-    So none comes between making a folder or a process and writing down that it is there. Handlers of the
-    application's own are left in place, and other threads than the main one get no signals.
+    So no signal hits between creating a folder or a process and recording that it exists. The application's own
+    handlers stay in place. Only the main thread gets signals.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Interruption:
             raise KeyboardInterrupt
 
     def tell(self) -> None:
-        """What a signal does, in another thread than the main one: where it would end the run, `at_last` is called."""
+        """Act as on a signal, but for a thread other than the main one: `at_last` is called to abort the run."""
         first, self.told = not self.told, True
         action = self._softly if first else self._at_last
         if action is not None:
@@ -65,7 +65,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
-        """Where the run may end at once, at a signal that came before, too."""
+        """A context in which the run may end at once, also because of an earlier signal."""
         if self.told:
             raise KeyboardInterrupt
         with self._waiting():
@@ -73,9 +73,9 @@ class Interruption:
 
     @contextlib.contextmanager
     def softly(self, action: Callable[[], None], at_last: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Where the first signal calls `action`, which lets the run come to its end, and only the second ends it.
+        """A context in which the first signal calls `action`, which lets the run finish; the second aborts it.
 
-        `at_last` does so for a run in another thread, where no signal comes (`tell`).
+        In other threads, which get no signals, `at_last` aborts the run (see `tell`).
         """
         self._softly, self._at_last = action, at_last
         if self.told:

@@ -1,4 +1,4 @@
-"""Saved results as tables that can be merged and compared."""
+"""Loads saved results as tables that can be merged and compared."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sharkstat.tables.table import Table
 
 
 def read(path: str | os.PathLike[str], *, registry: Registry | None = None) -> list[Table]:
-    """The tables of a file that was written with `--format json` or `--format jsonl`.
+    """Read the tables of a file written with `--format json` or `--format jsonl`.
 
-    They hold what the file holds: exact values with their Python types, columns with units, roles and merge rules,
-    and what was read. A table whose statistic is at hand (built in, or of a plugin that is installed) can be merged.
+    The tables have everything that the file has: exact values with their Python types, columns with units, roles and
+    merge rules, and the facts about the capture. Tables of built-in statistics and of installed plugins can be merged.
 
-    Raises SourceError where the file cannot be read or is no saved result.
+    Raises SourceError if the file cannot be read or is not a saved result.
 
     >>> import pathlib, sharkstat, tempfile
     >>> table = sharkstat.run("tests/data/dns.pcapng", "conv,udp")[0]

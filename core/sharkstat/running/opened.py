@@ -1,4 +1,4 @@
-"""A source made ready for tshark, and the programs beside it: mergecap for several files, dumpcap for interfaces."""
+"""Opens a source for tshark, with helper programs: mergecap for several files, dumpcap for interfaces."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LAST_SECONDS = 3.0
 
 @dataclass
 class Helper:
-    """A program beside tshark: what it said, and whether it was told to end."""
+    """A helper program: its messages, and whether it was asked to stop."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -44,7 +44,7 @@ class Helper:
 
     @property
     def died(self) -> str:
-        """How it ended, where that was not well."""
+        """How it failed, or ""."""
         status = self.process.returncode
         if not status or self.told:
             return ""
@@ -54,11 +54,10 @@ class Helper:
 
 
 class Opened:
-    """A source made ready for tshark: its standard input, or a path where it reads twice.
+    """A source opened for tshark: its standard input, or a path for two passes.
 
-    Files are opened here, with our rights, and given to tshark as its standard input: tshark may run
-    as a user that could not open them. The file's position, which the processes share, tells how far
-    tshark has come.
+    Files are opened with sharkstat's rights and passed to tshark as standard input, since tshark may run as a user
+    who cannot open them. Both processes share the file position, so it shows tshark's progress.
     """
 
     def __init__(
@@ -78,9 +77,9 @@ class Opened:
         self.stdin: int = subprocess.DEVNULL
         self.helpers: list[Helper] = []
         self.size = 0
-        self.again = False  # whether it can be read once more
-        self.strangers: list[str] = []  # inputs that may be no captures
-        self.cut: list[str] = []  # archives that end too early
+        self.again = False  # whether it can be read again
+        self.strangers: list[str] = []  # inputs that may not be captures
+        self.cut: list[str] = []  # truncated compressed files
         self.screen = Screen(
             dedup=source.dedup,
             reorder=source.reorder,
@@ -147,7 +146,7 @@ class Opened:
         packed = formats.packing(only.look()) in ("xz", "bzip2")
         changed = self.source.dedup or self.source.reorder
         if changed and not packed and not is_plain(only.look()):
-            self._merge()  # which makes a pcapng of it
+            self._merge()  # converts it to pcapng
         elif self.source.two_pass and not packed and not changed:
             self.path = self.workspace.lend(Path(only.name))
             self.screen.look_at(os.dup(only.descriptor))
@@ -174,31 +173,31 @@ class Opened:
 
     def _open_file(self, name: str) -> None:
         try:
-            with self.interruption.allowed():  # a pipe opens when somebody writes
+            with self.interruption.allowed():  # a named pipe opens once somebody writes to it
                 descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise SourceError(f"{name}: no such file") from None
         except PermissionError:
-            raise SourceError(f"{name}: permission denied: run as a user who may read it") from None
+            raise SourceError(f"{name}: permission denied: run sharkstat as a user who may read it") from None
         except (OSError, ValueError) as problem:  # ValueError: a NUL
             raise SourceError(f"{name}: {getattr(problem, 'strerror', None) or problem}") from None
         self._inputs.append(Input(name, descriptor, self._wake))
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
-            raise SourceError(f"{name} is a folder: name the capture files in it")
+            raise SourceError(f"{name} is a folder: give the capture files in it")
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            raise SourceError(f"{name} is neither a file nor a pipe: name a capture file")
+            raise SourceError(f"{name} is neither a file nor a pipe: give a capture file")
         if self.source.two_pass and stat.S_ISFIFO(mode):
-            raise RequestError(f"-2 reads the source twice, and {name} is a pipe: save it to a file first")
+            raise RequestError(f"-2 cannot read {name} twice, since it is a pipe: save it to a file first")
 
     def _look_at(self, found: Input) -> None:
-        """SourceError for what is surely no whole capture; what may be none is noted."""
+        """Raise SourceError for an input that cannot be a capture; note one that may not be."""
         with self.interruption.allowed():
             head = found.look()
         if not head:
             if self.source.files == ("-",):
-                raise SourceError("standard input is empty: what was to write a capture there gave nothing")
-            raise SourceError(f"{found.name} is empty: it holds not even a capture file's header")
+                raise SourceError("standard input is empty: the command before the pipe wrote nothing")
+            raise SourceError(f"{found.name} is empty: not even a capture file header")
         kind = formats.packing(head)
         if kind in ("zstd", "lz4") and found.seekable_file and not formats.is_whole(found.descriptor, kind):
             self.cut.append(found.name)
@@ -207,12 +206,12 @@ class Opened:
             with self.interruption.allowed():
                 head = found.look(min(needed, formats.HEAD))
             if (len(head) if found.size is None else found.size) < min(needed, formats.HEAD):
-                raise SourceError(f"{found.name} is cut short within its header: no packet is in it")
+                raise SourceError(f"{found.name} is cut short in the file header: it contains no packets")
         elif not formats.is_capture(head):
             self.strangers.append(found.name)
 
     def _keep(self) -> None:
-        """What comes through a pipe is put into a file, where it can be read twice."""
+        """Copy a pipe into a file, which can be read twice."""
         target = self.workspace.path / "merged.pcapng"
         stdin, self.stdin = self.stdin, subprocess.DEVNULL
         with self.interruption.allowed():
@@ -222,7 +221,7 @@ class Opened:
             target.unlink()
 
     def _merge(self) -> None:
-        """Several files become one capture in time order, by mergecap, as unprivileged as tshark."""
+        """Merge several files into one capture in time order with mergecap, run as unprivileged as tshark."""
         pipes = [self.workspace.pipe() for _ in self._inputs]
         command = [find_tool("mergecap", self.workspace.tshark), "-F", "pcapng", "-w", "-"]
         self._pipes = {f"/dev/fd/{read_end}": i.name for (read_end, _), i in zip(pipes, self._inputs, strict=True)}
@@ -238,7 +237,7 @@ class Opened:
         command = [find_tool("dumpcap", self.workspace.tshark), "-q", "-w", "-"]
         for interface in source.interfaces:
             command += ["-i", interface]
-            # dumpcap's options for an interface follow its -i.
+            # dumpcap's per-interface options follow -i.
             if source.capture_filter:
                 command += ["-f", source.capture_filter]
             if source.snaplen is not None:
@@ -259,7 +258,7 @@ class Opened:
         self._help("dumpcap", command, privileged=True)
 
     def _help(self, name: str, command: Sequence[str], given: Sequence[int] = (), privileged: bool = False) -> None:
-        """Start a program whose output tshark reads."""
+        """Start a helper whose output tshark reads."""
         out_read, out_write = wide_pipe()
         self.stdin = out_read
         try:
@@ -309,7 +308,9 @@ class Opened:
             try:
                 keys = self.workspace.lend(Path(source.keylog))
             except OSError as problem:
-                raise SourceError(f"{source.keylog}: {problem.strerror}: name a readable TLS key log") from None
+                raise SourceError(
+                    f"--keylog {source.keylog}: {problem.strerror}: give a readable TLS key log file"
+                ) from None
             arguments += ["-o", f"tls.keylog_file:{keys}"]
         return arguments
 
@@ -320,11 +321,11 @@ class Opened:
 
     @property
     def said(self) -> list[str]:
-        """What the helpers said, line by line."""
+        """The helpers' messages, line by line."""
         return [line for helper in self.helpers for line in helper.said]
 
     def interrupt(self) -> None:
-        """End what tshark reads, so that it gives what it has: it draws no results when it is interrupted itself."""
+        """End tshark's input, so that it prints its results; interrupting tshark itself would lose them."""
         self._wake.up()
         if self.source.live:
             self._end_capture()
@@ -344,7 +345,7 @@ class Opened:
             self._tell(helper, signal.SIGINT)
 
     def kill(self) -> None:
-        """End the helpers that did not end when they were told."""
+        """Kill the helpers that did not stop when asked."""
         for helper in self.helpers:
             self._tell(helper, signal.SIGKILL)
 
@@ -354,13 +355,13 @@ class Opened:
             helper.process.send_signal(number)
 
     def finish(self) -> None:
-        """Wait for the helpers, now that tshark has left."""
+        """Wait for the helpers after tshark's end."""
         if self.spool is not None:
             self.spool.stop()
         if self.recorder is not None:
             self.recorder.close()
         for helper in self.helpers:
-            # What is not about to end by itself is told, and then made to.
+            # A helper that does not end by itself is asked to, then killed.
             for seconds, number in ((2, signal.SIGINT), (3, signal.SIGKILL)):
                 try:
                     helper.process.wait(timeout=seconds)
@@ -378,10 +379,10 @@ class Opened:
             pump.join(5)
 
     def problems(self) -> list[str]:
-        """What kept the source from being read to its end, apart from what tshark and the helpers say."""
-        cut = [f"{name} is cut short: what was read before the cut is counted" for name in dict.fromkeys(self.cut)]
+        """Why the source was not read to its end, apart from the messages of tshark and the helpers."""
+        cut = [f"{name} is cut short: packets before that point are counted" for name in dict.fromkeys(self.cut)]
         others = [p for p in self._pumps if p.problem not in ("", "is cut short")]
-        cut += [f"{p.source.name} {p.problem}: what was read before is counted" for p in others]
+        cut += [f"{p.source.name} {p.problem}: packets before that point are counted" for p in others]
         if self.recorder is not None and self.recorder.problem:
             cut.append(self.recorder.problem)
         if self.spool is not None and self.spool.left_out:
@@ -389,7 +390,7 @@ class Opened:
         return cut
 
     def given(self) -> None:
-        """tshark has its standard input now; our copy would keep the pipe open."""
+        """Close our copy of tshark's standard input, which would keep the pipe open."""
         if self.stdin >= 0:
             os.close(self.stdin)
             self.stdin = subprocess.DEVNULL

@@ -1,6 +1,6 @@
-"""Packets put in time order, before tshark reads them: a whole capture exactly, a live one within a second.
+"""Sorts packets by time before tshark reads them: a capture file exactly, a live capture within a second.
 
-Packets of equal time stay in their order, and a packet without a time stays behind the one before it.
+Packets with equal times keep their order, and a packet without a time stays after its predecessor.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from sharkstat.running.capturefile import NO_PACKET, CaptureReader
 
 CHUNK = 1 << 20
 _SECOND = 10**9
-NO_CAPTURE = "takes a pcap or pcapng: editcap makes one of captures of other formats"
-_HELD = 1 << 28  # bytes that wait in a live run at most
+NO_CAPTURE = "needs a pcap or pcapng file: convert other formats with editcap"
+_HELD = 1 << 28  # maximum bytes held back in a live run
 _ENHANCED = 6
 
 
 @dataclass
 class _Index:
-    """Where the records of a file are, and when its packets came."""
+    """The positions of a file's records and the times of its packets."""
 
     times: array[int] = field(default_factory=lambda: array("q"))
     begins: array[int] = field(default_factory=lambda: array("Q"))
@@ -42,9 +42,9 @@ class _Index:
 
 
 def in_order(file: int) -> Iterator[bytes]:
-    """The capture in a regular file, as one whose packets are in time order; the file's position tells how far it is.
+    """The capture in a regular file, with its packets sorted by time; the file's position shows the progress.
 
-    SourceError where that cannot be made of it.
+    Raises SourceError if it cannot be sorted.
     """
     index = _indexed(file)
     size = os.fstat(file).st_size
@@ -67,7 +67,7 @@ def in_order(file: int) -> Iterator[bytes]:
                 os.lseek(file, size * done // len(times), os.SEEK_SET)
                 yield bytes(waiting)
                 waiting.clear()
-        yield bytes(waiting) + data[index.end :]  # a file that is cut short stays so
+        yield bytes(waiting) + data[index.end :]  # a truncated file stays truncated
     os.lseek(file, 0, os.SEEK_END)
 
 
@@ -89,7 +89,7 @@ def _indexed(file: int) -> _Index:
                     interfaces += known
                     if reader.order != index.order:
                         raise SourceError(
-                            "--reorder: its sections are of different byte orders: mergecap makes one of it"
+                            "--reorder: the file has sections of different byte orders: rewrite it with mergecap"
                         )
                 else:
                     index.others.append((at + begin, at + end))
@@ -107,17 +107,19 @@ def _indexed(file: int) -> _Index:
 
 
 def _of_interface(packet: bytes, first: int, order: str) -> bytes:
-    """The packet's block with the number that its interface has where those of all sections are counted on."""
+    """The packet's block with its interface number counted across all sections."""
     if not first:
         return packet
     kind, _, number = struct.unpack_from(order + "III", packet)
     if kind != _ENHANCED:
-        raise SourceError("--reorder: a later section has packets of an old kind: mergecap makes one section of it")
+        raise SourceError(
+            "--reorder: the file has several sections with obsolete packet blocks: rewrite it with mergecap"
+        )
     return packet[:8] + struct.pack(order + "I", number + first) + packet[12:]
 
 
 def nearly_in_order(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same for a live capture: each packet waits until one comes that is a second later."""
+    """The same for a live capture: each packet is held until one arrives that is a second later."""
     reader = CaptureReader()
     held: list[tuple[int, int, bytes]] = []
     rest, count, size = b"", 0, 0

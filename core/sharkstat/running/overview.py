@@ -1,4 +1,4 @@
-"""The overview: what is in a capture at a glance, made of all statistics that have a section, in one pass."""
+"""The overview: a capture at a glance, from all statistics that have a section, in one pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sharkstat.tables.view import clock, humanised_bytes, humanised_duration, sa
 from sharkstat.tshark.process import find_tshark
 
 _MARKS = {"bad": "!!", "warning": "! ", "note": "- "}
-_PARTS_OF_THE_SPAN = 60  # of which the one with the most bytes is the peak
+_PARTS_OF_THE_SPAN = 60  # the peak is the one with the most bytes
 _FEWEST_ROWS = 2
 _MOST_FINDINGS = 8
 _PAGE = 120  # columns of a page that is no terminal's
@@ -30,7 +30,7 @@ _PAGE = 120  # columns of a page that is no terminal's
 
 @dataclass(frozen=True)
 class Part:
-    """A statistic of the overview, with its section and its table."""
+    """One statistic of the overview, with its section and its table."""
 
     statistic: Statistic
     section: Section
@@ -39,10 +39,10 @@ class Part:
 
 @dataclass
 class Overview:
-    """What an overview shows.
+    """An overview of a capture.
 
-    `capture` has one row with the facts of the capture, `findings` a row for each thing that is wrong, the worst first;
-    `parts` are the statistics in their order. `failures` are the statistics that failed.
+    `capture` has one row with facts about the capture, `findings` one row per problem, the worst first. `parts` are the
+    statistics in order; `failures` are the errors of statistics that failed.
 
     >>> import sharkstat
     >>> found = sharkstat.overview("tests/data/story-after.pcapng")
@@ -59,11 +59,11 @@ class Overview:
 
     @property
     def tables(self) -> list[Table]:
-        """All tables: of the capture, of every part, and the findings."""
+        """All tables: the capture, every part, and the findings."""
         return [self.capture, *(part.table for part in self.parts), self.findings]
 
     def __getitem__(self, name: str) -> Table:
-        """The table of that name; KeyError where there is none."""
+        """The table of this name. Raises KeyError if there is none."""
         for table in self.tables:
             if table.name == name:
                 return table
@@ -76,7 +76,7 @@ class Overview:
         return "".join(table._repr_html_() for table in self.tables if table.rows)
 
     def text(self, width: int = 80, height: int | None = None, colours: bool = False) -> str:
-        """The page, for a terminal of that width; with a `height` it shows fewer rows to fit, if it can."""
+        """The page for a terminal of this width. With a `height`, it shows fewer rows so that the page fits."""
 
         def bold(text: str) -> str:
             return f"\x1b[1m{text}\x1b[0m" if colours else text
@@ -107,7 +107,7 @@ class Overview:
             rows[largest] -= 1
 
     def command(self, requests: Sequence[str], width: int = 10_000) -> str:
-        """The command that shows whole tables."""
+        """The command that shows the complete tables."""
         source = self.source
         words = [f"-i {shlex.quote(name)}" for name in source.interfaces] + [shlex.quote(name) for name in source.files]
         given = [f"-Y {shlex.quote(source.display_filter)}"] if source.display_filter else []
@@ -142,7 +142,7 @@ class Overview:
 
     def _health(self, width: int, bold: Callable[[str], str]) -> Iterator[str]:
         if not self.findings.rows:
-            yield f"{bold('Health')}: nothing wrong was found"
+            yield f"{bold('Health')}: no problems found"
             return
         yield bold("Health")
         shown = self.findings.rows[:_MOST_FINDINGS]
@@ -164,7 +164,7 @@ def overview(
     capturing: Callable[[float], None] | None = None,
     **options: Any,
 ) -> Overview:
-    """Read a capture once and give its overview.
+    """Read a capture once and return its overview.
 
     `source`, `options`, `progress` and `jobs` are as for `sharkstat.run`. `capturing` is called once the interfaces of
     a live source are open, with the time (seconds since 1970). The statistics are those of the registry that have a
@@ -177,7 +177,7 @@ def overview(
     """
     if isinstance(source, Source):
         if options:
-            raise RequestError("give options in the Source or beside a file name, not both")
+            raise RequestError("with a Source, give the options in it, not as arguments")
     else:
         names = [source] if isinstance(source, (str, os.PathLike)) else list(source)
         source = Source(files=tuple(os.fspath(name) for name in names), **options)
@@ -210,9 +210,9 @@ def _made(source: Source, parts: list[Part], failures: list[StatisticError]) -> 
         try:
             found += [(finding, part.table.name, part.table.request) for finding in part.statistic.findings(part.table)]
             facts += part.statistic.facts(part.table)
-        except Exception as problem:  # a stranger's statistic may do anything: the others go on
+        except Exception as problem:  # a plugin may raise anything: the others continue
             failures.append(
-                StatisticError(f"{part.table.request} has no findings: {type(problem).__name__}: {problem}")
+                StatisticError(f"{part.table.request}: its findings failed: {type(problem).__name__}: {problem}")
             )
     found.sort(key=lambda one: one[0].rank)
     rows: list[Row] = [
@@ -234,20 +234,20 @@ def _made(source: Source, parts: list[Part], failures: list[StatisticError]) -> 
 
 
 def _peak(parts: Sequence[Part], most: int) -> Plot | None:
-    """The bytes over time in so many parts, if any statistic has them."""
+    """The bytes over time in at most this many parts, if any statistic has them."""
     timed = (p for p in parts if p.section.bar == "bytes" and Block("", p.table, bar="bytes").over_time)
     return next((plot(part.table, "bytes", most) for part in timed), None)
 
 
 FINDINGS = (
     Column("severity", "text", role="key", description="bad, warning or note"),
-    Column("finding", "text", role="key", description="the sentence"),
-    Column("figure", "number", merge="none", description="how much is wrong; of times, nanoseconds"),
-    Column("base", "number", merge="none", description="of how much"),
+    Column("finding", "text", role="key", description="the problem, as a sentence"),
+    Column("figure", "number", merge="none", description="how many or how much; times in nanoseconds"),
+    Column("base", "number", merge="none", description="out of how many"),
     Column("share", "number", "percent", merge="none"),
-    Column("unit", "text", merge="none", description="of the figure: bytes or seconds; none where it counts"),
-    Column("statistic", "text", merge="none", description="which found it; none where the run did"),
-    Column("request", "text", merge="none", description="what shows more"),
+    Column("unit", "text", merge="none", description="unit of the figure: bytes or seconds; none for counts"),
+    Column("statistic", "text", merge="none", description="the statistic that found it; none if the run did"),
+    Column("request", "text", merge="none", description="the request that shows more"),
 )
 CAPTURE = (
     Column("sources", "set", merge="union"),
@@ -258,13 +258,19 @@ CAPTURE = (
     Column("bytes", "integer", "bytes"),
     Column("mean_rate", "number", "bytes per second", merge="none"),
     Column("peak_rate", "number", "bytes per second", merge="none"),
-    Column("peak_length", "duration", "seconds", merge="none", description="the time for which the peak is the mean"),
-    Column("captured", "integer", "packets", description="by dumpcap, of live traffic"),
-    Column("dropped", "integer", "packets", description="by dumpcap, of live traffic"),
-    Column("cut", "integer", "packets", description="captured only in part"),
+    Column(
+        "peak_length",
+        "duration",
+        "seconds",
+        merge="none",
+        description="the interval over which the peak rate is averaged",
+    ),
+    Column("captured", "integer", "packets", description="by dumpcap (live capture)"),
+    Column("dropped", "integer", "packets", description="by dumpcap (live capture)"),
+    Column("cut", "integer", "packets", description="truncated by the snapshot length"),
     Column("out_of_order", "integer", "packets"),
-    Column("late_by", "duration", "seconds", merge="max", description="the most that a packet came too late"),
-    Column("facts", "set", merge="union", description="what statistics say of the capture: its link types"),
+    Column("late_by", "duration", "seconds", merge="max", description="largest delay of an out-of-order packet"),
+    Column("facts", "set", merge="union", description="facts found by statistics, e.g. link types"),
     Column("complete", "boolean", merge="none"),
 )
 
@@ -298,22 +304,20 @@ def _capture(some: Table, facts: Sequence[str], peak: Plot | None) -> Table:
 
 
 def _of_reading(reading: Reading) -> Iterator[HealthFinding]:
-    """What is wrong with the packets themselves."""
+    """Problems of the packets themselves."""
     if reading.dropped:
         yield from part_of(
             reading.dropped, reading.dropped + (reading.captured or reading.packets), "packets dropped while capturing"
         )
-    late = f", by up to {humanised_duration(reading.late_by)}: what depends on the order may be wrong"
+    late = f", by up to {humanised_duration(reading.late_by)}: results that depend on packet order may be wrong"
     yield from part_of(reading.out_of_order, reading.packets, "packets out of time order", late)
     copies, forwarded = reading.duplicates or 0, reading.forwarded or 0
     if not reading.dedup:
         read = max(reading.packets, copies + forwarded)
-        yield from part_of(copies, read, "packets captured more than once", ": --dedup leaves the copies out")
-        yield from part_of(
-            forwarded, read, "packets captured before and behind a router: --dedup leaves the copies out"
-        )
-    yield from part_of(reading.timeless, reading.packets, "packets without a time")
-    yield from part_of(reading.cut, reading.packets, "packets cut short by the capture", warning=0.0, bad=2.0)
+        yield from part_of(copies, read, "packets captured more than once", ": --dedup ignores the copies")
+        yield from part_of(forwarded, read, "packets captured on both sides of a router: --dedup ignores the copies")
+    yield from part_of(reading.timeless, reading.packets, "packets without a timestamp")
+    yield from part_of(reading.cut, reading.packets, "packets truncated by the snapshot length", warning=0.0, bad=2.0)
 
 
 def _span(reading: Reading) -> str:
@@ -324,7 +328,7 @@ def _span(reading: Reading) -> str:
     first, last = reading.first or 0, reading.last or 0
     start, end = clock(first), clock(last)
     if start is None or end is None:
-        return f"{humanised_duration(last - first)}, from {seconds(first)} s after 1970 on"
+        return f"{humanised_duration(last - first)}, from {seconds(first)} s after 1970"
     if start[:10] == end[:10]:
         end = end[11:]
     said = f"from {start} to {end} UTC" if start[-8:] != end[-8:] else f"at {start} UTC"
@@ -336,12 +340,12 @@ def _state(capture: Table) -> Iterator[str]:
     if not capture.complete:
         yield "INCOMPLETE"
     if reading.display_filter:
-        yield f"only what {reading.display_filter!r} takes"
+        yield f"only packets matching {reading.display_filter!r}"
     if reading.dropped == 0:
         yield "none dropped"
     for count, text in (
         (reading.dropped, "dropped"),
-        (reading.cut, "cut"),
+        (reading.cut, "truncated"),
         (reading.out_of_order, "out of order"),
     ):
         if count:
@@ -349,7 +353,7 @@ def _state(capture: Table) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:
-    """A finding in one line, or more that are indented."""
+    """A finding as one line, or as several with the rest indented."""
     while len(text) > width:
         at = text.rfind(" ", 8, width)
         if at < 0:
@@ -360,7 +364,7 @@ def _wrapped(text: str, width: int) -> Iterator[str]:
 
 
 def _continued(command: str, width: int) -> Iterator[str]:
-    """A command in one line, or in several that a shell takes for one."""
+    """A command as one line, or as several joined by backslashes."""
     while len(command) > width and (at := command.rfind(" -z ", 0, width - 1)) > 0:
         yield f"  {command[:at]} \\"
         command = f"  {command[at + 1 :]}"

@@ -1,4 +1,4 @@
-"""What is read flows through pipes of ours: copied by threads that never wait where nobody can end them."""
+"""Copies inputs through pipes, in threads that can always be woken and stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHUNK = 1 << 16
 
 
 class Wake:
-    """Ends the waiting of all who watch it, at once and for good."""
+    """Wakes all who wait on it, once and for all."""
 
     def __init__(self) -> None:
         self.watched, self._end = os.pipe()
@@ -29,25 +29,25 @@ class Wake:
                 self._end = -1
 
     def close(self) -> None:
-        """After this nobody may watch it."""
+        """Close it; nobody may wait on it afterwards."""
         self.up()
         os.close(self.watched)
 
 
 def wait_for(descriptor: int, wake: int, event: int) -> bool:
-    """Wait until the descriptor can be read (POLLIN) or written (POLLOUT); False where it never will be."""
+    """Wait until the descriptor can be read (POLLIN) or written (POLLOUT). Returns False if it never will be."""
     waiting = select.poll()
     waiting.register(descriptor, event)
-    waiting.register(wake, 0)  # its end is told unasked
+    waiting.register(wake, 0)  # a hang-up is always reported
     ready = dict(waiting.poll())
     return wake not in ready and bool(ready.get(descriptor, 0) & event)
 
 
 class Input(io.RawIOBase):
-    """A file or pipe, whose first bytes can be looked at before they are read."""
+    """A file or pipe whose first bytes can be peeked at."""
 
     def __init__(self, name: str, descriptor: int, wake: Wake) -> None:
-        """The descriptor becomes ours."""
+        """Takes over the descriptor."""
         self.name = name
         self.descriptor = descriptor
         self._wake = wake
@@ -56,7 +56,7 @@ class Input(io.RawIOBase):
         self.size = os.fstat(descriptor).st_size if self.seekable_file else None
 
     def look(self, least: int = 12) -> bytes:
-        """The first bytes, as many as come at once, but at least so many unless there are fewer."""
+        """The first bytes: as many as arrive at once, and at least this many unless the input is shorter."""
         if self.seekable_file:
             return os.pread(self.descriptor, HEAD, 0)
         while len(self._head) < least and (more := self._more(HEAD)):
@@ -97,10 +97,10 @@ def _seekable(descriptor: int) -> bool:
 
 
 class Pump:
-    """Copies an input into a pipe, in a thread; what is packed with xz or bzip2 is unpacked on its way."""
+    """Copies an input into a pipe, in a thread, decompressing xz and bzip2 on the way."""
 
     def __init__(self, source: Input, write_end: int, wake: Wake) -> None:
-        """The write end becomes ours."""
+        """Takes over the write end."""
         self.source = source
         self.problem = ""
         self._write_end = write_end
@@ -125,7 +125,7 @@ class Pump:
             os.close(self._write_end)
 
     def _copy(self) -> str | None:
-        """What went wrong with the source, if anything did."""
+        """What is wrong with the source, or ""."""
         while True:
             try:
                 chunk = self._stream.read(CHUNK)

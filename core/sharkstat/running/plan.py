@@ -1,4 +1,4 @@
-"""From requests to one pass: what is asked of which engine, and what the host in tshark is told to do."""
+"""Turns requests into one pass: chooses the engines and writes the job for the Lua host in tshark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sharkstat.tables.column import Column
 from sharkstat.tshark.records import escape
 from sharkstat.tshark.sparing import LEVELS, leaf_options, level_of
 
-# Beside TCP and UDP, not above them.
+# ICMP lies beside TCP and UDP, not above them.
 _ICMP = re.compile(r"\bicmp(?:v6)?\b[\w.]*")
 
 
@@ -45,8 +45,8 @@ class Request:
 
     @property
     def above_transport(self) -> bool:
-        """Whether one of our own engines reads what packets say above TCP and UDP."""
-        # What tells which headers there are is not above them, though tshark must look up to there to say it.
+        """Whether sharkstat's own counting needs protocols above TCP and UDP."""
+        # Conversations and endpoints count headers at or below TCP and UDP, whatever tshark reads to find them.
         own = [] if self.statistic.family in ("conv", "endpoints") else self.task.reads
         reads = (_ICMP.sub("ip", text) for text in (*self.filters, *own))
         levels = [self.task.layer, *map(level_of, reads)]
@@ -58,13 +58,13 @@ class Request:
         return max([self.task.layer, *map(level_of, (*self.filters, *self.task.reads))], key=LEVELS.index)
 
     def again(self) -> Request:
-        """The same request, as if nothing had been counted."""
+        """The same request with nothing counted yet."""
         return replace(self, task=self.engine.ask(self.question))
 
 
 @dataclass
 class Plan:
-    """One pass: the requests that one tshark process serves, and what it is told. A plan is run once."""
+    """One pass: the requests that one tshark process serves. A plan can be run only once."""
 
     source: Source
     requests: list[Request]
@@ -72,7 +72,7 @@ class Plan:
     _part_of: list[Part] = field(init=False)
 
     def __post_init__(self) -> None:
-        """RequestError where the requests do not go together."""
+        """Raises RequestError if the requests cannot run together."""
         kinds: dict[type[Part], dict[int, Task]] = {}
         for number, request in enumerate(self.requests):
             kinds.setdefault(request.task.part, {})[number] = request.task
@@ -81,11 +81,11 @@ class Plan:
         self._part_of = [made[request.task.part] for request in self.requests]
 
     def part_of(self, number: int) -> Part:
-        """The part that has the task of the request of that number."""
+        """The part with the task of this request number."""
         return self._part_of[number]
 
     def again(self) -> Plan:
-        """The same plan, as if nothing had been counted."""
+        """The same plan with nothing counted yet."""
         return Plan(self.source, [request.again() for request in self.requests])
 
     def only(self, numbers: Sequence[int]) -> Plan:
@@ -104,12 +104,12 @@ class Plan:
         return [order[len(order) * at // passes : len(order) * (at + 1) // passes] for at in range(passes)]
 
     def leaf_options(self) -> list[str]:
-        """tshark's options that spare it the work whose results nobody asked for."""
+        """tshark options that skip dissection nobody needs."""
         source = self.source
         layers = [request.task.layer for request in self.requests]
         if source.keylog or source.decode_as or source.preferences or source.profile or source.heuristics:
             layers.append("application")
-        if source.resolve:  # names are learnt from DNS answers
+        if source.resolve:  # tshark learns names from DNS answers
             layers.append("application")
         reads = [source.display_filter, source.read_filter]
         for request in self.requests:
@@ -117,7 +117,7 @@ class Plan:
         return leaf_options(layers, reads)
 
     def options(self) -> list[str]:
-        """tshark's options for what its engines ask of it."""
+        """The tshark options that the engines need."""
         return [option for part in self.parts for option in part.options()]
 
     def job(
@@ -130,7 +130,7 @@ class Plan:
         stranger: bool,
         control: str = "",
     ) -> str:
-        """The text that tells host.lua what to do.
+        """The job for host.lua, as text.
 
         `rows` is the pipe for its records, `first` the file for the first packet; `files` says where each Lua file
         of the engines is for tshark. Unless `exact` is None, times that no double holds are read from fields;
@@ -162,13 +162,13 @@ class Plan:
 
 
 def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Registry) -> Plan:
-    """Find the statistics, check their arguments and choose the engines: `engine`, or "" for each one's own first.
+    """Find the statistics, check their arguments and choose the engines: `engine`, or "" for each statistic's first.
 
-    RequestError if anything is wrong.
+    Raises RequestError if anything is wrong.
     """
     source.check()
     if not texts:
-        raise RequestError("no statistic asked for: give at least one -z NAME (`sharkstat list` has the names)")
+        raise RequestError("no statistic given: add -z NAME (see `sharkstat list`)")
     found = []
     for text in texts:
         statistic, arguments = registry.find(text)
@@ -177,7 +177,7 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
     if wanting and not source.resolve:
         name, letters = wanting[0]
         if len(wanting) < len(found):
-            raise RequestError(f"{name} shows names: add -N {letters} for the whole run, or ask for it alone")
+            raise RequestError(f"{name} needs name resolution: add -N {letters}, or run it alone")
         source = replace(source, resolve=letters)
     requests = []
     for text, statistic, arguments, chosen in found:
@@ -188,9 +188,9 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
             requests.append(Request(statistic, chosen, question, filters, chosen.ask(question)))
         except SharkstatError:
             raise
-        except Exception as problem:  # a stranger's statistic may do anything
+        except Exception as problem:  # a plugin may raise anything
             raise StatisticError(
-                f"{text}: it cannot be asked for: {type(problem).__name__}: {problem}",
+                f"{text}: the statistic failed to start: {type(problem).__name__}: {problem}",
                 traceback=traceback.format_exc(),
             ) from problem
     return Plan(source, requests)

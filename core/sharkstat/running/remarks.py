@@ -1,4 +1,4 @@
-"""What is wrong with the packets that were read, said of the tables whose numbers it can change."""
+"""Warnings about the packets, for the tables whose numbers they may affect."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sharkstat.running.source import Source
 from sharkstat.tables.column import Reading
 from sharkstat.tables.view import humanised_duration
 
-# A date in a display filter, and its own time zone where it has one.
+# A date in a display filter, with its time zone if given.
 _DATE = re.compile(r"\b(?:\d{4}-\d\d-\d\d|[A-Z][a-z]{2} +\d\d?, \d{4})(?:[T ]\d[\d:.]*)? ?(Z|UTC|[+-]\d\d)?")
 
-# In tshark, these look at no header; and where the books have the number of packets without a network header.
+# Statistics of tshark's that read no header; and the index of the count of packets without a network header.
 COUNTS_FRAMES = ("io_stat", "io,phs")
 HEADLESS = 8
-# A network doubles a packet now and then; who captures twice does so with many.
+# A network duplicates a packet now and then; a capture that has packets twice has many of them.
 WORTH_SAYING = 0.02
 
 
@@ -26,33 +26,31 @@ def remarks(source: Source, request: Request, reading: Reading, screened: Screen
     if reading.timeless:
         have = "has" if reading.timeless == 1 else "have"
         said.append(
-            f"{_share(reading.timeless, reading.packets)} {have} no time in the capture, and count as if they came "
-            "with the packet before"
+            f"{_share(reading.timeless, reading.packets)} {have} no timestamp: the time of the previous packet is used"
         )
     filters = [source.display_filter, source.read_filter, *request.filters]
     if reading.time_zone not in ("UTC", "UTC0") and any(
         not date[1] for text in filters for date in _DATE.finditer(text)
     ):
         said.append(
-            f"dates in filters are read in the time zone {reading.time_zone}, as tshark does; the times in tables are "
-            "UTC. Set TZ=UTC to read both alike"
+            f"tshark reads dates in filters in the local time zone ({reading.time_zone}), but times in tables are UTC: "
+            "set TZ=UTC to use UTC for both"
         )
     if screened is not None:
         said += _copies(screened, reading.dedup)
     if reading.out_of_order and request.statistic.follows_time(request.arguments, request.engine):
         said.append(
             f"{_part_of(reading.out_of_order, reading)} out of time order, by up to "
-            f"{humanised_duration(reading.late_by)}: response times, retransmissions and whatever else depends on the "
-            "order may be wrong; --reorder reads the packets in order"
+            f"{humanised_duration(reading.late_by)}: response times, retransmissions and other results that depend on "
+            "packet order may be wrong; --reorder sorts the packets"
         )
     return said
 
 
 def cuts(request: Request, reading: Reading, headless: int, skipped: int, partial: int) -> list[str]:
-    """What is missing in the request's table, since packets were captured only in part.
+    """Warnings about what a request's table lacks because packets are truncated.
 
-    Of those, so many are `headless` (cut before the end of their network header), and for this request so many were
-    `skipped`, and so many counted in `partial`.
+    `headless` of them end within the network header; this request `skipped` some and counted others in `partial`.
     """
     if not reading.cut:
         return []
@@ -60,22 +58,20 @@ def cuts(request: Request, reading: Reading, headless: int, skipped: int, partia
         if request.statistic.family in COUNTS_FRAMES and not request.filters:
             return []
         return [
-            f"{_share(reading.cut, reading.packets)} are cut (a snapshot length): tshark leaves out those whose "
-            "headers are cut, and what the others held"
+            f"{_share(reading.cut, reading.packets)} are truncated (snapshot length): tshark ignores those "
+            "with truncated headers, and the missing data of the others"
         ]
     said = []
     if skipped:
-        said.append(
-            f"{_share(skipped, reading.packets)} are cut within the headers that are counted here, and left out"
-        )
+        said.append(f"{_share(skipped, reading.packets)} are truncated within the headers counted here, and ignored")
     elif headless and (request.filters or request.statistic.family != "io_stat"):
         said.append(
-            f"{_share(headless, reading.packets)} are cut before the end of their network header: their addresses and "
-            "ports are not known"
+            f"{_share(headless, reading.packets)} are truncated within the network header: their addresses and "
+            "ports are unknown"
         )
     if partial:
         said.append(
-            f"{_share(partial, reading.packets)} are cut (a snapshot length): what was in the rest is not counted"
+            f"{_share(partial, reading.packets)} are truncated (snapshot length): their missing data is not counted"
         )
     return said
 
@@ -85,13 +81,13 @@ def _copies(screened: Screened, left_out: bool) -> list[str]:
     found = copies + forwarded
     if not found or (found < screened.looked * WORTH_SAYING and not left_out):
         return []
-    kinds = [f"{copies:,} the same, as from a mirror port or several interfaces"] if copies else []
-    kinds += [f"{forwarded:,} with another time to live, as before and behind a router"] if forwarded else []
-    are = "is a copy of another" if found == 1 else "are copies of others"
+    kinds = [f"{copies:,} identical, as from a mirror port or several interfaces"] if copies else []
+    kinds += [f"{forwarded:,} with another TTL, as on both sides of a router"] if forwarded else []
+    are = "is a duplicate" if found == 1 else "are duplicates"
     said = f"{_share(found, screened.looked, 'captured packets')} {are} ({'; '.join(kinds)})"
     if left_out:
-        return [f"{said}: left out"]
-    return [f"{said}: they count again, and TCP takes them for retransmissions; --dedup leaves them out"]
+        return [f"{said}: ignored"]
+    return [f"{said}: they are counted again, and look like TCP retransmissions; --dedup ignores them"]
 
 
 def _part_of(count: int, reading: Reading) -> str:

@@ -1,4 +1,4 @@
-"""From what the engines gave to tables, with what was read."""
+"""Makes tables from the engines' results and the facts about the source."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Outcome:
     warnings: list[str]
     version: str
     names: dict[str, str]
-    headless: int  # packets that are cut before the end of their network header
+    headless: int  # packets truncated within the network header
 
 
 def outcome_of(plan: Plan, records: Records, ending: Ending) -> Outcome:
@@ -76,7 +76,7 @@ def _outcome(
         if failure is None:
             try:
                 result = plan.part_of(number).result(number, last_words)
-            except Exception as problem:  # a stranger's statistic may do anything: the others go on
+            except Exception as problem:  # a plugin may raise anything: the others continue
                 failure = Failure(described(problem), traceback=traceback.format_exc())
         lost = records.skipped.get(number, 0), records.partial.get(number, 0)
         answers.append(Answer(request, result, failure, *lost))
@@ -85,9 +85,9 @@ def _outcome(
 
 
 def make_tables(source: Source, outcome: Outcome) -> list[Table]:
-    """A table for every request, in order.
+    """One table per request, in order.
 
-    StatisticError with the tables of the statistics that did not fail, where some did.
+    If some statistics failed, raises StatisticError with the tables of the others.
     """
     reading, screened = outcome.reading, outcome.screened
     tables: list[Table] = []
@@ -118,7 +118,7 @@ def make_tables(source: Source, outcome: Outcome) -> list[Table]:
                 statistic.order(table)
                 tables.append(table)
                 continue
-            except Exception as problem:  # a stranger's statistic may do anything: the others go on
+            except Exception as problem:  # a plugin may raise anything: the others continue
                 failure = Failure(described(problem), traceback=traceback.format_exc())
         assert failure is not None
         at = f" at packet {failure.packet}" if failure.packet else ""

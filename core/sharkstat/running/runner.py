@@ -1,4 +1,4 @@
-"""Runs a plan: one tshark process, its records read, its tables made."""
+"""Runs a plan: starts one tshark process, reads its records, and makes the tables."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def run_plan(
     except RuntimeError as problem:
         if "new thread" not in str(problem):
             raise
-        raise TsharkError("no more threads can be started here: end other programs, or raise `ulimit -u`") from problem
+        raise TsharkError("cannot start another thread: end other programs, or raise `ulimit -u`") from problem
     except OSError as problem:
         if problem.errno in _SCARCE:
             raise TsharkError(f"{problem.strerror}: end other programs, or raise {_SCARCE[problem.errno]}") from problem
         # shutil's own error is a list of (from, to, reason).
         reason = problem.args[0][0][2] if isinstance(problem, shutil.Error) else problem.strerror
         raise TsharkError(
-            f"cannot work in {_temporary()}: {reason}: make room there, or set TMPDIR to another folder"
+            f"cannot write to {_temporary()}: {reason}: free some space, or set TMPDIR to another folder"
         ) from problem
 
 
@@ -115,7 +115,7 @@ def _read_once(
     capturing: Callable[[float], None] | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
-    """One pass over the source; where what comes can only be told by another one, prepared for that, a second."""
+    """Make one pass over the source, and a second, prepared one if the packets need it."""
     exact: str | None = None
     cut: bool | None = False
     for last in (False, False, True):
@@ -124,7 +124,7 @@ def _read_once(
             Ticker(watch, workspace) as ticker,
             Opened(plan.source, workspace, interruption, looks, ticker.pacing, capturing) as opened,
         ):
-            if not opened.again:  # then all that may come is prepared for from the start (see host.lua)
+            if not opened.again:  # prepare for everything from the start (see host.lua)
                 exact = ""
                 cut = True if plan.source.snaplen or not plan.source.live else None
             reading = _Pass(plan, tshark, workspace, opened, progress, interruption, exact, cut, meanwhile, ticker)
@@ -138,10 +138,10 @@ def _read_once(
         else:
             exact = reading.records.first
         plan = plan.again()
-    raise TsharkError(f"tshark tells no exact times of {', '.join(plan.source.names)}: no results")
+    raise TsharkError(f"no results: tshark gives no exact times for {', '.join(plan.source.names)}")
 
 
-# What there may be too little of, and the limit that says so.
+# The limit to raise for each resource that can run out.
 _SCARCE = {
     errno.EAGAIN: "`ulimit -u`",
     errno.EMFILE: "`ulimit -n`",
@@ -206,7 +206,7 @@ class _Pass:
             errors.start()
             if process.stdout is not None:
                 self.output.read(process.stdout, packets="packets" in printed)
-            # tshark takes a while to start: the time to load what is only needed once it has something to say.
+            # tshark takes a while to start: meanwhile load what is needed once it has results.
             from sharkstat.running.diagnosis import Ending
             from sharkstat.running.results import outcome_of
 
@@ -234,9 +234,9 @@ class _Pass:
         return outcome_of(self.plan, self.records, ending)
 
     def _interrupt(self, process: subprocess.Popen[bytes]) -> None:
-        """End the source, so that what was read is counted."""
+        """End the source, so that the packets read so far are counted."""
         self.opened.interrupt()
-        if self.plan.source.two_pass:  # it reads the file by itself
+        if self.plan.source.two_pass:  # tshark reads the file itself
             process.kill()
 
     def _command(self, stack: contextlib.ExitStack, write_end: int) -> list[str]:
@@ -250,7 +250,7 @@ class _Pass:
                 path.open("rb").close()
             except OSError as problem:
                 text = self.plan.requests[number].text
-                raise StatisticError(f"{text}: its tap {path} cannot be read: {problem.strerror}") from None
+                raise StatisticError(f"{text}: cannot read its tap {path}: {problem.strerror}") from None
             ours = path.parent == lua
             found[path] = library / path.name if ours else self.workspace.readable(path, f"taps/{path.name}")
         stranger = bool(self.opened.strangers)
@@ -271,7 +271,7 @@ class _Pass:
 
     @property
     def first_path(self) -> Path:
-        """Where the tap saves the first packet, for its time."""
+        """The file for the first packet, saved for its time."""
         return self.workspace.writable("first.pcap")
 
     def _read_errors(self, stream: IO[bytes]) -> None:
@@ -282,7 +282,7 @@ class _Pass:
 
     def _read(self, stream: IO[bytes], process: subprocess.Popen[bytes], takers: Mapping[bytes, Taker]) -> None:
         for line in stream:
-            if not line.endswith(b"\n"):  # tshark was killed in the middle of it
+            if not line.endswith(b"\n"):  # tshark was killed in the middle of the line
                 return
             take = takers.get(line[:1])
             if take is not None:
@@ -301,7 +301,7 @@ class _Pass:
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        """Tell `progress` of the position in the files, from time to time."""
+        """Report the position in the files to `progress` from time to time."""
         if self.progress is None or not self.opened.size:
             yield
             return
@@ -340,17 +340,17 @@ def run(
     jobs: int | None = None,
     **options: Any,
 ) -> list[Table]:
-    """Read a capture once and give a table for each request.
+    """Read a capture once and return one table per request.
 
-    `source` is a file, several files (read as one capture in time order), or a `Source`; `options` are
-    `Source`'s (display_filter="ip", packets=1000, ...). `requests` are statistics as after tshark's -z.
-    `engine` is "lua" (a tap inside tshark), "packets" (in Python) or "tshark" (its own statistic, as far as its
-    text tells), by default the first of them that the statistic has. `progress` is called with the bytes read
-    and the size of the files. `jobs` is how many tsharks may run at one time, by default one for each processor where
-    the files are large; the tables are the same.
+    `source` is a file, several files (read as one capture in time order), or a `Source`; `options` are those of
+    `Source` (display_filter="ip", packets=1000, ...). `requests` are statistics, written as after tshark's -z.
+    `engine` is "lua" (a tap inside tshark), "packets" (Python) or "tshark" (tshark's own statistic, read from its
+    text); by default the first one that the statistic has. `progress` is called with the number of bytes read and
+    the size of the files. `jobs` is the maximum number of tshark processes at a time, by default one per processor
+    for large files; it does not change the tables.
 
-    Raises a SharkstatError whose message says what is wrong and how to mend it; a StatisticError has
-    the tables of the statistics that did not fail. A table whose source was cut short is not `complete`.
+    Raises a SharkstatError whose message says what is wrong and how to fix it. A StatisticError has the tables of the
+    statistics that succeeded. If the source was cut short, a table is not `complete`.
 
     >>> import sharkstat
     >>> tables = sharkstat.run("tests/data/story-after.pcapng", ["conv,tcp", "io,stat,1"])
@@ -360,7 +360,7 @@ def run(
     if isinstance(source, Source):
         wanted = source
         if options:
-            raise RequestError("give options in the Source or beside a file name, not both")
+            raise RequestError("with a Source, give the options in it, not as arguments")
     else:
         names = [source] if isinstance(source, (str, os.PathLike)) else list(source)
         wanted = Source(files=tuple(os.fspath(name) for name in names), **options)

@@ -1,4 +1,4 @@
-"""What is done with a capture's bytes on their way to tshark: copies are found and left out, packets put in order."""
+"""Processes a capture's bytes on their way to tshark: finds and drops duplicates, sorts packets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sharkstat.running.ordering import CHUNK, NO_CAPTURE, in_order, nearly_in_or
 from sharkstat.running.pacing import Pacing
 from sharkstat.running.spool import Spool
 
-# A larger file is looked into here and there first, which costs next to nothing: who captures twice does so all along.
+# A larger file is sampled first, at almost no cost: if packets are captured twice, they are so throughout.
 _WHOLE = 32 << 20
 _PLACES, _PLACE = 64, 256 << 10
 # In a live run that has so many bytes to count yet, nobody looks for copies.
@@ -29,7 +29,7 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Screened:
-    """What was found: `looked` packets could be copies, `copies` are, `forwarded` ones but for their time to live."""
+    """The result: of `looked` packets, `copies` are exact duplicates and `forwarded` differ only in TTL."""
 
     looked: int
     copies: int
@@ -63,7 +63,7 @@ class Screen:
         self._folder = folder
         self._pacing = pacing
         self._spool: Spool | None = None
-        # With copies left out, tshark's first packets are more than the capture's first.
+        # Without the duplicates, tshark's first packets reach further into the capture.
         self._most = None if dedup else most
         self._duplicates = Duplicates(self._most)
         self._exact = False
@@ -72,7 +72,7 @@ class Screen:
         self._problem: Exception | None = None
 
     def attach(self, stdin: int, pipe: tuple[int, int]) -> int:
-        """Give what tshark is to read instead of `stdin`, which becomes the screen's; `pipe` may be that."""
+        """Take over `stdin` and return what tshark reads instead: `stdin` itself, or the read end of `pipe`."""
         read_end, write_end = pipe
         if stat.S_ISREG(os.fstat(stdin).st_mode) and not (self.dedup or self.reorder):
             os.close(read_end)
@@ -90,18 +90,18 @@ class Screen:
         return read_end
 
     def look_at(self, file: int) -> None:
-        """Look at a file that tshark reads by itself. The descriptor becomes the screen's."""
+        """Examine a file that tshark reads itself. Takes over the descriptor."""
         if not self._looks:
             os.close(file)
             return
         self._start(self._look_beside, file)
 
     def write(self, stdin: int, target: Path) -> None:
-        """Put into a file what would pass, at once."""
+        """Write the processed bytes into a file, at once."""
         self._pass_on(stdin, os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
     def finish(self) -> Screened | None:
-        """Wait until all has been seen; None where nothing was looked at. Raises what kept bytes from passing."""
+        """Wait for the end. Returns None if nothing was examined. Raises the error that stopped the bytes."""
         if self._thread is not None:
             self._thread.join()
         if self._problem is not None:
@@ -110,7 +110,7 @@ class Screen:
         return Screened(found.looked, found.copies, found.forwarded) if self._exact else None
 
     def stop(self) -> None:
-        """The run is over: what a file has beyond is of no interest."""
+        """Stop: the run is over, the rest of the file does not matter."""
         self._stopped = True
 
     def _start(self, work: Callable[..., None], *arguments: int) -> None:
@@ -130,7 +130,7 @@ class Screen:
                 while view:
                     view = view[os.write(target, view) :]
         except BrokenPipeError:
-            pass  # tshark has seen enough
+            pass  # tshark needs no more
         except (OSError, SourceError) as problem:
             self._problem = problem
         finally:
@@ -172,7 +172,7 @@ class Screen:
                     at = stop
                 yield data[at:end]
             rest = data[end:]
-            if not reader.known:  # damaged: what follows passes as it is
+            if not reader.known:  # damaged: the rest passes unchanged
                 if self.dedup:
                     yield rest
                 rest = b""
@@ -182,7 +182,7 @@ class Screen:
             yield rest
         self._exact = found.looked > 0 and not behind
 
-    # Looking beside ------------------------------------------------------------------------------------------
+    # Examining in parallel ------------------------------------------------------------------------------------------
 
     def _look_beside(self, file: int) -> None:
         try:
@@ -201,12 +201,12 @@ class Screen:
                     return
             self._exact = self._duplicates.looked > 0 and not self._stopped
         except (OSError, zlib.error):
-            return  # tshark reads it too, and says what is wrong
+            return  # tshark reads it too, and reports what is wrong
         finally:
             os.close(file)
 
     def _found_here_and_there(self, file: int) -> bool:
-        """Whether any of some places in a large capture has copies."""
+        """Whether a sample of places in a large capture has duplicates."""
         reader, size = CaptureReader(), os.fstat(file).st_size
         for _ in reader.records(os.pread(file, CHUNK, 0)):
             pass
@@ -222,7 +222,7 @@ class Screen:
 
 
 def _chunks(source: int, target: int) -> Iterator[bytes]:
-    """What can be read, until nobody reads the target any more."""
+    """The bytes of the source, until nobody reads the target any more."""
     waiting = select.poll()
     waiting.register(source, select.POLLIN)
     waiting.register(target, 0)
@@ -231,7 +231,7 @@ def _chunks(source: int, target: int) -> Iterator[bytes]:
 
 
 def _unpacked(file: int) -> Iterator[bytes]:
-    """What is in a file from its beginning, whatever the position that tshark shares."""
+    """The file's contents from its beginning, decompressed, whatever the position shared with tshark."""
     at, unpack = 0, None
     while chunk := os.pread(file, CHUNK, at):
         if at == 0 and chunk[:2] == _GZIP:

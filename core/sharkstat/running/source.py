@@ -1,4 +1,4 @@
-"""What is read: capture files, standard input or live interfaces; and what tshark is told of them."""
+"""The source of packets: capture files, standard input or live interfaces, with tshark's options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGE = 16 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """What to read and how; the options are tshark's own, by their letters.
+    """What to read and how. Most options are tshark's, named here with their letters.
 
     `files` are capture files ("-" is standard input), read as one capture in time order; `interfaces`
     are captured live instead (-i), with `capture_filter` (-f), stop conditions `autostop` (-a, also as
@@ -61,13 +61,13 @@ class Source:
     max_drop: float = 1.0
 
     def check(self) -> None:
-        """RequestError for options that do not go together."""
+        """Raise RequestError if options are invalid or exclude each other."""
         if not self.files and not self.interfaces:
-            raise RequestError("nothing to read: name a capture file, `-` for standard input, or -i INTERFACE")
+            raise RequestError("nothing to read: give a capture file, `-` for standard input, or -i INTERFACE")
         if self.files and self.interfaces:
-            raise RequestError("read files or capture from interfaces, not both: leave out one")
+            raise RequestError("cannot read files and capture with -i in one run: leave out one")
         if "-" in self.files and len(self.files) > 1:
-            raise RequestError("standard input cannot be read together with files: give `-` alone")
+            raise RequestError("standard input cannot be combined with files: give `-` alone")
         live_only: dict[str, object] = {
             "-f": self.capture_filter,
             "-a": self.autostop,
@@ -82,7 +82,7 @@ class Source:
         }
         if self.files and any(live_only.values()):
             names = ", ".join(name for name, given in live_only.items() if given)
-            raise RequestError(f"{names} is for live capture (-i): for files, use -Y or -c")
+            raise RequestError(f"{names}: only for live capture (-i); for files, use -Y or -c")
         if self.ring and not self.write:
             raise RequestError("-b says how the files of -w change: name them with -w FILE")
         for condition in self.ring:
@@ -96,23 +96,23 @@ class Source:
         if not 0 <= self.max_drop <= 100:
             raise RequestError(f"--max-drop takes a percentage from 0 to 100, not {self.max_drop:g}")
         if self.two_pass and (self.interfaces or self.files == ("-",)):
-            raise RequestError("-2 reads the source twice: save it to a file first")
+            raise RequestError("-2 needs a file, since it reads twice: save the capture first")
         if self.read_filter and not self.two_pass:
-            raise RequestError("-R needs -2: use -Y to limit what the statistics see")
+            raise RequestError("-R requires -2: add -2, or use -Y to limit what is counted")
         if self.timeout is not None and not self.timeout > 0:
-            raise RequestError(f"--timeout takes a number of seconds above 0, not {self.timeout:g}")
+            raise RequestError(f"--timeout {self.timeout:g}: give a number of seconds above 0")
         if self.packets is not None and self.packets < 1:
-            raise RequestError(f"-c takes a number of packets of at least 1, not {self.packets}")
+            raise RequestError(f"-c {self.packets}: give a number of packets, at least 1")
         if set(self.resolve) - set(RESOLVERS):
             raise RequestError(
-                f"-N takes tshark's letters, {RESOLVERS} (m MAC, n network, t port, d from DNS): not {self.resolve!r}"
+                f"-N {self.resolve!r}: give tshark's flags {RESOLVERS} (m MAC, n network, t port, d from DNS packets)"
             )
         for condition in self.autostop:
             if not re.fullmatch(r"(duration|packets|filesize):[0-9]*\.?[0-9]+", condition):
-                raise RequestError(f"-a takes duration:SECONDS, packets:COUNT or filesize:KILOBYTES, not {condition!r}")
+                raise RequestError(f"-a {condition!r}: give duration:SECONDS, packets:COUNT or filesize:KILOBYTES")
         for option in self.decode_as:
             if "==" not in option:
-                raise RequestError(f"-d takes LAYER==VALUE,PROTOCOL (as in tcp.port==8888,http), not {option!r}")
+                raise RequestError(f"-d {option!r}: give LAYER==VALUE,PROTOCOL, e.g. tcp.port==8888,http")
 
     def jobs(self, wanted: int | None = None) -> int:
         """How many tsharks may read it at one time: so many as are wanted, or as are worth it.
@@ -121,7 +121,7 @@ class Source:
         """
         if wanted is not None:
             if wanted < 1:
-                raise RequestError(f"--jobs takes a number of at least 1, not {wanted}")
+                raise RequestError(f"--jobs {wanted}: give a number of at least 1")
             return wanted
         if not self.are_files or sum(Path(name).stat().st_size for name in self.files) < LARGE:
             return 1

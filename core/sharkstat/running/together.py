@@ -1,4 +1,4 @@
-"""Several passes at one time: a thread each, which waits for its tshark; the first error ends them all."""
+"""Runs several passes in parallel, one thread per tshark; the first error ends them all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def together(works: Sequence[Callable[[Interruption], T]], interruption: Interruption) -> list[T]:
-    """What each of the works gives, in order. The first signal lets all come to their end, the second kills them.
+    """The results of all works, in order. The first signal lets all of them finish early, the second kills them.
 
-    Raises what the first of them raised that failed, when the others have ended, too.
+    If some fail, raises the first error once all have ended.
     """
     each = [Interruption() for _ in works]
     given: list[T | None] = [None] * len(works)
@@ -40,7 +40,7 @@ def together(works: Sequence[Callable[[Interruption], T]], interruption: Interru
                 begun.append(thread)
             for thread in threads:
                 thread.join()
-    finally:  # the second signal, or no more threads: each is told twice
+    finally:  # a second signal, or no more threads: abort each of them
         if any(thread.is_alive() for thread in begun):
             tell_all()
             tell_all()

@@ -26,7 +26,7 @@ def joined(before: Table, after: Table, scale: Scale, by: str = "") -> Table:
         raise RequestError(f"{before.request} and {after.request} are not the same request: compare equal ones")
     for table in (before, after):
         if table.omitted:
-            raise RequestError(f"{table.request}: rows were left out of it: save it without --top")
+            raise RequestError(f"{table.request}: the saved result lacks rows: save it without --top")
     sides = [_over_local(table) for table in (before, after)]
     keys = [c for c in before.columns if c.role == "key" and not _is_local(c)]
     values = [c for c in _common(before, after) if c.role != "key" and c.type in _NUMERIC and _compares(c)]

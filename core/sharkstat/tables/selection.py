@@ -31,7 +31,7 @@ class Selection:
         Each table is a name and its columns.
         """
         if self.top is not None and self.top < 1:
-            raise RequestError(f"--top takes a number of at least 1, not {self.top}")
+            raise RequestError(f"--top {self.top}: give a number of at least 1")
         known = {name: self._known(columns) for name, columns in tables}
         for name, there in known.items():
             for column in self.wanted_columns(there):

@@ -257,7 +257,7 @@ class Table:
             if table.reading.display_filter != head.reading.display_filter:
                 raise MergeError(f"cannot merge {head.request}: the tables were made with different display filters")
             if table.omitted:
-                raise MergeError(f"cannot merge {table.request}: rows were left out of it; merge before --top")
+                raise MergeError(f"cannot merge {table.request}: --top removed rows; merge first, then use --top")
             if table.capped and len(tables) > 1:
                 raise MergeError(
                     f"cannot merge {table.request}: more was found than is told apart; take a larger max=, or read the "

@@ -1,4 +1,4 @@
-"""my,statistic: the names in DNS packets, by packets and bytes."""
+"""my,statistic: packets and bytes per DNS name."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import sharkstat
 class MyStatistic(sharkstat.Declared):
     name = "my,statistic"
     title = "My statistic"
-    description = "How many packets, and bytes, are about each name in DNS."
+    description = "Packets and bytes per DNS name."
     filter = "dns"
     keys = (sharkstat.Key("dns.qry.name", "name"),)
     measures = (sharkstat.Count(), sharkstat.Sum("frame.len"))

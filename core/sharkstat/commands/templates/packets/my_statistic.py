@@ -1,4 +1,4 @@
-"""my,statistic: how often each name in DNS was asked for, and answered."""
+"""my,statistic: how often each DNS name was queried and answered."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,7 +14,7 @@ class QueryCounter(sharkstat.PacketCounter):
 
     def packet(self, packet: sharkstat.Packet) -> None:
         name = packet.value("dns.qry.name")
-        if name is None:  # a packet that is cut short, or hostile, may lack anything
+        if name is None:  # a truncated or malicious packet may lack any field
             return
         counts = self.counts.setdefault(name, [0, 0])
         counts[packet.value("dns.flags.response") == "1"] += 1
@@ -28,7 +28,7 @@ class MyStatistic(sharkstat.Statistic):
     name = "my,statistic"
     title = "My statistic"
     usage = "my,statistic[,FILTER]"
-    description = "How often each name in DNS was asked for, and answered."
+    description = "How often each DNS name was queried and answered."
     engines = (sharkstat.Packets(QueryCounter),)
 
     def columns(self, arguments: str) -> tuple[sharkstat.Column, ...]:

@@ -1,4 +1,4 @@
-"""my,statistic: what it is, and how it counts, is in my_statistic.lua."""
+"""my,statistic: declared and counted in my_statistic.lua."""
 
 from collections.abc import Callable
 from pathlib import Path

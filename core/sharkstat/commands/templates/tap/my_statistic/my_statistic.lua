@@ -1,6 +1,6 @@
 -- name: my,statistic
 -- title: My statistic
--- description: How often each name in DNS was asked for, and answered.
+-- description: How often each DNS name was queried and answered.
 -- column: name text key
 -- column: queries integer sum packets
 -- column: answers integer sum packets
@@ -18,7 +18,7 @@ sharkstat.tap(__FILE__, function(run)
 
   run:listen("frame", function()
     local name, response = name_field(), response_field()
-    if not (name and response) then return end  -- a packet that is cut short, or hostile, may lack anything
+    if not (name and response) then return end  -- a truncated or malicious packet may lack any field
     local text = name.value
     local counts = response.value and answers or queries
     counts[text] = (counts[text] or 0) + 1

@@ -14,9 +14,9 @@ def test_queries_and_answers_are_counted(sharkstat_run: Run) -> None:
     assert rows["lost.example.net"]["answered"] == 0
 
 
-def test_parts_merge_to_the_whole(assert_merges: Check) -> None:
+def test_parts_merge_into_the_whole(assert_merges: Check) -> None:
     assert_merges(CAPTURE, REQUEST)
 
 
-def test_it_survives_spoilt_captures(assert_survives: Check) -> None:
+def test_it_survives_damaged_captures(assert_survives: Check) -> None:
     assert_survives(CAPTURE, REQUEST)
