@@ -261,25 +261,62 @@ def test_an_icmp_error_in_a_tunnel_is_reported_by_who_sent_it(folder: Path) -> N
     }
 
 
-def test_connections_of_two_vlans_are_two(folder: Path) -> None:
+def in_tunnel(port: int, header: bytes, frame: bytes) -> bytes:
+    return udp_frame(("198.51.100.1", 55555), ("198.51.100.2", port), header + frame)
+
+
+NETWORKS = {
+    "vlan": in_vlan,
+    "qinq": lambda number, frame: in_vlan(number, in_vlan(7, frame)),
+    "vxlan": lambda number, frame: in_tunnel(4789, struct.pack("!II", 0x08000000, number << 8), frame),
+    "geneve": lambda number, frame: in_tunnel(6081, struct.pack("!BBHI", 0, 0, 0x6558, number << 8), frame),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_connections_of_two_networks_are_two(folder: Path, kind: str) -> None:
+    """The same addresses, ports and sequence numbers in two VLANs, or tunnels."""
     frames = []
-    for vlan, begin in ((10, 0), (20, 5_000_000)):
-        packets = handshake(START + begin, 40000, 10_000_000)
-        packets += [(START + begin + 40_000_000, segment(True, 40000, 0x18, 101, 501, b"x" * 100))]
-        frames += [(time, in_vlan(vlan, frame)) for time, frame in packets]
-    path = nanosecond_pcap(folder / "vlans.pcap", sorted(frames, key=lambda packet: packet[0]))
-    [connections, health, services, traffic] = sharkstat.run(
-        path, ["tcp,connections", "tcp,health", "services", "traffic"]
-    )
+    for number, begin in ((10, START), (20, START + 5_000_000)):
+        packets = handshake(begin, 40123, 10_000_000)
+        get = f"GET /{number} HTTP/1.1\r\nHost: a.example\r\n\r\n".encode()
+        answer = segment(False, 40123, 0x18, 501, 101 + len(get), b"HTTP/1.1 204 No Content\r\n\r\n")
+        packets += [(begin + 40_000_000, segment(True, 40123, 0x18, 101, 501, get)), (begin + 90_000_000, answer)]
+        packets.append((begin + SECOND, dns(7, False)))
+        if number == 20:
+            packets.append((begin + 3 * SECOND, dns(7, True)))
+        frames += [(time, NETWORKS[kind](number, frame)) for time, frame in packets]
+    path = nanosecond_pcap(folder / f"{kind}.pcap", sorted(frames, key=lambda packet: packet[0]))
+    asked = ["tcp,connections", "tcp,health", "dns,names", "conv,tcp", "http,requests", "group,by=http.host", "conv,ip"]
+    asked += ["services", "traffic"]
+    connections, health, names, conv, http, group, plain, services, traffic = sharkstat.run(path, asked)
     assert services.rows == sharkstat.run(path, "services", engine="packets")[0].rows
-    assert services["connections"] == [2] and traffic.total("connections") == 2
-    assert not any(traffic["retransmitted"]) and traffic.total("packets") == services.total("packets") == 8
-    warned = any("VLAN" in text for text in health.warnings)
-    assert warned is (oracle.version() < (4, 2))
-    if warned:
-        assert connections["connections"] == connections["established"] == [2]
-        assert health["packets"] == [4, 4] and health.total("retransmissions") == 0
-        assert health["handshake_time"] == [20_000_000, 20_000_000]
+    assert traffic.total("connections") == services.total("connections") == 4
+    assert not any(traffic["retransmitted"]) and traffic.total("packets") == services.total("packets") == len(frames)
+    assert connections["connections"] == connections["established"] == [2]
+    assert health["packets"] == [5, 5] and health.total("retransmissions") == 0
+    assert health["handshake_time"] == [20_000_000, 20_000_000]
+    columns = ("queries", "retransmissions", "unanswered", "max_time")
+    assert {tuple(row[column] for column in columns) for row in names} == {(1, 0, 1, None), (1, 0, 0, 2 * SECOND)}
+    for table in (connections, health, conv, http, group, services, traffic):
+        assert any("several VLANs" in text for text in table.warnings), table.request
+    assert not any("VLAN" in text for text in (*names.warnings, *plain.warnings))
+
+
+def test_the_way_back_may_be_in_another_vlan(folder: Path) -> None:
+    sent = [packet for n, packet in enumerate(handshake(START, 40123, 10_000_000)) if n != 1]
+    back = [
+        (time + 10_000_000, segment(False, 40123, flags, 500 + n, 101))
+        for n, (time, flags) in enumerate(((START, SYN_ACK), (START + SECOND, ACK)))
+    ]
+    for vlan in (10, None):
+        tagged = [(time, in_vlan(vlan, frame) if vlan else frame) for time, frame in sent]
+        tagged += [(time, in_vlan(20, frame)) for time, frame in back]
+        path = nanosecond_pcap(folder / "asymmetric.pcap", sorted(tagged))
+        connections, conv, services = sharkstat.run(path, ["tcp,connections", "conv,tcp", "services"])
+        assert connections["established"] == services["connections"] == [1] and conv["packets"] == [4]
+        assert services.rows == sharkstat.run(path, "services", engine="packets")[0].rows
+        assert connections.warnings == conv.warnings == []
 
 
 def arp(address: str, mac: int) -> bytes:

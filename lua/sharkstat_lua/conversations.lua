@@ -6,7 +6,7 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local talks = require "talks"
-local vlans = require "vlans"
+local networks = require "networks"
 
 local moment = sharkstat.moment
 
@@ -59,7 +59,7 @@ for _, kind in ipairs(talks.KINDS) do
     start = function(run)
       run.filter = run.arguments
       local all = {}
-      if kind.name == "tcp" or kind.name == "udp" then vlans.watch(run, kind.name) end
+      if kind.streams then networks.watch(run, kind.name, "they are counted as one") end
       talks.listen(run, kind, function(source, source_port, destination, destination_port, stream)
         local conversation = { source, source_port, destination, destination_port, stream, 0, 0, 0, 0, false, false }
         all[#all + 1] = conversation

@@ -35,6 +35,7 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
+local networks = require "networks"
 
 local moment, elapsed = sharkstat.moment, sharkstat.elapsed
 
@@ -106,10 +107,14 @@ sharkstat.tap(__FILE__, function(run)
     end
     return first
   end
-  local function connection()
+  local of_tcp, of_udp = networks.of(run, "tcp"), networks.of(run, "udp")
+  networks.watch(run, "tcp", "queries and responses over TCP may be missing", "tcp.port == 53")
+  local function connection(pinfo, virtual)
     local udp, tcp = last_of(udp_streams), last_of(tcp_streams)
-    if tcp and (not udp or tcp.offset > udp.offset) then return -1 - tcp.value end
-    return udp and udp.value or 0
+    if tcp and (not udp or tcp.offset > udp.offset) then
+      return -1 - (virtual and of_tcp:key(tcp.value, pinfo) or tcp.value)
+    end
+    return udp and (virtual and of_udp:key(udp.value, pinfo) or udp.value) or 0
   end
 
   -- The query of a chain that asks for this, and the one before it in the chain.
@@ -161,9 +166,9 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   -- Several messages in one packet (DNS over TCP): questions are dealt out by their counts.
-  local function several(pinfo)
+  local function several(pinfo, virtual)
     local _, _, time = moment(pinfo)
-    local stream = connection() * 65536
+    local stream = connection(pinfo, virtual) * 65536
     local all_names, all_types, all_counts, all_ids = { names() }, { types() }, { counts() }, { ids() }
     local at = 1
     for index, field in ipairs { flags() } do
@@ -179,12 +184,12 @@ sharkstat.tap(__FILE__, function(run)
     end
   end
 
-  run:listen("frame", function(pinfo)
+  of_udp:listen("frame", function(pinfo, _, _, virtual)
     local first, second = flags()
-    if second then return several(pinfo) end
+    if second then return several(pinfo, virtual) end
     if not first then return end  -- cut short
     local bits, _, _, time = first.value, moment(pinfo)
-    local key = connection() * 65536 + ids().value
+    local key = connection(pinfo, virtual) * 65536 + ids().value
     if bits < RESPONSE then
       query_message(key, time, entry_of(names(), types()))
     else

@@ -32,7 +32,8 @@
 -- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?),
 -- "doubt ID FILTER" (packets to tell of), "stranger" (what is read may be no capture), "load FILE", "run ID NAME ARGUMENTS",
 -- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER" (a run counts what packets say above their
--- headers), "exact FIRST" (times from fields; FIRST as of X), "watch PATH" (a pipe that says when a snapshot is wanted),
+-- headers), "streams ID" (a run depends on which packets are those of one connection), "exact FIRST" (times
+-- from fields; FIRST as of X), "watch PATH" (a pipe that says when a snapshot is wanted),
 -- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
@@ -40,7 +41,7 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 for _, name in ipairs {
   "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_header", "http_frames",
   "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "service_names", "service_packets",
-  "talks", "tcp_streams", "tree", "values", "vlans",
+  "talks", "tcp_streams", "tree", "values", "networks",
 } do
   package.loaded[name] = nil
 end
@@ -198,7 +199,7 @@ local function pace(pinfo)
 end
 
 local starts, prompt = {}, false
-local tells_of_cut, partials = false, {}
+local tells_of_cut, partials, of_streams = false, {}, {}
 for _, words in ipairs(jobs) do
   local verb = words[1]
   if verb == "rows" then
@@ -225,6 +226,8 @@ for _, words in ipairs(jobs) do
   elseif verb == "partial" then
     partials[#partials + 1] = { id = words[2], filter = words[3], count = 0 }
     sharkstat.cut_matters = true
+  elseif verb == "streams" then
+    of_streams[words[2]] = true
   elseif verb == "names" then
     sharkstat.use_names()
   elseif verb == "marks" then
@@ -427,11 +430,32 @@ local function tell_of_cut()
   for _, partial in ipairs(partials) do send("N", partial.id, 0, partial.count) end
 end
 
+-- A run that does not tell connections of several networks apart says where tshark takes them for one.
+local function watch_networks(run, id)
+  if not of_streams[id] or run.knows_networks then return end
+  of_streams[id] = false
+  for _, protocol in ipairs { "tcp", "udp" } do
+    require("networks").watch(run, protocol, "what is counted of them may be wrong")
+  end
+end
+if ready then
+  for _, run in ipairs(runs) do watch_networks(run, run.id) end
+  for index, run in ipairs(feed_runs) do watch_networks(run, listens[index].id) end
+end
+
+local function send_remarks(run, id)
+  for _, say in ipairs(run.remarks) do
+    local text = say()
+    if text then send("W", id, text) end
+  end
+end
+
 -- The results so far.
 function report()
   if flush then flush() end
   for index, run in ipairs(feed_runs) do
     if run.failure then fail(listens[index].id, run.failure) end
+    send_remarks(run, listens[index].id)
   end
   for _, run in ipairs(runs) do
     if not run.failure then
@@ -441,10 +465,7 @@ function report()
       run.rows = 0
       attempt(run.id, function()
         run.finish()
-        for _, say in ipairs(run.remarks) do
-          local text = say()
-          if text then send("W", run.id, text) end
-        end
+        send_remarks(run, run.id)
         if run:is_capped() then send("O", run.id) end
       end)
       send("D", run.id, run.rows)

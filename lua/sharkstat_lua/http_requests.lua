@@ -62,6 +62,7 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
+local networks = require "networks"
 local http_streams = require "http_streams"
 local path_template = require "path_template"
 
@@ -195,9 +196,12 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   -- The TCP connection; nothing for HTTP over UDP.
-  local function connection()
+  local of_tcp = networks.of(run, "tcp")
+  networks.watch(run, "tcp", "requests and responses may be missing")
+  local function connection(pinfo, virtual)
     local stream = tcp_stream()
-    return stream and stream.value or not udp_stream() and "none" or nil
+    if stream then return virtual and of_tcp:key(stream.value, pinfo) or stream.value end
+    return not udp_stream() and "none" or nil
   end
 
   local function interim(exchange, status)
@@ -226,10 +230,10 @@ sharkstat.tap(__FILE__, function(run)
       rows.time(row, elapsed(from, exchange.ended))
     end
   end
-  local streams = http_streams.new(run, settle, interim)
+  local streams = http_streams.new(run, of_tcp, settle, interim)
 
-  run:listen("http", function(pinfo, tvb, info)
-    local key = connection()
+  of_tcp:listen("http", function(pinfo, tvb, info, virtual)
+    local key = connection(pinfo, virtual)
     if not key then return end
     local method, status = info.request_method, info.response_code or 0
     local bytes = length_of(pinfo.number, tvb)

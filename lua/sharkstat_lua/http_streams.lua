@@ -1,6 +1,6 @@
 -- Requests and responses of HTTP/2 and HTTP/3, where each is a stream of a TCP or QUIC connection (http_requests.lua).
 --
---     local streams = http_streams.new(run, settle, interim)
+--     local streams = http_streams.new(run, of_tcp, settle, interim)    -- of_tcp: the run's networks
 --     for exchange in streams:each() do ... end    -- those that are still open
 --
 -- `settle` is called with an exchange of HTTP/2 when both sides have ended it or one has reset it, and with any when too
@@ -176,16 +176,18 @@ local function tell_of_unknown_ports(run)
   end)
 end
 
-function http_streams.new(run, settle, interim)
+function http_streams.new(run, of_tcp, settle, interim)
   local self = setmetatable({
     settle = settle, interim = interim, connections = {}, open = rows.requests(run, settle),
   }, Streams)
   local frames_of, magic = http_frames.http2(), sharkstat.field "http2.magic"
   local streams = sharkstat.field "tcp.stream"
   -- tshark's own tap of HTTP/2 leaves out frames in which something is malformed.
-  run:listen("frame", function(pinfo)
+  of_tcp:listen("frame", function(pinfo, _, _, virtual)
     local stream = streams()
-    if stream then self:packet(self:connection(stream.value), pinfo, frames_of(), magic() and true or nil) end
+    if not stream then return end
+    local key = virtual and of_tcp:key(stream.value, pinfo) or stream.value
+    self:packet(self:connection(key), pinfo, frames_of(), magic() and true or nil)
   end, "http2 && !icmp && !icmpv6")  -- an error quotes what was said before
 
   if sharkstat.version() < 4.4 then tell_of_unknown_ports(run) end

@@ -27,12 +27,21 @@ local function is_part(name)
     or name:find("^pkcs")
 end
 
+local VIRTUAL = { "vlan", "vxlan", "geneve", "gre" }
+local function is_virtual(text)
+  for _, name in ipairs(VIRTUAL) do
+    if text:find(":" .. name .. ":", 1, true) then return true end
+  end
+  return false
+end
+
 -- transport: "tcp", "udp", "sctp" or nil; protocol: of the application, nil where there is none above the transport but
 -- carriers; carrier: the first of those; holds: which protocols there are above the transport; above: the same in order,
 -- nil where there are none; plain: whether all of those are such that its addresses are the transport's; fragment: whether
--- it is a part of a datagram that is not whole yet; vlan: whether it has a tag; link: the lowest. Without a transport `protocol` is the highest.
+-- it is a part of a datagram that is not whole yet; virtual: whether it may be in a virtual network (networks.lua); link: the
+-- lowest. Without a transport `protocol` is the highest.
 function layers.read(text)
-  local path = { holds = {}, link = text:match("^[^:]+") or text, vlan = text:find(":vlan:", 1, true) ~= nil }
+  local path = { holds = {}, link = text:match("^[^:]+") or text, virtual = is_virtual(text) }
   local above, last = {}, nil
   for name in text:gmatch("[^:]+") do
     if QUOTING[name] then

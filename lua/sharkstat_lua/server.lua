@@ -145,8 +145,6 @@ function server.book(run, most, requests)
   local book = setmetatable({ run = run, room = most, peers = server.peers(2 * most), asking = {} }, Book)
   book.flags, book.chunks = sharkstat.field "tcp.flags", sharkstat.field "sctp.chunk_type"
   book.streams = { tcp = sharkstat.field "tcp.stream", udp = sharkstat.field "udp.stream" }
-  -- tshark 4.0 gives connections of the same addresses and ports in several VLANs one number.
-  book.tags = sharkstat.version() < 4.2 and sharkstat.field "vlan.id"
   book.known = { tcp = {}, udp = {}, sctp = {} }
   for protocol, names in pairs(requests and ASKING or {}) do book.asking[protocol] = teller(names) end
   return book
@@ -155,28 +153,26 @@ end
 -- tshark's number for the connection of the packet at hand, which is read once, whoever asks.
 local current, current_kind, current_key
 
--- By what a connection is known: tshark's number for it, with its VLAN where that does not tell it apart; where there
--- is none, the two ends.
-local MANY = 2 ^ 40  -- there are fewer connections
-function Book:key(pinfo, kind, packet)
-  if packet == current and kind == current_kind then return current_key end
-  local field = self.streams[kind]
-  local number = field and last_of(field)
-  if number then
-    local tag = self.tags and last_of(self.tags)
-    if tag then number = number + (tag + 1) * MANY end
-    current, current_kind, current_key = packet, kind, number
-    return number
+-- By what a connection is known: tshark's number for it; where there is none, the two ends. `networks` (networks.lua, by
+-- kind) tell it from another one in a virtual network, where they are given.
+function Book:key(pinfo, kind, packet, networks)
+  local number = current_key
+  if packet ~= current or kind ~= current_kind then
+    local field = self.streams[kind]
+    number = field and last_of(field)
+    if number then current, current_kind, current_key = packet, kind, number end
   end
+  if number then return networks and networks[kind]:key(number, pinfo) or number end
   local one = self.run:address(pinfo.src) .. " " .. pinfo.src_port
   local other = self.run:address(pinfo.dst) .. " " .. pinfo.dst_port
   return one < other and one .. " " .. other or other .. " " .. one
 end
 
--- The connection of a packet (its number) of tcp, udp or sctp, made with its first packet: `a` is who has sent that. Where there is no
--- room for it `full` is called, which makes some; without that it is nil.
-function Book:of(pinfo, kind, packet)
-  local key = self:key(pinfo, kind, packet)
+-- The connection of a packet (its number) of tcp, udp or sctp, made with its first packet: `a` is who has sent that.
+-- `networks` are given for a packet in a virtual network, to tell its connection from others. Where there is no room for it
+-- `full` is called, which makes some; without that it is nil.
+function Book:of(pinfo, kind, packet, networks)
+  local key = self:key(pinfo, kind, packet, networks)
   return self.known[kind][key] or self:meet(pinfo, kind, key)
 end
 

@@ -16,6 +16,7 @@ local sharkstat = require "sharkstat"
 local server = require "server"
 local layers = require "layers"
 local naming = require "service_names"
+local networks = require "networks"
 
 local moment = sharkstat.moment
 
@@ -35,6 +36,8 @@ function service_packets.new(run)
     for _, c in ipairs(walk.waiting) do c.waits = false end
     walk.waiting, walk.book.room = {}, MOST_CONNECTIONS
   end
+  walk.networks = { tcp = networks.of(run, "tcp"), udp = networks.of(run, "udp") }
+  networks.watch(run, "tcp", "they are told apart, but neither is surely known what they carry nor what was sent again")
   walk.pieces = { sharkstat.field "ip.fragment", sharkstat.field "ipv6.fragment" }
   walk.names, walk.learn = naming.address_book()
   walk.own_name = naming.of_connection()
@@ -104,7 +107,7 @@ function Walk:listen(among)
     if self.held > 0 then self:add_completed(sum) end
     if path.holds.dns then self.learn() end
     if not path.transport then return self:alone(among, path.protocol, sum, pinfo) end
-    local c = self.book:of(pinfo, path.transport, number)
+    local c = self.book:of(pinfo, path.transport, number, path.virtual and self.networks)
     if not c.waits then
       if not c.settled then
         c.name_a, c.name_b = self.names[c.a], self.names[c.b]

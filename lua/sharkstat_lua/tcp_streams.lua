@@ -1,13 +1,13 @@
 -- What the tcp taps (tcp_health.lua, tcp_servers.lua, tcp_connections.lua) keep of every TCP connection.
 --
--- Connections are told apart by tshark's stream number. tshark 4.0 gives one number to connections of the same ends in
--- two VLANs, and takes the segments of one for repetitions of the other's: there the VLAN tells them apart, too, and what
--- was sent again is told by the sequence numbers. The client is who sent the SYN; where no SYN was seen, server.lua
--- tells, by the ports and by who has more peers.
+-- Connections are told apart by tshark's stream number. tshark gives one number to connections of the same ends in two
+-- VLANs, and takes the segments of one for repetitions of the other's: there networks.lua tells them apart, and what was
+-- sent again is told by the sequence numbers. The client is who sent the SYN; where no SYN was seen, server.lua tells, by
+-- the ports and by who has more peers.
 
 local sharkstat = require "sharkstat"
 local rows = require "rows"
-local vlans = require "vlans"
+local networks = require "networks"
 local server = require "server"
 
 local moment, elapsed, plus = sharkstat.moment, sharkstat.elapsed, sharkstat.plus
@@ -170,8 +170,9 @@ function streams.follow(run, analysis)
     end
   end
 
-  local key_of, mixed = vlans.keys(run,
-    "they are counted by VLAN, their retransmissions by sequence numbers alone, and without round-trip times")
+  local virtual_networks = networks.of(run, "tcp",
+    "they are told apart, with retransmissions by sequence numbers alone, and without round-trip times")
+  local mixed = virtual_networks.mixed
 
   local function note_rtt(side, found)
     local rtt = sharkstat.nanoseconds(found.value)
@@ -181,11 +182,11 @@ function streams.follow(run, analysis)
     if not side[RTT_MAX] or rtt > side[RTT_MAX] then side[RTT_MAX] = rtt end
   end
 
-  run:listen("tcp", function(pinfo, _, info)
+  virtual_networks:listen("tcp", function(pinfo, _, info, virtual)
     following.busy = true
     local stream = info.th_stream
     local _, length, time = moment(pinfo)
-    local key = key_of and key_of(stream) or stream
+    local key = virtual and virtual_networks:key(stream, pinfo) or stream
     local c = known[key] or connections:of(key, info, time)
     local source_port = info.th_sport
     local forward = source_port == c[PORT_A]

@@ -44,6 +44,7 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
+local networks = require "networks"
 
 local moment, relative_ns = sharkstat.moment, sharkstat.relative_ns
 
@@ -109,10 +110,11 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   -- Inside of a tunnel the last one counts.
-  local function stream_of()
+  local of_tcp = networks.of(run, "tcp", "handshakes may be missing")
+  local function stream_of(pinfo, virtual)
     local stream
     for _, found in ipairs { streams() } do stream = found.value end
-    return stream
+    return virtual and stream and of_tcp:key(stream, pinfo) or stream
   end
 
   -- When the first certificate in the packet ends: the server's own comes before those that signed it (RFC 8446, 4.4.2).
@@ -132,8 +134,8 @@ sharkstat.tap(__FILE__, function(run)
     end
   end
 
-  run:listen("frame", function(pinfo)
-    local stream = stream_of()
+  of_tcp:listen("frame", function(pinfo, _, _, virtual)
+    local stream = stream_of(pinfo, virtual)
     local c = handshakes:find(stream)
     local settled = row_of[stream]
     for _, found in ipairs { types() } do
@@ -170,14 +172,14 @@ sharkstat.tap(__FILE__, function(run)
     if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
   end, "tcp && tls.handshake.type in {1, 2, 8, 11} && !icmp && !icmpv6")  -- an error quotes what was said before
 
-  run:listen("frame", function(pinfo)
+  of_tcp:listen("frame", function(pinfo, _, _, virtual)
     if next(unfinished) == nil then return end
-    local c = unfinished[stream_of()]
+    local c = unfinished[stream_of(pinfo, virtual)]
     if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
   end, "tcp && tls && !(tls.handshake.type in {1, 2, 8, 11}) && !icmp && !icmpv6")
 
-  run:listen("tcp", function(pinfo, _, info)
-    local stream = info.th_stream
+  of_tcp:listen("tcp", function(pinfo, _, info, virtual)
+    local stream = virtual and of_tcp:key(info.th_stream, pinfo) or info.th_stream
     local _, length = moment(pinfo)
     bytes[stream] = (bytes[stream] or 0) + length
   end)

@@ -68,7 +68,6 @@ local sharkstat = require "sharkstat"
 local rows = require "rows"
 local service_packets = require "service_packets"
 local packet_requests = require "packet_requests"
-local vlans = require "vlans"
 
 -- What is kept of all connections' requests that are over. Where there are more, all are added to their rows.
 local MOST_PIECES = 200000
@@ -85,23 +84,18 @@ local function new_row(half, protocol, name, address, port, transport, client, o
   }
 end
 
--- A function that says whether tshark takes a packet of TCP for a retransmission. tshark 4.0 compares the segments of
--- several VLANs: there nothing is taken for one.
-local function retransmissions(run)
+-- A function that says whether tshark takes a packet of TCP for a retransmission. It compares the segments of several VLANs,
+-- too: there (`mixed`) nothing is taken for one.
+local function retransmissions(mixed)
   local analysed = sharkstat.field "tcp.analysis.flags"
   local again = {
     sharkstat.field "tcp.analysis.retransmission", sharkstat.field "tcp.analysis.spurious_retransmission",
     sharkstat.field "tcp.analysis.fast_retransmission",
   }
   local streams = sharkstat.field "tcp.stream"
-  local key_of, mixed = vlans.keys(run, "they are told apart, and retransmissions in them are not")
   return function(path)
-    if key_of and path.vlan then
-      local stream = select(-1, streams()).value
-      key_of(stream)
-      if mixed[stream] then return false end
-    end
     if not analysed() then return false end
+    if path.virtual and mixed[select(-1, streams()).value] then return false end
     for index = 1, #again do
       if again[index]() then return true end
     end
@@ -111,8 +105,8 @@ end
 
 sharkstat.tap(__FILE__, function(run)
   local at = run.parameters.at
-  local is_again = retransmissions(run)
   local traffic, walk = rows.new(run, new_row), service_packets.new(run)
+  local is_again = retransmissions(walk.networks.tcp.mixed)
 
   -- Pieces: what is kept of a connection, by what was asked and answered.
   local pieces = 0

@@ -87,6 +87,7 @@ ASKING_FIELDS = tuple(dict.fromkeys(name for rule in ASKING.values() for name in
 CONNECTED = frozenset(("tcp", "udp", "sctp"))
 _LINKS = frozenset(("eth", "wlan", "ip", "ipv6"))
 _QUOTING = frozenset(("icmp", "icmpv6"))
+_VIRTUAL = ("vlan", "vxlan", "geneve", "gre")
 _CARRIERS = frozenset(
     ("tls", "dtls", "quic", "nbss", "nbdgm", "rpc", "tpkt", "cotp", "ses", "pres", "proxy", "stun", "classicstun")
 )
@@ -107,7 +108,7 @@ class Path:
     above: list[str] = field(default_factory=list)
     holds: set[str] = field(default_factory=set)
     fragment: bool = False
-    tagged: bool = False
+    virtual: bool = False
 
 
 def read(text: str) -> Path:
@@ -117,7 +118,7 @@ def read(text: str) -> Path:
     >>> path.transport, path.protocol, path.carrier
     ('tcp', 'http2', 'tls')
     """
-    path, last = Path(tagged=":vlan:" in text), ""
+    path, last = Path(virtual=any(f":{name}:" in text for name in _VIRTUAL)), ""
     for name in filter(None, text.split(":")):
         if name in _QUOTING:
             return Path(protocol=name)

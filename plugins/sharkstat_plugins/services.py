@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sharkstat import Listen, PacketCounter, Packets, Value, hookimpl
 from sharkstat_plugins import service_rules as rules
+from sharkstat_plugins.networks import VIRTUAL_NETWORKS, Networks
 from sharkstat_plugins.service_rules import Path, Peers
 from sharkstat_plugins.shipped_tap import ShippedTap
 
@@ -93,13 +94,15 @@ class ServiceCounter(PacketCounter):
         ends = ("pinfo.src", "pinfo.src_port", "pinfo.dst", "pinfo.dst_port")
         self.listens = (Listen("frame", display_filter, ends),)
         self.fields = (
-            *("frame.protocols", "tcp.stream", "udp.stream", "vlan.id", "tcp.flags", "sctp.chunk_type"),
+            *("frame.protocols", "tcp.stream", "udp.stream", "tcp.flags", "sctp.chunk_type"),
             *("ip.fragment", "ipv6.fragment", *_NAMES, *_DNS, *rules.ASKING_FIELDS),
+            *VIRTUAL_NETWORKS,
         )
         self._most = most
         self._paths: dict[str, Path] = {}
         self._known: dict[object, _Connection | _Service] = {}
         self._waiting: list[_Connection] = []
+        self._networks = {"tcp": Networks(), "udp": Networks()}
         self._peers = Peers(2 * MOST_CONNECTIONS)
         self._names: dict[str, str] = {}
         self._services: dict[tuple[Value, ...], _Service] = {}
@@ -126,9 +129,10 @@ class ServiceCounter(PacketCounter):
         source, source_port, destination, destination_port = packet.hits[0][0]
         a, b = (str(source), int(source_port or 0)), (str(destination), int(destination_port or 0))
         streams = packet.values(f"{path.transport}.stream") if path.transport != "sctp" else []
-        # tshark 4.0 gives connections of the same addresses and ports in several VLANs one number.
-        tag = packet.values("vlan.id")[-1:] if path.tagged else []
-        key = (path.transport, (streams[-1], *tag) if streams else frozenset((a, b)))
+        key: tuple[str, object] = (path.transport, frozenset((a, b)))
+        if streams:
+            stream = int(streams[-1])
+            key = (path.transport, self._networks[path.transport].key(stream, packet, a, b) if path.virtual else stream)
         known = self._known.get(key) or self._meet(packet, path.transport, key, a, b)
         if isinstance(known, _Service):
             known.count(packets, size, first, last)

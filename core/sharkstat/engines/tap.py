@@ -58,7 +58,6 @@ class TapPart(Part):
         self._columns: dict[int, list[str]] = {}
         self._rows: dict[int, list[list[str]]] = {}
         self._counted: dict[int, int] = {}
-        self._remarks: dict[int, list[str]] = {}
         self._capped: set[int] = set()
 
     def files(self) -> Iterable[tuple[int, Path]]:
@@ -74,7 +73,6 @@ class TapPart(Part):
             b"C": self._take_columns,
             b"R": self._take_row,
             b"D": self._take_end,
-            b"W": self._take_remark,
             b"O": self._take_cap,
         }
 
@@ -89,10 +87,6 @@ class TapPart(Part):
     def _take_end(self, line: bytes) -> None:
         _, number, rows = split(line)
         self._counted[int(number)] = int(rows)
-
-    def _take_remark(self, line: bytes) -> None:
-        _, number, text = split(line)
-        self._remarks.setdefault(int(number), []).append(unescape(text))
 
     def _take_cap(self, line: bytes) -> None:
         self._capped.add(int(split(line)[1]))
@@ -121,11 +115,9 @@ class TapPart(Part):
             for column, read, value in zip(counted, readers, values, strict=True):
                 row[column.name] = None if value == "\\N" else read(value)
             rows.append(row)
-        remarks = self._remarks.pop(number, ())
-        warnings = tuple(f"{question.text}: {text}" for text in remarks)
         capped = number in self._capped
         self._capped.discard(number)
-        return Result(columns, rows, warnings, capped=capped)
+        return Result(columns, rows, capped=capped)
 
 
 @dataclass(kw_only=True)

@@ -19,6 +19,7 @@ from sharkstat.tshark.sparing import LEVELS, leaf_options, level_of
 
 # ICMP lies beside TCP and UDP, not above them.
 _ICMP = re.compile(r"\bicmp(?:v6)?\b[\w.]*")
+_OF_STREAMS = re.compile(r"\b(?:tcp|udp|dccp)\.(?:stream|time_|analysis|completeness)")
 
 
 @dataclass
@@ -56,6 +57,12 @@ class Request:
     def level(self) -> str:
         """How far up the layers tshark must look for it."""
         return max([self.task.layer, *map(level_of, (*self.filters, *self.task.reads))], key=LEVELS.index)
+
+    @property
+    def follows_streams(self) -> bool:
+        """Whether its numbers depend on which packets tshark takes for those of one connection."""
+        reads = (*self.filters, *self.task.reads)
+        return self.engine.own and (self.above_transport or any(map(_OF_STREAMS.search, reads)))
 
     def again(self) -> Request:
         """The same request with nothing counted yet."""
@@ -157,6 +164,7 @@ class Plan:
             for i, request in enumerate(self.requests)
             if request.above_transport
         ]
+        lines += [("streams", str(i)) for i, request in enumerate(self.requests) if request.follows_streams]
         lines += [line for part in self.parts for line in part.job(files)]
         return "".join("\t".join(map(escape, words)) + "\n" for words in lines)
 

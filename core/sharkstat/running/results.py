@@ -76,6 +76,8 @@ def _outcome(
         if failure is None:
             try:
                 result = plan.part_of(number).result(number, last_words)
+                said = (f"{request.text}: {text}" for text in records.remarks.pop(number, ()))
+                result.warnings = (*said, *result.warnings)
             except Exception as problem:  # a plugin may raise anything: the others continue
                 failure = Failure(described(problem), traceback=traceback.format_exc())
         lost = records.skipped.get(number, 0), records.partial.get(number, 0)

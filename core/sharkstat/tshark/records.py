@@ -98,6 +98,7 @@ class Records:
     cut: bool = False  # packets are: the run must be read again, prepared for that
     skipped: dict[int, int] = field(default_factory=dict)  # by request: cut packets that are not counted
     partial: dict[int, int] = field(default_factory=dict)  # and those that are only in part
+    remarks: dict[int, list[str]] = field(default_factory=dict)  # by request
     version: str = ""
     base_ns: int | None = None
     failures: dict[str, Failure] = field(default_factory=dict)
@@ -128,6 +129,8 @@ class Records:
             number, skipped, partial = map(int, words)
             self.skipped[number] = max(self.skipped.get(number, 0), skipped)
             self.partial[number] = max(self.partial.get(number, 0), partial)
+        elif kind == "W":
+            self.remarks.setdefault(int(words[0]), []).append(unescape(words[1]))
         elif kind == "K":
             self.stranger = words[0]
         elif kind == "A":
