@@ -9,7 +9,7 @@ import ipaddress
 import json
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -265,7 +265,7 @@ def in_tunnel(port: int, header: bytes, frame: bytes) -> bytes:
     return udp_frame(("198.51.100.1", 55555), ("198.51.100.2", port), header + frame)
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[int, bytes], bytes]] = {
     "vlan": in_vlan,
     "qinq": lambda number, frame: in_vlan(number, in_vlan(7, frame)),
     "vxlan": lambda number, frame: in_tunnel(4789, struct.pack("!II", 0x08000000, number << 8), frame),
