@@ -1,4 +1,4 @@
-"""Connections of the same addresses and ports in several virtual networks, on packets: as networks.lua tells them apart.
+"""Connections of the same addresses and ports in several virtual networks, on packets; networks.lua has the same rule.
 
 tshark gives them one stream number. The two directions of one connection may be in different networks: so it is another
 one only where a sender that was seen in one network is seen in a second.
