@@ -174,7 +174,11 @@ def test_an_own_tap_is_installed_beside_the_built_in_ones_and_stays(home: Home) 
 
 
 HEADERS = [
-    *(s for s in library.Registry.default(only_built_in=True).statistics.values() if isinstance(s, TapFile)),
+    *(
+        s
+        for s in library.Registry.default(only_built_in=True).statistics.values()
+        if isinstance(s, TapFile) and s.by_connection != "only"
+    ),
     *(TapFile(EXAMPLES / f"{name}.lua") for name in ("dns_asked", "dns_slow")),
 ]
 CAPTURES = [

@@ -7,6 +7,7 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 local sharkstat = require "sharkstat"
 local talks = require "talks"
 local networks = require "networks"
+local flows = require "flows"
 
 local moment = sharkstat.moment
 
@@ -31,6 +32,17 @@ local function count(conversation, forward, pinfo)
   elseif time < conversation[FIRST] then
     conversation[FIRST] = time
   end
+end
+
+-- Where rows are kept apart by flow, and the kind is one of addresses: what of a conversation belongs to a packet's flow.
+local function part_of(conversation, pinfo, all)
+  local flow = flows.of(pinfo)
+  local part = conversation.parts[flow or "none"]
+  if not part then
+    part = { conversation[ADDRESS_A], false, conversation[ADDRESS_B], false, false, 0, 0, 0, 0, false, false, flow = flow }
+    conversation.parts[flow or "none"], all[#all + 1] = part, part
+  end
+  return part
 end
 
 local function columns_of(kind)
@@ -60,22 +72,32 @@ for _, kind in ipairs(talks.KINDS) do
       run.filter = run.arguments
       local all = {}
       if kind.streams then networks.watch(run, kind.name, "they are counted as one") end
+      local by_parts = flows.wanted and not kind.ports
       talks.listen(run, kind, function(source, source_port, destination, destination_port, stream)
         local conversation = { source, source_port, destination, destination_port, stream, 0, 0, 0, 0, false, false }
-        all[#all + 1] = conversation
+        if by_parts then
+          conversation.parts = {}
+        else
+          conversation.flow = flows.number(kind.name, stream)
+          all[#all + 1] = conversation
+        end
         return conversation
-      end, count)
+      end, not by_parts and count or function(conversation, forward, pinfo)
+        count(part_of(conversation, pinfo, all), forward, pinfo)
+      end)
       return function()
         for _, c in ipairs(all) do
           if kind.ports then
             run:row {
               c[ADDRESS_A], c[PORT_A], c[ADDRESS_B], c[PORT_B],
               c[PACKETS_AB], c[BYTES_AB], c[PACKETS_BA], c[BYTES_BA], c[FIRST], c[LAST], kind.streams and c[STREAM] or nil,
+              flow = c.flow,
             }
           else
             run:row {
               c[ADDRESS_A], c[ADDRESS_B],
               c[PACKETS_AB], c[BYTES_AB], c[PACKETS_BA], c[BYTES_BA], c[FIRST], c[LAST],
+              flow = c.flow,
             }
           end
         end

@@ -9,6 +9,8 @@
 --   W run text                        a remark on a run's rows
 --   O run                             a run's rows or sets are not all that there are
 --   D run rows                        the end of a run's rows
+--   G flow address port address port first last
+--                                     a connection, by the number that the last value of rows has with "flows"
 --   P number length time hits... fields...   a packet for Python
 --   S number                          packets before this one are of no use to Python ("prompt" alone)
 --   A digits name                     an address with the name that tshark gave it
@@ -31,6 +33,7 @@
 -- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once),
 -- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?),
 -- "doubt ID FILTER" (packets to tell of), "stranger" (what is read may be no capture), "load FILE", "run ID NAME ARGUMENTS",
+-- "flows" (rows are kept apart by connection),
 -- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER" (a run counts what packets say above their
 -- headers), "streams ID" (a run depends on which packets are those of one connection), "exact FIRST" (times
 -- from fields; FIRST as of X), "watch PATH" (a pipe that says when a snapshot is wanted),
@@ -41,7 +44,7 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 for _, name in ipairs {
   "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_header", "http_frames",
   "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "service_names", "service_packets",
-  "talks", "tcp_streams", "tree", "values", "networks",
+  "talks", "tcp_streams", "tree", "values", "networks", "flows",
 } do
   package.loaded[name] = nil
 end
@@ -64,7 +67,6 @@ for line in io.lines(job_path) do
 end
 
 local out, first_path
-local control  -- what asks for snapshots
 local function send(...)
   local words = { ... }
   for index = 1, select("#", ...) do words[index] = sharkstat.escape(words[index]) end
@@ -79,6 +81,7 @@ sharkstat.hosted = true
 package.loaded.sharkstat = sharkstat
 
 local runs, listens, fields = {}, {}, {}
+local flows  -- the module, where rows are kept apart by connection
 
 -- Values are escaped as they are written; a path's levels are parted by the character 0x1f.
 local function emit(run, values)
@@ -94,6 +97,7 @@ local function emit(run, values)
       words[index] = sharkstat.escape(value)
     end
   end
+  if flows then words[#words + 1] = sharkstat.escape(values.flow) end
   out:write("R\t", run.id, "\t", concat(words, "\t"), "\n")
 end
 
@@ -181,7 +185,7 @@ end
 -- standard input says beforehand how many there are: at the last of them this waits for what is said next, which may be
 -- that a snapshot is wanted. That is after all taps have counted the packet: tshark announces "frame" last, and calls the
 -- listeners of one tap in the reverse order of their making. So one must be there before all others.
-local next_stop = 0
+local control, next_stop = nil, 0
 local report
 local function pace(pinfo)
   local number = pinfo.number
@@ -231,6 +235,8 @@ for _, words in ipairs(jobs) do
     of_streams[words[2]] = true
   elseif verb == "names" then
     sharkstat.use_names()
+  elseif verb == "flows" then
+    flows = require "flows"
   elseif verb == "marks" then
     print_marks(words[2])
   elseif verb == "check" then
@@ -364,6 +370,8 @@ local function keep_books(pinfo)
   packets = packets + 1
 end
 
+if flows then ready = attempt("-", flows.want) and ready end
+
 local books
 ready = attempt("-", function()
   books = sharkstat.share("frame", sharkstat.all_of(sharkstat.display_filter), keep_books)
@@ -454,6 +462,7 @@ end
 -- The results so far.
 function report()
   if flush then flush() end
+  if flows then flows.each(function(...) send("G", ...) end) end
   for index, run in ipairs(feed_runs) do
     if run.failure then fail(listens[index].id, run.failure) end
     send_remarks(run, listens[index].id)

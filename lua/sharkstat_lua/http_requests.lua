@@ -65,6 +65,7 @@ local rows = require "rows"
 local networks = require "networks"
 local http_streams = require "http_streams"
 local path_template = require "path_template"
+local flows = require "flows"
 
 local elapsed, relative_ns = sharkstat.elapsed, sharkstat.relative_ns
 
@@ -105,11 +106,10 @@ sharkstat.tap(__FILE__, function(run)
   local tcp_stream, udp_stream = sharkstat.field "tcp.stream", sharkstat.field "udp.stream"
   local shown = path_of(run.parameters)
 
-  local asked = rows.new(run, function(method, host, path)
-    if method == UNKNOWN then return { statuses = {} } end
-    return { method = method, host = host, path = path or sharkstat.OTHER, statuses = {} }
+  local asked = rows.new(run, function(method, host, path, flow)
+    if method == UNKNOWN then return { statuses = {}, flow = flow } end
+    return { method = method, host = host, path = path or sharkstat.OTHER, statuses = {}, flow = flow }
   end)
-  local unknown
 
   local function at_status(entry, status)
     local found = entry.statuses[status]
@@ -132,9 +132,9 @@ sharkstat.tap(__FILE__, function(run)
 
   -- The keys of a stream of HTTP/2 or HTTP/3. CONNECT has no path but its host.
   local function exchange_keys(exchange)
-    if not exchange.method then return UNKNOWN end
+    if not exchange.method then return UNKNOWN, nil, nil, exchange.flow end
     local host = exchange.host and exchange.host:lower()
-    return exchange.method, host, shown(exchange.target or host or "")
+    return exchange.method, host, shown(exchange.target or host or ""), exchange.flow
   end
 
   -- The requests of a connection that wait, in order: `first` and `last` are the numbers of those that are there.
@@ -242,8 +242,7 @@ sharkstat.tap(__FILE__, function(run)
       local frame = queue and queue.first < queue.last and request_in()
       local request = queue and (frame and answered(queue, frame.value) or queue[queue.first])
       if not request then
-        unknown = unknown or asked:at(UNKNOWN)
-        local row = at_status(unknown, status)
+        local row = at_status(asked:at(UNKNOWN, nil, nil, flows.of(pinfo)), status)
         row.responses, row.response_bytes = row.responses + 1, row.response_bytes + bytes
         return
       end
@@ -259,7 +258,8 @@ sharkstat.tap(__FILE__, function(run)
     elseif method then
       local host = info.http_host
       local request = {
-        entry = asked:at(method, host and host:lower(), shown(info.request_uri or "")), time = relative_ns(pinfo),
+        entry = asked:at(method, host and host:lower(), shown(info.request_uri or ""), flows.of(pinfo)),
+        time = relative_ns(pinfo),
         bytes = bytes, frame = pinfo.number,
       }
       local queue = waiting:find(key)
@@ -284,6 +284,7 @@ sharkstat.tap(__FILE__, function(run)
         run:row {
           entry.method, entry.host, entry.path, status ~= 0 and status or nil, row.requests, row.responses,
           row.unanswered, row.request_bytes, row.response_bytes, row.timed or 0, row.time or 0, row.least, row.most,
+          flow = entry.flow,
         }
       end
     end

@@ -12,6 +12,7 @@
 local sharkstat = require "sharkstat"
 local http_frames = require "http_frames"
 local rows = require "rows"
+local flows = require "flows"
 local server = require "server"
 
 local DATA, HEADERS, RST_STREAM = http_frames.DATA, http_frames.HEADERS, http_frames.RST_STREAM
@@ -29,7 +30,7 @@ function Streams:at(connection, number)
   local key = connection.key .. "/" .. number
   local exchange = self.open:find(key)
   if not exchange then
-    exchange = { key = key, request_bytes = 0, response_bytes = 0, is_request = false }
+    exchange = { key = key, request_bytes = 0, response_bytes = 0, is_request = false, flow = connection.flow }
     if number == 1 and connection.upgrade then exchange.entry, connection.upgrade = connection.upgrade, nil end
     self.open:put(key, exchange)
   end
@@ -142,6 +143,7 @@ function Streams:connection(key)
 end
 
 function Streams:packet(connection, pinfo, frames, magic)
+  connection.flow = connection.flow or flows.of(pinfo)
   if not connection.port then find_server(connection, pinfo, frames, magic) end
   if not connection.port then return end
   local from_client = pinfo.dst_port == connection.port

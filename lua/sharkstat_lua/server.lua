@@ -10,6 +10,7 @@
 -- Where none does, the server is unknown. "The lower port" is no rule: clients of 50051 have ports on both sides of it.
 
 local sharkstat = require "sharkstat"
+local flows = require "flows"
 
 local server = {}
 
@@ -181,6 +182,7 @@ function Book:meet(pinfo, kind, key)
   if self.room == 0 then return nil end
   self.room = self.room - 1
   local c = { kind = kind, key = key, port_a = pinfo.src_port, port_b = pinfo.dst_port }
+  c.flow = flows.of(pinfo)
   c.a, c.b = self.run:address(pinfo.src), self.run:address(pinfo.dst)
   self.known[kind][key] = c
   if kind == "tcp" then

@@ -53,9 +53,9 @@ local MOST_CLIENTS = 100000
 -- Of a connection, by position: what its first end `a` has sent, and the other one, and the first and last time.
 local PACKETS_A, BYTES_A, PACKETS_B, BYTES_B, FIRST, LAST = 1, 2, 3, 4, 5, 6
 
-local function new_row(protocol, name, address, port, transport)
+local function new_row(protocol, name, address, port, transport, flow)
   return {
-    protocol = protocol or sharkstat.OTHER, name = name, address = address, port = port, transport = transport,
+    protocol = protocol or sharkstat.OTHER, name = name, address = address, port = port, transport = transport, flow = flow,
     clients = {}, client_count = 0, packets = 0, bytes = 0, settled = true, waits = true,
   }
 end
@@ -89,7 +89,7 @@ sharkstat.tap(__FILE__, function(run)
   local function settle(among, for_good)
     for c, service in walk:services() do
       local second = service.second
-      local row = among:at(service.protocol, service.name, service.address, service.port, c.kind)
+      local row = among:at(service.protocol, service.name, service.address, service.port, c.kind, c.flow)
       count(row, c[PACKETS_A] + c[PACKETS_B], c[BYTES_A] + c[BYTES_B], c[FIRST], c[LAST])
       row.connections = (row.connections or 0) + 1
       if second ~= nil and row ~= among.other then
@@ -152,6 +152,7 @@ sharkstat.tap(__FILE__, function(run)
       run:row {
         row.protocol, row.name, row.address, row.port, row.transport, row.connections, row.packets, row.bytes,
         row.packets_to, row.bytes_to, row.packets_from, row.bytes_from, row.first, row.last, clients,
+        flow = row.flow,
       }
     end
   end

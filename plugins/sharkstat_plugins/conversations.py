@@ -162,6 +162,8 @@ def _shown(row: Row) -> str:
 class TapConversations(ConversationTable):
     """Those that our own tap counts exactly."""
 
+    by_connection = "also"
+
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
         self.engines = (Tap(TAP, layer_of(kind)), *self.engines)

@@ -9,6 +9,8 @@ from sharkstat_plugins.shipped_tap import ShippedTap
 
 
 class HttpRequests(ShippedTap):
+    by_connection = "also"
+
     def findings(self, table: Table) -> Iterator[HealthFinding]:
         responses = table.total("responses")
         for first, warning, bad in ((500, 0.001, 0.05), (400, 0.02, 0.5)):

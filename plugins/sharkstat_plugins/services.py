@@ -37,6 +37,8 @@ _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 class Services(ShippedTap):
+    by_connection = "also"
+
     def __init__(self) -> None:
         super().__init__("services.lua", HEADINGS)
         self.engines = (*self.engines, Packets(self._counter))

@@ -101,6 +101,9 @@ def make_source(
         float | None,
         typer.Option("--timeout", metavar="SECONDS", help="Stop reading after SECONDS and show what was counted."),
     ] = None,
+    process: Annotated[
+        bool, typer.Option("--process", help="Name the process of this host behind each connection (with -i).")
+    ] = False,
     keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="Decrypt TLS with this key log file.")] = "",
 ) -> Source:
     """The source that the options describe."""
@@ -124,6 +127,7 @@ def make_source(
         preferences=tuple(preferences or ()),
         profile=profile,
         timeout=timeout,
+        process=process,
         keylog=keylog,
         heuristics=tuple(heuristics or ()),
         dedup=dedup,

@@ -25,7 +25,8 @@ class Question:
     """One request, as an engine sees it.
 
     `text` is the whole request, `name` the statistic's, `arguments` what follows it; `columns` are the table's for
-    these arguments, `display_filter` the run's (-Y), and `resolve` its letters for names (-N).
+    these arguments, `display_filter` the run's (-Y), and `resolve` its letters for names (-N). `by_flow` says that rows
+    are to be kept apart by connection.
     """
 
     text: str
@@ -34,6 +35,7 @@ class Question:
     columns: tuple[Column, ...]
     display_filter: str = ""
     resolve: str = ""
+    by_flow: bool = False  # rows are kept apart by connection
 
     @property
     def counted(self) -> tuple[Column, ...]:
@@ -84,7 +86,7 @@ class Result:
     """What came of a task: the table's columns and rows, not yet derived.
 
     `unread` says that the rows are the lines of a text that nothing could read; `capped` that a bound kept some rows,
-    or values of sets, from being told apart.
+    or values of sets, from being told apart. `flows` has the number of each row's connection, where rows are by flow.
     """
 
     columns: tuple[Column, ...]
@@ -92,6 +94,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     unread: bool = False
     capped: bool = False
+    flows: Sequence[int | None] = ()
 
 
 class Part(ABC):
@@ -131,11 +134,8 @@ class Part(ABC):
         return
 
     @abstractmethod
-    def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
-        """What came of the task of that number; `last_words` are tshark's. Any exception is the statistic's failure.
-
-        With `so_far` more will come, and be counted on: it must not matter that it was asked.
-        """
+    def result(self, number: int, last_words: str) -> Result:
+        """What came of the task of that number; `last_words` are tshark's. Any exception is the statistic's failure."""
 
     @property
     def suspects(self) -> Sequence[str]:

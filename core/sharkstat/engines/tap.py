@@ -55,6 +55,7 @@ class TapPart(Part):
 
     def __init__(self, tasks: Mapping[int, TapTask]) -> None:
         self._tasks = tasks
+        self._by_flow = any(task.question.by_flow for task in tasks.values())  # then all rows have one
         self._columns: dict[int, list[str]] = {}
         self._rows: dict[int, list[list[str]]] = {}
         self._counted: dict[int, int] = {}
@@ -91,8 +92,9 @@ class TapPart(Part):
     def _take_cap(self, line: bytes) -> None:
         self._capped.add(int(split(line)[1]))
 
-    def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
+    def result(self, number: int, last_words: str) -> Result:
         question = self._tasks[number].question
+        """It may be asked again, once what came meanwhile is a whole result, too."""
         said = self._columns.get(number, [])
         columns = typed(question.columns, [words.rpartition(" ")[2] for words in said])
         raw = self._rows.pop(number, [])
@@ -109,14 +111,18 @@ class TapPart(Part):
         readers = [reader(column, self._records.base_ns) for column in counted]
         empty: Row = dict.fromkeys((c.name for c in columns), None)
         rows = []
+        flows: list[int | None] = []
         for values in raw:
             row = dict(empty)
+            if self._by_flow:
+                number_of_flow = values.pop()
+                flows.append(None if number_of_flow == "\\N" else int(number_of_flow))
             for column, read, value in zip(counted, readers, values, strict=True):
                 row[column.name] = None if value == "\\N" else read(value)
             rows.append(row)
         capped = number in self._capped
         self._capped.discard(number)
-        return Result(columns, rows, capped=capped)
+        return Result(columns, rows, capped=capped, flows=flows)
 
 
 @dataclass(kw_only=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from sharkstat.errors import RequestError, SourceError
 from sharkstat.running import formats
@@ -31,6 +32,9 @@ from sharkstat.tshark.workspace import Workspace, wide_pipe
 BUFFER = 32
 # When a signal ends the run, what is not counted in so many seconds is left out.
 LAST_SECONDS = 3.0
+
+if TYPE_CHECKING:
+    from sharkstat.running.sockets import Sockets
 
 
 @dataclass
@@ -94,6 +98,7 @@ class Opened:
         self.capturing_since: float | None = None
         self._pacing = pacing
         self._capturing = capturing
+        self.sockets: Sockets | None = None  # of this host's processes, while it captures
         self._wake = Wake()
         self._inputs: list[Input] = []
         self._pumps: list[Pump] = []
@@ -234,6 +239,11 @@ class Opened:
         source = self.source
         if source.write:
             self.recorder = Recorder(source.write, source.ring, self._end_capture)
+        if source.process:  # what listens must be known before the first packet
+            from sharkstat.running.sockets import Sockets
+
+            self.sockets = Sockets()
+            self.sockets.start()
         command = [find_tool("dumpcap", self.workspace.tshark), "-q", "-w", "-"]
         for interface in source.interfaces:
             command += ["-i", interface]
@@ -369,6 +379,8 @@ class Opened:
                     self._tell(helper, number)
         for helper in self.helpers:
             helper.process.wait()
+        if self.sockets is not None:
+            self.sockets.stop()
         self._join()
         self.cut += [pump.source.name for pump in self._pumps if pump.problem == "is cut short"]
 
@@ -397,6 +409,8 @@ class Opened:
 
     def _close(self) -> None:
         self.given()
+        if self.sockets is not None:
+            self.sockets.stop()
         self.screen.stop()
         self._wake.up()
         for helper in self.helpers:

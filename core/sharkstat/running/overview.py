@@ -182,7 +182,11 @@ def overview(
         names = [source] if isinstance(source, (str, os.PathLike)) else list(source)
         source = Source(files=tuple(os.fspath(name) for name in names), **options)
     registry = registry or Registry.default()
-    chosen = [(statistic, section) for statistic in registry.statistics.values() if (section := statistic.section)]
+    chosen = [
+        (statistic, section)
+        for statistic in registry.statistics.values()
+        if (section := statistic.section) and (source.process or statistic.by_connection != "only")
+    ]
     chosen.sort(key=lambda one: (one[1].position, one[0].name))
     texts = [",".join(filter(None, (statistic.name, section.arguments))) for statistic, section in chosen]
     plan = make_plan(source, texts, "", registry)

@@ -158,6 +158,8 @@ class Plan:
             lines.append(("filter", self.source.display_filter))
         if self.source.resolve:
             lines.append(("names",))
+        if any(request.question.by_flow for request in self.requests):
+            lines.append(("flows",))
         lines += [("check", str(i), text) for i, request in enumerate(self.requests) for text in request.filters]
         lines += [
             ("partial", str(i), " || ".join(f"({text})" for text in request.filters))
@@ -167,6 +169,16 @@ class Plan:
         lines += [("streams", str(i)) for i, request in enumerate(self.requests) if request.follows_streams]
         lines += [line for part in self.parts for line in part.job(files)]
         return "".join("\t".join(map(escape, words)) + "\n" for words in lines)
+
+
+def _check_processes(source: Source, statistics: Sequence[Statistic], registry: Registry) -> None:
+    """RequestError where a process is asked for and cannot be told."""
+    if source.process and not any(statistic.by_connection for statistic in statistics):
+        names = ", ".join(s.name for s in registry.statistics.values() if s.by_connection)
+        raise RequestError(f"--process tells nothing here: ask for one of {names}, counted inside tshark")
+    for statistic in statistics:
+        if statistic.by_connection == "only" and not source.process:
+            raise RequestError(f"{statistic.name} needs --process, and a live capture (-i)")
 
 
 def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Registry) -> Plan:
@@ -187,11 +199,15 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
         if len(wanting) < len(found):
             raise RequestError(f"{name} needs name resolution: add -N {letters}, or run it alone")
         source = replace(source, resolve=letters)
+    _check_processes(source, [statistic for _, statistic, _, chosen in found if chosen.name == "lua"], registry)
     requests = []
     for text, statistic, arguments, chosen in found:
         try:
             columns = statistic.columns(arguments)
-            question = Question(text, statistic.name, arguments, columns, source.display_filter, source.resolve)
+            by_flow = source.process and bool(statistic.by_connection) and chosen.name == "lua"
+            question = Question(
+                text, statistic.name, arguments, columns, source.display_filter, source.resolve, by_flow=by_flow
+            )
             filters = statistic.filters(arguments)
             requests.append(Request(statistic, chosen, question, filters, chosen.ask(question)))
         except SharkstatError:

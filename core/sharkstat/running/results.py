@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sharkstat.engines.engine import Result
 from sharkstat.errors import StatisticError
 from sharkstat.running.diagnosis import Drops, Ending
+from sharkstat.running.owners import Owners, unknown_share, with_owners
 from sharkstat.running.plan import Plan, Request
 from sharkstat.running.remarks import HEADLESS, cuts, remarks
 from sharkstat.running.screening import Screened
+from sharkstat.running.sockets import Sockets
 from sharkstat.running.source import Source
 from sharkstat.statistics.native import Unparsed
 from sharkstat.tables.column import Reading
@@ -42,6 +44,7 @@ class Outcome:
     version: str
     names: dict[str, str]
     headless: int  # packets truncated within the network header
+    owners: Owners | None = None  # whose connections they were, where that was asked for
 
 
 def outcome_of(plan: Plan, records: Records, ending: Ending) -> Outcome:
@@ -52,13 +55,19 @@ def outcome_of(plan: Plan, records: Records, ending: Ending) -> Outcome:
     reading = _reading(plan, records, screened, ending.drops())
     for part in plan.parts:
         part.finish()
-    return _outcome(plan, records, reading, screened, complete, warnings, ending.last_words())
+    outcome = _outcome(plan, records, reading, screened, complete, warnings, ending.last_words())
+    return replace(outcome, owners=_owners(ending.opened.sockets, records))
 
 
-def tables_so_far(plan: Plan, records: Records) -> list[Table]:
+def tables_so_far(plan: Plan, records: Records, sockets: Sockets | None) -> list[Table]:
     """A table for every request, of what was counted until now. StatisticError as from `make_tables`."""
     reading = _reading(plan, records, None, Drops())
-    return make_tables(plan.source, _outcome(plan, records, reading, None, True, [], "nothing", so_far=True))
+    outcome = _outcome(plan, records, reading, None, True, [], "nothing")
+    return make_tables(plan.source, replace(outcome, owners=_owners(sockets, records)))
+
+
+def _owners(sockets: Sockets | None, records: Records) -> Owners | None:
+    return Owners(sockets, records.flows, records.base_ns) if sockets else None
 
 
 def _outcome(
@@ -69,14 +78,13 @@ def _outcome(
     complete: bool,
     warnings: list[str],
     last_words: str,
-    so_far: bool = False,
 ) -> Outcome:
     answers = []
     for number, request in enumerate(plan.requests):
         failure, result = records.failures.get(str(number)), None
         if failure is None:
             try:
-                result = plan.part_of(number).result(number, last_words, so_far)
+                result = plan.part_of(number).result(number, last_words)
                 said = (f"{request.text}: {text}" for text in records.remarks.pop(number, ()))
                 result.warnings = (*said, *result.warnings)
             except Exception as problem:  # a plugin may raise anything: the others continue
@@ -117,7 +125,12 @@ def make_tables(source: Source, outcome: Outcome) -> list[Table]:
                     names=outcome.names,
                     statistic=statistic,
                 )
+                owners = outcome.owners if request.question.by_flow else None
+                if owners:
+                    table = with_owners(table, result.flows, owners)
                 statistic.derive(table)
+                if owners:
+                    table.warnings += filter(None, [unknown_share(table)])
                 statistic.order(table)
                 tables.append(table)
                 continue

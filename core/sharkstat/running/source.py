@@ -31,6 +31,7 @@ class Source:
     "filesize:100000"); `buffer_size` is the kernel's buffer in MiB (-B); `link_type` (-y), `time_stamp_type`
     (--time-stamp-type) and `monitor` (-I) are tshark's. Where more than `max_drop` percent of the packets were dropped,
     the tables are not complete (--max-drop).
+    `process` finds out which process of this host each connection belongs to (--process), in a live capture.
     """
 
     files: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class Source:
     time_stamp_type: str = ""
     monitor: bool = False
     max_drop: float = 1.0
+    process: bool = False
 
     def check(self) -> None:
         """Raise RequestError if options are invalid or exclude each other."""
@@ -79,6 +81,7 @@ class Source:
             "-y": self.link_type,
             "--time-stamp-type": self.time_stamp_type,
             "-I": self.monitor,
+            "--process": self.process,
         }
         if self.files and any(live_only.values()):
             names = ", ".join(name for name, given in live_only.items() if given)

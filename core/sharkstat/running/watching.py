@@ -143,7 +143,7 @@ class Ticker:
 
         assert self.watch is not None
         try:
-            tables = tables_so_far(plan, records)
+            tables = tables_so_far(plan, records, opened.sockets)
         except StatisticError as problem:
             tables = problem.tables
         if self._thread is None:  # the one before the first packet

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
@@ -67,6 +67,9 @@ class Statistic(ABC):
     `engines` are the ways to count it, each with the same columns: a `Tap` in Lua, `Packets` in Python, or
     `TsharkText`. Without --engine, the first one runs.
 
+    `by_connection` says that its tap can keep rows apart by connection, so that --process can tell whose they are;
+    "only", that it tells nothing without that.
+
     With a `section` it is a part of `sharkstat overview`, which also tells its `findings`: those of its `checks`.
     """
 
@@ -78,6 +81,7 @@ class Statistic(ABC):
     example: str = ""
     family: str = ""
     engines: Sequence[Engine] = ()
+    by_connection: Literal["", "also", "only"] = ""
     section: Section | None = None
     checks: Sequence[Check] = ()
 

@@ -86,6 +86,16 @@ class Failure:
     traceback: str = ""
 
 
+@dataclass(frozen=True)
+class Flow:
+    """A connection of TCP or UDP: its ends, who sent first before the other, and nanoseconds since the first packet."""
+
+    a: tuple[str, int]
+    b: tuple[str, int]
+    first: int
+    last: int
+
+
 @dataclass
 class Records:
     """What the host in tshark has sent so far."""
@@ -103,6 +113,7 @@ class Records:
     base_ns: int | None = None
     failures: dict[str, Failure] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    flows: dict[int, Flow] = field(default_factory=dict)  # by number: twice tshark's, and one more for UDP
     books: list[str] = field(default_factory=list)
 
     @property
@@ -133,6 +144,10 @@ class Records:
             self.remarks.setdefault(int(words[0]), []).append(unescape(words[1]))
         elif kind == "K":
             self.stranger = words[0]
+        elif kind == "G":
+            flow, a, port_a, b, port_b, first, last = words
+            ends = (unescape(a), int(port_a)), (unescape(b), int(port_b))
+            self.flows[int(flow)] = Flow(*ends, int(first), int(last))
         elif kind == "A":
             self.names[unescape(words[0])] = unescape(words[1])
         elif kind == "B":
