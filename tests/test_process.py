@@ -233,7 +233,7 @@ def test_the_rows_of_all_processes_add_up_in_every_table(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["tests/data/dns.pcapng", "--process", "-z", "services"], "--process is for live capture (-i)"),
+        (["tests/data/dns.pcapng", "--process", "-z", "services"], "--process: only for live capture (-i)"),
         (["-i", "lo", "--process", "-z", "io,stat,1"], "--process tells nothing here: ask for one of"),
         (["tests/data/dns.pcapng", "-z", "processes"], "processes needs --process, and a live capture (-i)"),
     ],

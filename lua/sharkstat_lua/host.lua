@@ -67,6 +67,7 @@ for line in io.lines(job_path) do
 end
 
 local out, first_path
+local control  -- what asks for snapshots
 local function send(...)
   local words = { ... }
   for index = 1, select("#", ...) do words[index] = sharkstat.escape(words[index]) end
@@ -185,7 +186,7 @@ end
 -- standard input says beforehand how many there are: at the last of them this waits for what is said next, which may be
 -- that a snapshot is wanted. That is after all taps have counted the packet: tshark announces "frame" last, and calls the
 -- listeners of one tap in the reverse order of their making. So one must be there before all others.
-local control, next_stop = nil, 0
+local next_stop = 0
 local report
 local function pace(pinfo)
   local number = pinfo.number

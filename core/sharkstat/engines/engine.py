@@ -134,8 +134,11 @@ class Part(ABC):
         return
 
     @abstractmethod
-    def result(self, number: int, last_words: str) -> Result:
-        """What came of the task of that number; `last_words` are tshark's. Any exception is the statistic's failure."""
+    def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
+        """What came of the task of that number; `last_words` are tshark's. Any exception is the statistic's failure.
+
+        With `so_far` more will come, and be counted on: it must not matter that it was asked.
+        """
 
     @property
     def suspects(self) -> Sequence[str]:

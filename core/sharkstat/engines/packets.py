@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,7 +62,7 @@ class PacketCounter(ABC):
     def rows(self) -> Iterable[Sequence[Value]]:
         """The rows: values in the order of the statistic's columns that are not derived.
 
-        A live run that is watched asks for them again and again while packets come.
+        A live run that is watched asks copies of the counter (copy.deepcopy) while packets come.
         """
 
     def column_types(self) -> Sequence[Type] | None:
@@ -141,12 +142,14 @@ class PacketsPart(Part):
             except Exception as problem:
                 self._records.failures[str(number)] = Failure(described(problem), traceback=traceback.format_exc())
 
-    def result(self, number: int, last_words: str) -> Result:
+    def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
         task = self._tasks[number]
-        columns = typed(task.question.columns, task.counter.column_types())
+        # Many a counter settles in `rows` what is still open.
+        counter = copy.deepcopy(task.counter) if so_far else task.counter
+        columns = typed(task.question.columns, counter.column_types())
         counted = [column for column in columns if column.role != "derived"]
         empty: Row = dict.fromkeys((c.name for c in columns), None)
-        rows = [{**empty, **self._row(counted, values)} for values in task.counter.rows()]
+        rows = [{**empty, **self._row(counted, values)} for values in counter.rows()]
         return Result(columns, rows, task.remarks)
 
     def _row(self, columns: Sequence[Column], values: Sequence[Value]) -> Row:

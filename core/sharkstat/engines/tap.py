@@ -92,9 +92,8 @@ class TapPart(Part):
     def _take_cap(self, line: bytes) -> None:
         self._capped.add(int(split(line)[1]))
 
-    def result(self, number: int, last_words: str) -> Result:
+    def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
         question = self._tasks[number].question
-        """It may be asked again, once what came meanwhile is a whole result, too."""
         said = self._columns.get(number, [])
         columns = typed(question.columns, [words.rpartition(" ")[2] for words in said])
         raw = self._rows.pop(number, [])

@@ -167,7 +167,7 @@ class TextPart(Part):
             raise TsharkError("tshark did not print its statistics to their end: nothing of them is shown")
         self._at_once, self._texts = pieces[0], texts[: len(self._natives)][::-1]
 
-    def result(self, number: int, last_words: str) -> Result:
+    def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
         task = self._tasks[number]
         question, base, doubt = task.question, self._records.base_ns, self._doubts.get(number, "")
         text = self._texts[self._natives.index(task.native)]

@@ -62,7 +62,7 @@ def outcome_of(plan: Plan, records: Records, ending: Ending) -> Outcome:
 def tables_so_far(plan: Plan, records: Records, sockets: Sockets | None) -> list[Table]:
     """A table for every request, of what was counted until now. StatisticError as from `make_tables`."""
     reading = _reading(plan, records, None, Drops())
-    outcome = _outcome(plan, records, reading, None, True, [], "nothing")
+    outcome = _outcome(plan, records, reading, None, True, [], "nothing", so_far=True)
     return make_tables(plan.source, replace(outcome, owners=_owners(sockets, records)))
 
 
@@ -78,13 +78,14 @@ def _outcome(
     complete: bool,
     warnings: list[str],
     last_words: str,
+    so_far: bool = False,
 ) -> Outcome:
     answers = []
     for number, request in enumerate(plan.requests):
         failure, result = records.failures.get(str(number)), None
         if failure is None:
             try:
-                result = plan.part_of(number).result(number, last_words)
+                result = plan.part_of(number).result(number, last_words, so_far)
                 said = (f"{request.text}: {text}" for text in records.remarks.pop(number, ()))
                 result.warnings = (*said, *result.warnings)
             except Exception as problem:  # a plugin may raise anything: the others continue
