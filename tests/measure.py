@@ -25,13 +25,29 @@ CORPUS = PROJECT.parent / "shared" / "captures"
 ADDRESSES = [*(f"conv,{kind}" for kind in KINDS), *(f"endpoints,{kind}" for kind in KINDS)]
 TREES = ["http,tree", "http_req,tree", "http_srv,tree"]
 
+# With fewer rows than there are: what must stay the same is held against the whole tables.
+BOUNDED = [
+    *("tcp,health,max=3", "tcp,servers,max=2", "tcp,connections,max=2", "apps,max=2", "talkers,max=2", "talkers,max=0"),
+    *(
+        "latency,max=1",
+        "loss,max=1",
+        "dns,names,max=3",
+        "dns,names,max=1",
+        "http,requests,max=5",
+        "http,requests,max=1",
+    ),
+    *("tls,servers,max=1", "quic,servers,max=1", "arp,hosts,max=2", "services,max=3"),
+]
+
 # What tests ask of many captures: `once` has all of them in one run.
 OURS = [
     *("tcp,health", "tcp,servers", "tcp,connections", "apps", "talkers", "talkers,every=1s", "talkers,every=1d"),
     *("latency", "loss", "dns,names", "http,requests", "http,requests,query=yes", "http,requests,query=no"),
     *("tls,servers", "quic,servers", "arp,hosts", "dhcp,leases", "icmp,errors", "dns,tree", "rtp,streams", "io,stat,1"),
+    "services",
     *ADDRESSES,
     *TREES,
+    *BOUNDED,
 ]
 
 # Any preference, even one at its default, has tshark dissect everything.
@@ -121,18 +137,30 @@ class Measured:
 def on_both_engines(capture: Path, requests: list[str]) -> tuple[list[Table], list[Table]]:
     """In one process where there are hundreds of captures: starting tshark takes the most of the time."""
     if capture.parent == DATA:
-        lua = sharkstat.run(capture, requests)
-        return lua, sharkstat.run(capture, requests, engine="packets", preferences=FULL)
+        return sharkstat.run(capture, requests), _in_full(capture)[1]
     lua, packets = engines(capture, requests)
     return lua, packets
 
 
 def engines(capture: Path, requests: Sequence[str], *names: str, **options: Any) -> list[list[Table]]:
     """The tables of each of these engines (lua and packets, where none is named), in one run of tshark."""
+    return at_once(capture, [(requests, name) for name in names or ("lua", "packets")], **options)
+
+
+def at_once(capture: Path, asked: Sequence[tuple[Sequence[str], str]], **options: Any) -> list[list[Table]]:
+    """The tables of several requests, each on its engine, in one run of tshark."""
     source = Source(files=(str(capture),), **options)
-    plans = [make_plan(source, requests, engine, Registry.default()) for engine in names or ("lua", "packets")]
-    tables = run_plan(Plan(source, [request for plan in plans for request in plan.requests]), find_tshark())
-    return [tables[at : at + len(requests)] for at in range(0, len(tables), len(requests))]
+    plans = [make_plan(source, requests, engine, Registry.default()) for requests, engine in asked]
+    tables = iter(run_plan(Plan(source, [request for plan in plans for request in plan.requests]), find_tshark()))
+    return [[next(tables) for _ in requests] for requests, _ in asked]
+
+
+@cache
+def _in_full(capture: Path) -> tuple[list[Table], list[Table]]:
+    """Of one of our own captures, all fully dissected: all that is ours, and what is measured, on packets."""
+    measured = [*ADDRESSES, *(request.text for request in io_requests(known()[capture])), *TREES]
+    ours, packets = at_once(capture, [(OURS, ""), (measured, "packets")], preferences=FULL)
+    return ours, packets
 
 
 def once(capture: Path, request: str) -> Table:
@@ -145,7 +173,8 @@ def once(capture: Path, request: str) -> Table:
 
 @cache
 def _all_of_ours(capture: Path) -> dict[str, Table]:
-    return {table.request: table for table in sharkstat.run(capture, OURS)}
+    own = capture.parent == DATA
+    return {table.request: table for table in (_in_full(capture)[0] if own else sharkstat.run(capture, OURS))}
 
 
 @cache

@@ -1,6 +1,7 @@
 """Our own taps over every capture, all of them in one run: no error, and what was read is what the rows add up to.
 
-The large captures are read as three: all of a folder one after the other, which makes times go back and years pass.
+The large captures are read as three: all of a folder one after the other, which makes times go back and years pass. Of
+the two largest folders every tenth is read by default; script/test-long reads all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from tests import oracle
-from tests.measure import CORPUS, DATA, data_captures, once
+from tests.measure import BOUNDED, CORPUS, DATA, data_captures, once
 
 from sharkstat import Table
 
@@ -51,11 +52,12 @@ def folder() -> Iterator[Path]:
 
 @cache
 def whole(name: str, folder: Path) -> Path:
-    """One of our captures, or a folder's large ones as one."""
+    """One of our captures, or a folder's large ones as one: all of them, or of "NAME, a tenth" every tenth."""
     if (DATA / name).exists():
         return DATA / name
     path = folder / f"{name}.pcapng"
-    captures = sorted(str(p) for p in (CORPUS / name).iterdir() if p.is_file())
+    kind, _, tenth = name.partition(", ")
+    captures = sorted(str(p) for p in (CORPUS / kind).iterdir() if p.is_file())[:: 10 if tenth else 1]
     subprocess.run(["mergecap", "-a", "-w", str(path), *captures], check=True, stderr=subprocess.DEVNULL)
     path.chmod(0o644)
     return path
@@ -77,7 +79,12 @@ def packets(name: str, folder: Path) -> list[dict[str, list[str]]]:
 
 NAMES = [
     *(path.name for path in data_captures()),
-    *(pytest.param(name, marks=pytest.mark.corpus) for name in ("made", "ndpi", "wireshark") if CORPUS.is_dir()),
+    *(
+        pytest.param(n, marks=pytest.mark.corpus)
+        for n in ("made", "ndpi, a tenth", "wireshark, a tenth")
+        if CORPUS.is_dir()
+    ),
+    *(pytest.param(n, marks=[pytest.mark.corpus, pytest.mark.long]) for n in ("ndpi", "wireshark") if CORPUS.is_dir()),
 ]
 every_capture = pytest.mark.parametrize("name", NAMES)
 
@@ -86,6 +93,39 @@ every_capture = pytest.mark.parametrize("name", NAMES)
 def test_each_packet_is_of_one_application(name: str, folder: Path) -> None:
     table = tables(name, folder)["apps"]
     assert (table.total("packets"), table.total("bytes")) == (table.reading.packets, table.reading.bytes)
+
+
+@every_capture
+def test_a_bound_takes_rows_and_no_number(name: str, folder: Path) -> None:
+    """The rows that stay are those of the whole table, and one more has what the others add up to."""
+    for request in BOUNDED:
+        everything, bounded = (once(whole(name, folder), r) for r in (request.rpartition(",")[0], request))
+        keys = [column.name for column in everything.keys]
+        rows = {tuple(row[key] for key in keys): row for row in everything}
+        kept = [row for row in bounded if tuple(row[key] for key in keys) in rows]
+        assert len(kept) <= int(request.rpartition("=")[2])
+        assert len(kept) == len(rows) == len(bounded.rows) or len(kept) < min(len(rows), len(bounded.rows))
+        for row in kept:
+            assert row == rows[tuple(row[key] for key in keys)], request
+        others = [row for row in bounded if tuple(row[key] for key in keys) not in rows]
+        for column in everything.columns:
+            if column.role == "derived" or any(row[column.name] is None for row in others):
+                continue  # what cannot be said of many together
+            if column.merge == "sum":
+                assert bounded.total(column.name) == everything.total(column.name), (request, column.name)
+            elif column.merge in ("min", "max"):
+                extreme: Any = min if column.merge == "min" else max
+                of_all, of_few = (
+                    extreme((row[column.name] for row in t if row[column.name] is not None), default=None)
+                    for t in (everything, bounded)
+                )
+                assert of_all == of_few, (request, column.name)
+        assert all(
+            row[counted] is not None
+            for row in others
+            for counted in ("packets", "queries", "requests")
+            if counted in row
+        )
 
 
 @every_capture

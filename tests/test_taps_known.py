@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests import oracle
 from tests.command import DATA, TRUTH
-from tests.measure import once
+from tests.measure import FULL, once
 
 import sharkstat
 from sharkstat import MergeError, Row, SharkstatError, Table
@@ -220,46 +220,26 @@ def test_services_are_named() -> None:
 
 # Bounds, filters, merging -----------------------------------------------------------------------------
 
-CAPPED = [
-    ("tcp,health", "retransmissions.pcapng", 3, ("packets", "bytes", "retransmissions", "duplicate_acks", "rtts")),
-    (
-        "tcp,servers",
-        "connections.pcapng",
-        2,
-        ("connections", "packets", "bytes", "retransmissions", "payload_bytes"),
-    ),
-    ("tcp,connections", "connections.pcapng", 2, ("connections", "packets", "bytes")),
-    ("apps", "story-after.pcapng", 2, ("packets", "bytes")),
-    ("talkers", "story-after.pcapng", 2, ("bytes_in", "bytes_out", "packets")),
-    ("talkers", "story-after.pcapng", 0, ("bytes_in", "bytes_out", "packets")),
-    ("latency", "story-after.pcapng", 1, ("responses", "total_time")),
-    ("loss", "rtp.pcapng", 1, ("packets", "bytes")),
-]
 
+@pytest.mark.parametrize(
+    ("captures", "names"),
+    [
+        (["slow.pcapng", "tls.pcapng"], ["tcp,servers", "tcp,connections", "apps", "talkers", "latency"]),
+        (["rtp.pcapng", "dns.pcapng"], ["loss"]),
+    ],
+)
+def test_captures_of_different_hosts_merge(captures: list[str], names: list[str]) -> None:
+    """Two captures apart and then merged, in whatever order, are the two read as one; what cannot be known is empty."""
+    for name, whole in zip(names, sharkstat.run([DATA / one for one in captures], names), strict=True):
+        for order in (captures, captures[::-1]):
+            merged = Table.merge([table(one, name) for one in order])
+            unknown = {column.name for column in merged.columns if column.merge == "none"}
 
-@pytest.mark.parametrize(("name", "capture", "most", "columns"), CAPPED)
-def test_beyond_the_bound_nothing_is_lost(name: str, capture: str, most: int, columns: tuple[str, ...]) -> None:
-    whole, bounded = table(capture, name), table(capture, f"{name},max={most}")
-    key = whole.columns[1 if name == "talkers" else 0].name
-    assert len([row for row in bounded if row[key] != "(other)"]) <= most
-    assert [row[key] for row in bounded].count("(other)") == 1
-    for column in columns:
-        assert bounded.total(column) == whole.total(column), column
+            def rows(found: Table, unknown: set[str] = unknown) -> list[dict[str, Any]]:
+                return [{k: v for k, v in row.items() if k not in unknown} for row in found]
 
-
-@pytest.mark.parametrize("name", ["tcp,servers", "tcp,connections", "apps", "talkers", "latency", "loss"])
-def test_captures_of_different_hosts_merge(name: str) -> None:
-    """Two captures apart and then merged are the two read as one; what cannot be known is empty."""
-    names = ["slow.pcapng", "tls.pcapng"] if name != "loss" else ["rtp.pcapng", "dns.pcapng"]
-    merged = Table.merge([table(one, name) for one in names])
-    [whole] = sharkstat.run([DATA / one for one in names], name)
-    unknown = {column.name for column in merged.columns if column.merge == "none"}
-
-    def rows(found: Table) -> list[dict[str, Any]]:
-        return [{k: v for k, v in row.items() if k not in unknown} for row in found]
-
-    assert sorted(rows(merged), key=str) == sorted(rows(whole), key=str)
-    assert unknown == ({"services"} if name == "talkers" else set())
+            assert sorted(rows(merged), key=str) == sorted(rows(whole), key=str)
+            assert unknown == ({"services"} if name == "talkers" else set())
 
 
 def test_one_connection_in_two_captures_is_refused() -> None:
@@ -273,25 +253,31 @@ def test_one_connection_in_two_captures_is_refused() -> None:
     assert {row["stream"] for row in merged} == {None}
 
 
-@pytest.mark.parametrize("name", ["tcp,health", "tcp,servers", "tcp,connections", "apps", "talkers", "latency", "loss"])
-def test_a_filter_leaves_out_the_rest(name: str) -> None:
-    capture = "rtp.pcapng" if name == "loss" else "story-after.pcapng"
-    [nothing] = sharkstat.run(DATA / capture, f"{name},frame.number == 0")
-    assert nothing.rows == []
-    filters = {"loss": "rtp.ssrc == 0x5eed0001", "latency": "dns"}
-    chosen = filters.get(name, "tcp.port == 443")
-    [some] = sharkstat.run(DATA / capture, f"{name},{chosen}")
+@pytest.mark.parametrize(
+    ("capture", "chosen", "names"),
+    [
+        ("story-after.pcapng", "tcp.port == 443", ("tcp,health", "tcp,servers", "tcp,connections", "apps", "talkers")),
+        ("story-after.pcapng", "dns", ("latency",)),
+        ("rtp.pcapng", "rtp.ssrc == 0x5eed0001", ("loss",)),
+    ],
+)
+def test_a_filter_leaves_out_the_rest(capture: str, chosen: str, names: tuple[str, ...]) -> None:
+    asked = [f"{name},{filter_}" for filter_ in ("frame.number == 0", chosen) for name in names]
+    found = sharkstat.run(DATA / capture, asked)
     # A bound before the filter, and the filter for the whole run.
-    [same] = sharkstat.run(DATA / capture, f"{name},max=50", display_filter=chosen)
-    assert some.rows == same.rows
-    assert 0 < len(some.rows) < len(table(capture, name).rows)
+    together = sharkstat.run(DATA / capture, [f"{name},max=50" for name in names], display_filter=chosen)
+    for nothing, some, same in zip(found[: len(names)], found[len(names) :], together, strict=True):
+        assert nothing.rows == []
+        assert some.rows == same.rows
+        assert 0 < len(some.rows) < len(table(capture, some.name).rows)
 
 
-@pytest.mark.parametrize("name", ["tcp,health", "tcp,servers", "tcp,connections", "talkers"])
 @pytest.mark.parametrize("capture", ["tunnel.pcapng", "retransmissions.pcapng"])
-def test_numbers_do_not_depend_on_what_is_dissected(name: str, capture: str) -> None:
-    [whole] = sharkstat.run(DATA / capture, name, preferences=("ip.defragment:TRUE",))
-    assert table(capture, name).rows == whole.rows
+def test_numbers_do_not_depend_on_what_is_dissected(capture: str) -> None:
+    names = ["tcp,health", "tcp,servers", "tcp,connections", "talkers"]
+    spared = sharkstat.run(DATA / capture, names)
+    for little, whole in zip(spared, sharkstat.run(DATA / capture, names, preferences=FULL), strict=True):
+        assert little.rows == whole.rows != []
 
 
 def test_an_interval_of_nothing_is_refused() -> None:
