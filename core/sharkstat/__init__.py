@@ -30,6 +30,7 @@ _ROOMS = {
     "sharkstat.running.live": ("Live", "live"),
     "sharkstat.running.loading": ("read",),
     "sharkstat.running.overview": ("Overview", "overview"),
+    "sharkstat.running.packets": ("packets",),
     "sharkstat.running.runner": ("run",),
     "sharkstat.running.source": ("Source",),
     "sharkstat.running.watching": ("Snapshot",),
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from sharkstat.running.live import Live, live
     from sharkstat.running.loading import read
     from sharkstat.running.overview import Overview, overview
+    from sharkstat.running.packets import packets
     from sharkstat.running.runner import run
     from sharkstat.running.source import Source
     from sharkstat.running.watching import Snapshot
@@ -164,6 +166,7 @@ __all__ = [
     "live",
     "most_of",
     "overview",
+    "packets",
     "part_of",
     "read",
     "report",

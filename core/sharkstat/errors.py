@@ -50,9 +50,17 @@ class StatisticError(SharkstatError):
 
     exit_status = 7
 
-    def __init__(self, message: str, tables: list[Any] | None = None, *, traceback: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        tables: list[Any] | None = None,
+        *,
+        failed: dict[str, str] | None = None,
+        traceback: str = "",
+    ) -> None:
         super().__init__(message, traceback=traceback)
         self.tables = tables or []
+        self.failed = failed or {}
 
 
 class TextError(SharkstatError):

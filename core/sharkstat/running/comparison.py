@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sharkstat.errors import RequestError, SourceError
 from sharkstat.running.loading import read
 from sharkstat.running.runner import Progress, run
-from sharkstat.running.source import Source
+from sharkstat.running.source import Options, Source
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables.causes import explain, explain_first
 from sharkstat.tables.cells import MEASURES, By, cells_of
@@ -21,6 +21,9 @@ from sharkstat.tables.diff import Diff, Side, causes_table, change_table, findin
 from sharkstat.tables.joining import joined
 from sharkstat.tables.saved import looks_saved
 from sharkstat.tables.table import Table
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Given: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Source | Sequence[Table]"
 
@@ -42,7 +45,7 @@ def diff(
     engine: str = "",
     registry: Registry | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Diff:
     """Compare two captures and explain why traffic changed.
 
@@ -110,7 +113,7 @@ class _Counting:
     engine: str
     registry: Registry
     progress: Progress | None
-    options: dict[str, Any]
+    options: Options
 
     def side(self, given: Given) -> _Part:
         """One side, counted from captures or read from a saved result."""
@@ -126,10 +129,7 @@ class _Counting:
         return _Part(self.extent(source, tables), tables)
 
     def source(self, given: Any) -> Source:
-        if isinstance(given, Source):
-            return given
-        names = [given] if isinstance(given, (str, os.PathLike)) else list(given)
-        return Source(files=tuple(os.fspath(name) for name in names), **self.options)
+        return given if isinstance(given, Source) else Source.of(given, self.options)
 
     def run(self, source: Source, requests: Sequence[str] = ()) -> list[Table]:
         wanted = list(requests or self.requests)

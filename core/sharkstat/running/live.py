@@ -8,15 +8,18 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sharkstat.errors import RequestError
 from sharkstat.running.plan import Plan, make_plan
 from sharkstat.running.runner import run_plan
-from sharkstat.running.source import Source
+from sharkstat.running.source import Options, Source
 from sharkstat.running.watching import Snapshot, Watch
 from sharkstat.statistics.registry import Registry
 from sharkstat.tshark.process import find_tshark
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Live:
@@ -122,7 +125,7 @@ def live(
     every: float = 1.0,
     engine: str = "",
     registry: Registry | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Live:
     """Count what is still coming, and give the tables so far every so many seconds.
 

@@ -6,12 +6,12 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-from sharkstat.errors import RequestError, StatisticError
+from sharkstat.errors import StatisticError
 from sharkstat.running.plan import make_plan
 from sharkstat.running.runner import Progress, run_plan
-from sharkstat.running.source import Source
+from sharkstat.running.source import Options, Source
 from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.section import HealthFinding, Section, part_of, percent
 from sharkstat.statistics.statistic import Statistic
@@ -20,6 +20,9 @@ from sharkstat.tables.page import Block, Plot, columns_of_graph, lines, plot, ro
 from sharkstat.tables.table import Table
 from sharkstat.tables.view import clock, humanised_bytes, humanised_duration, safe, seconds, shortened
 from sharkstat.tshark.process import find_tshark
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _MARKS = {"bad": "!!", "warning": "! ", "note": "- "}
 _PARTS_OF_THE_SPAN = 60  # the peak is the one with the most bytes
@@ -162,7 +165,7 @@ def overview(
     progress: Progress | None = None,
     jobs: int | None = None,
     capturing: Callable[[float], None] | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Overview:
     """Read a capture once and return its overview.
 
@@ -175,12 +178,7 @@ def overview(
     >>> sharkstat.overview("tests/data/story-before.pcapng").findings["finding"][1]
     '2 of 22 HTTP responses have a status of 4xx (9.1 %), all for store.example.net/backup/lock'
     """
-    if isinstance(source, Source):
-        if options:
-            raise RequestError("with a Source, give the options in it, not as arguments")
-    else:
-        names = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-        source = Source(files=tuple(os.fspath(name) for name in names), **options)
+    source = Source.of(source, options)
     registry = registry or Registry.default()
     chosen = [
         (statistic, section)

@@ -103,7 +103,7 @@ def make_tables(source: Source, outcome: Outcome) -> list[Table]:
     """
     reading, screened = outcome.reading, outcome.screened
     tables: list[Table] = []
-    failed: list[str] = []
+    failed: dict[str, str] = {}
     traces: list[str] = []
     for answer in outcome.answers:
         request, result, failure = answer.request, answer.result, answer.failure
@@ -139,10 +139,10 @@ def make_tables(source: Source, outcome: Outcome) -> list[Table]:
                 failure = Failure(described(problem), traceback=traceback.format_exc())
         assert failure is not None
         at = f" at packet {failure.packet}" if failure.packet else ""
-        failed.append(f"{request.text} failed{at}: {failure.message}")
+        failed[request.text] = f"{request.text} failed{at}: {failure.message}"
         traces.append(failure.traceback)
     if failed:
-        raise StatisticError("; ".join(failed), tables, traceback="\n".join(traces))
+        raise StatisticError("; ".join(failed.values()), tables, failed=failed, traceback="\n".join(traces))
     return tables
 
 

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Literal
 
 from sharkstat.errors import RequestError, StatisticError, TsharkError
 from sharkstat.running.deadline import Deadline
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.opened import Opened
-from sharkstat.running.plan import Plan, make_plan
-from sharkstat.running.source import Source
+from sharkstat.running.plan import Plan, Request, make_plan
+from sharkstat.running.source import Options, Source
 from sharkstat.running.together import together
 from sharkstat.running.watching import Ticker, Watch
 from sharkstat.statistics.registry import Registry
@@ -32,6 +32,8 @@ from sharkstat.tshark.records import Records
 from sharkstat.tshark.workspace import Workspace
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from sharkstat.running.results import Outcome
 
 Progress = Callable[[int, int], None]
@@ -47,16 +49,17 @@ def run_plan(
     *,
     capturing: Callable[[float], None] | None = None,
     watch: Watch | None = None,
+    interruption: Interruption | None = None,
 ) -> list[Table]:
     """Read the source with at most so many tsharks at one time. Gives a table a request, in order.
 
     `meanwhile` is called while tshark starts, `capturing` when the interfaces are open, with the time (seconds since
-    1970); `watch` gets snapshots.
+    1970); `watch` gets snapshots; `interruption` is how another thread ends the run.
     """
     try:
         if watch is not None:
             watch.check(plan)
-        with Interruption() as interruption:
+        with interruption or Interruption() as interruption:
             if plan.source.are_files:
                 outcome = _read(plan, tshark, progress, meanwhile, jobs, interruption)
             else:
@@ -338,7 +341,8 @@ def run(
     registry: Registry | None = None,
     progress: Progress | None = None,
     jobs: int | None = None,
-    **options: Any,
+    errors: Literal["raise", "keep"] = "raise",
+    **options: Unpack[Options],
 ) -> list[Table]:
     """Read a capture once and return one table per request.
 
@@ -349,6 +353,9 @@ def run(
     the size of the files. `jobs` is the maximum number of tshark processes at a time, by default one per processor
     for large files; it does not change the tables.
 
+    With errors="keep", a statistic that failed on the way has a table without rows that is not `complete`, with the
+    reason in its `warnings`; the others are not affected.
+
     Raises a SharkstatError whose message says what is wrong and how to fix it. A StatisticError has the tables of the
     statistics that succeeded. If the source was cut short, a table is not `complete`.
 
@@ -357,13 +364,24 @@ def run(
     >>> [table.name for table in tables]
     ['conv,tcp', 'io,stat']
     """
-    if isinstance(source, Source):
-        wanted = source
-        if options:
-            raise RequestError("with a Source, give the options in it, not as arguments")
-    else:
-        names = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-        wanted = Source(files=tuple(os.fspath(name) for name in names), **options)
+    if errors not in ("raise", "keep"):
+        raise RequestError(f'errors is "raise" or "keep", not {errors!r}')
+    wanted = Source.of(source, options)
     texts = [requests] if isinstance(requests, str) else list(requests)
     plan = make_plan(wanted, texts, engine, registry or Registry.default())
-    return run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs))
+    try:
+        return run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs))
+    except StatisticError as problem:
+        if errors == "raise" or not problem.failed:
+            raise
+        others = iter(problem.tables)
+        return [
+            _failed(request, problem.failed[request.text]) if request.text in problem.failed else next(others)
+            for request in plan.requests
+        ]
+
+
+def _failed(request: Request, why: str) -> Table:
+    """What stands for the table of a statistic that failed."""
+    statistic = request.statistic
+    return Table(statistic.name, statistic.title, request.text, request.columns, [], complete=False, warnings=[why])

@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from sharkstat.errors import RequestError
 
 RESOLVERS = "dgmnNstv"
 # From this size on, in bytes, a second tshark pays for its start.
 LARGE = 16 << 20
+
+
+class Options(TypedDict, total=False):
+    """What may be given beside the name of a file: the fields of a `Source`."""
+
+    interfaces: tuple[str, ...]
+    capture_filter: str
+    autostop: tuple[str, ...]
+    snaplen: int | None
+    promiscuous: bool
+    packets: int | None
+    display_filter: str
+    read_filter: str
+    two_pass: bool
+    resolve: str
+    decode_as: tuple[str, ...]
+    preferences: tuple[str, ...]
+    profile: str
+    keylog: str
+    heuristics: tuple[str, ...]
+    dedup: bool
+    reorder: bool
+    timeout: float | None
+    write: str
+    ring: tuple[str, ...]
+    buffer_size: int | None
+    link_type: str
+    time_stamp_type: str
+    monitor: bool
+    max_drop: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +93,16 @@ class Source:
     monitor: bool = False
     max_drop: float = 1.0
     process: bool = False
+
+    @classmethod
+    def of(cls, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Source, options: Options) -> Source:
+        """The source that is named: a file, several files, or a Source. RequestError for options beside a Source."""
+        if isinstance(source, Source):
+            if options:
+                raise RequestError("with a Source, give the options in it, not as arguments")
+            return source
+        names = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+        return cls(files=tuple(os.fspath(name) for name in names), **options)
 
     def check(self) -> None:
         """Raise RequestError if options are invalid or exclude each other."""
