@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import signal
@@ -52,6 +53,8 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     registry = load_registry(running.plugins, running.no_plugins)
     per_file = running.per_file
     output_format = format_for(running.output, running.output_format, registry.formats)
+    if running.plot and output_format != "table":
+        raise RequestError("--plot draws on a terminal: for a file, take --output chart.svg, chart.png or page.html")
     exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
     chosen = running.selection
     if not chosen.share and output_format not in LOSSLESS:
@@ -68,7 +71,7 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     tables, failures = counted(plans, chosen, running.jobs)
     if exporter is None:
         to_terminal = sys.stdout.isatty() and output.standard
-        exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file)
+        exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file, running.plot)
     if tables or not failures:  # otherwise earlier results would be overwritten by nothing
         with terminated_by_reader():
             output.write(tables, exporter)
@@ -227,8 +230,8 @@ def drawn(name: str, shown: Overview | Diff | None = None) -> Exporter:
     return page if name == "html" else picture
 
 
-def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]], Iterator[str]]:
-    """The exporter of the default format, for a terminal of this width."""
+def readable(width: int | None, name_sources: bool, plot: bool = False) -> Callable[[Sequence[Table]], Iterator[str]]:
+    """The exporter of the default format, for a terminal of this width; with `plot`, tables are drawn."""
     from sharkstat.tables import view
 
     def left_out(request: str) -> Callable[[list[str]], None]:
@@ -241,9 +244,20 @@ def readable(width: int | None, name_sources: bool) -> Callable[[Sequence[Table]
             gap = "\n" if number else ""
             if name_sources:
                 gap += f"{view.safe(', '.join(table.reading.sources))}: "
+            if plot:
+                from sharkstat.tables.graphs import graph
+
+                yield f"{gap}{graph(table, width, _shows_unicode())}\n"
+                continue
             yield f"{gap}{view.text(table, width=width, on_left_out=left_out(table.request))}\n"
 
     return export
+
+
+def _shows_unicode() -> bool:
+    """Whether the terminal shows more than ASCII, as far as the locale says."""
+    locale = os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or "C.UTF-8"
+    return "utf-8" in locale.lower() or "utf8" in locale.lower()
 
 
 @contextlib.contextmanager

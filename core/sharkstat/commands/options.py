@@ -154,6 +154,7 @@ class Running:
     output: str
     force: bool
     raw: bool
+    plot: bool
     plugins: Sequence[Path]
     no_plugins: bool
     debug: bool
@@ -205,6 +206,9 @@ def make_running(
     columns: Annotated[
         str, typer.Option("--columns", metavar="A,B,...", help="Show only these columns, in this order.")
     ] = "",
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw tables on the terminal: over time, or bars of the largest rows.")
+    ] = False,
     share: Annotated[
         bool, typer.Option("--share", help="Add each sum's percentage of the total, also in exports.")
     ] = False,
@@ -225,7 +229,9 @@ def make_running(
     from sharkstat.tables.selection import Selection
 
     chosen = Selection(sort=sort, top=top, columns=columns, share="every" if share else "")
-    return Running(engine, jobs, per_file, output_format, chosen, output, force, raw, plugin or (), no_plugins, debug)
+    return Running(
+        engine, jobs, per_file, output_format, chosen, output, force, raw, plot, plugin or (), no_plugins, debug
+    )
 
 
 class _Command:

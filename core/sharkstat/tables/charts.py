@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharkstat.errors import OutputError
 from sharkstat.tables.column import Column, Row
-from sharkstat.tables.page import joined, round_length, round_lengths
+from sharkstat.tables.page import joined, length_of_parts, round_length
 from sharkstat.tables.table import Table
 from sharkstat.tables.view import cell, safe, shortened
 
@@ -55,7 +54,7 @@ def charts(table: Table, width: int = WIDTH) -> Iterator[Any]:
     """All charts of a table, the one that says most first."""
     if not table.rows:
         return
-    if _interval(table) is not None:
+    if interval(table) is not None:
         yield from _over_time(table, width)
         return
     yield from _bars(table, width)
@@ -120,7 +119,7 @@ def _heading(column: Column) -> str:
 # Over time
 
 
-def _interval(table: Table) -> Column | None:
+def interval(table: Table) -> Column | None:
     """The key that says when an interval begins."""
     for column in table.keys:
         if column.name == "start" and column.type in ("time", "duration"):
@@ -128,12 +127,23 @@ def _interval(table: Table) -> Column | None:
     return None
 
 
+def _summed(table: Table) -> list[Column]:
+    numeric = ("integer", "number", "duration")
+    return [c for c in table.columns if c.shown and c.role == "measure" and c.merge == "sum" and c.type in numeric]
+
+
+def summed_over_time(table: Table) -> Column | None:
+    """What is drawn of each interval: bytes, or else the first that can be added up."""
+    summed = _summed(table)
+    found = next((c for c in summed if c.unit == "bytes"), summed[0] if summed else None)
+    # What counts every byte twice, as in and out of hosts, is not added up.
+    return table.column(found.share) if found is not None and found.share else found
+
+
 def _over_time(table: Table, width: int) -> Iterator[Any]:
-    key = _interval(table)
+    key = interval(table)
     assert key is not None
-    shown = [c for c in table.columns if c.shown and c.role != "key" and c.type in ("integer", "number", "duration")]
-    summed = [c for c in shown if c.role == "measure" and c.merge == "sum"]
-    wanted = next((c for c in summed if c.unit == "bytes"), summed[0] if summed else None)
+    summed, wanted = _summed(table), summed_over_time(table)
     if wanted is None:
         return
     names = [column for column in table.keys if column is not key]
@@ -145,7 +155,7 @@ def _over_time(table: Table, width: int) -> Iterator[Any]:
     starts = sorted({start for row in table.rows if isinstance(start := row[key.name], int)})
     if not starts:
         return
-    length = _length(table, starts)
+    length = length_of_parts(table, starts, _MOST_INTERVALS)
     first = starts[0] // length * length
     count = (starts[-1] - first) // length + 1
     points: list[dict[str, Any]] = []
@@ -209,7 +219,7 @@ def _series(column: Column) -> str:
 def _by_key(table: Table, wanted: Column, names: Sequence[Column]) -> dict[str, list[tuple[Row, Column]]]:
     """Rows by what their other keys say, the largest first; those beyond the first few together."""
     total: Counter[str] = Counter()
-    labels = [_label(table, row, names, 40) for row in table.rows]
+    labels = [label_of(table, row, names, 40) for row in table.rows]
     for label, row in zip(labels, table.rows, strict=True):
         total[label] += int(_number(wanted, row[wanted.name]) or 0)
     kept = [label for label, _ in total.most_common(_MOST_SERIES)]
@@ -219,18 +229,10 @@ def _by_key(table: Table, wanted: Column, names: Sequence[Column]) -> dict[str, 
     return series
 
 
-def _length(table: Table, starts: Sequence[int]) -> int:
-    """The length of an interval on the chart: round, and such that they are not too many to see."""
-    lengths = [value for row in table.rows if isinstance(value := row.get("length"), int)]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
-    unit = max(max(lengths, default=0) or min(gaps, default=10**9), 1)
-    return next(n for n in round_lengths(unit) if starts[-1] // n - starts[0] // n < _MOST_INTERVALS)
-
-
 # By size
 
 
-def _label(table: Table, row: Row, names: Sequence[Column], width: int) -> str:
+def label_of(table: Table, row: Row, names: Sequence[Column], width: int) -> str:
     """What a row is of, in a line: addresses with their ports, as people write them."""
     parts: list[str] = []
     left = [column.name for column in names]
@@ -250,7 +252,20 @@ def _label(table: Table, row: Row, names: Sequence[Column], width: int) -> str:
     return shortened(" ".join(parts) or "-", width)
 
 
-def _largest(table: Table, measure: Column) -> tuple[list[Row], list[Row]]:
+def measure_of(table: Table) -> Column | None:
+    """What the bars of a table are drawn of: what has a share, bytes, or else the first that can be added up."""
+    shown = [c for c in table.columns if c.shown and c.role != "key" and c.type in ("integer", "number")]
+    summed = [c for c in shown if c.merge == "sum" or c.share]
+    return next((c for c in summed if c.share or c.name == "bytes"), summed[0] if summed else None)
+
+
+def adds_up(measure: Column) -> bool:
+    """Whether the sum over rows is a number that means something: no byte is in two rows."""
+    return measure.share in ("", measure.name)
+
+
+def largest(table: Table, measure: Column, most: int) -> tuple[list[Row], list[Row]]:
+    """The rows with the most, and the others; of a tree its leaves."""
     rows = table.rows
     if any(column.type == "path" for column in table.columns):
         name = next(column.name for column in table.columns if column.type == "path")
@@ -258,26 +273,24 @@ def _largest(table: Table, measure: Column) -> tuple[list[Row], list[Row]]:
         above = {path[:-1] for path in paths if isinstance(path, tuple)}
         rows = [row for row in rows if row[name] not in above]  # leaves: the others are their sums
     ordered = sorted(rows, key=lambda row: -(_number(measure, row[measure.name]) or 0))
-    return ordered[:_MOST_BARS], ordered[_MOST_BARS:]
+    return ordered[:most], ordered[most:]
 
 
 def _bars(table: Table, width: int) -> Iterator[Any]:
-    shown = [c for c in table.columns if c.shown and c.role != "key" and c.type in ("integer", "number")]
-    summed = [c for c in shown if c.merge == "sum" or c.share]
-    measure = next((c for c in summed if c.share or c.name == "bytes"), summed[0] if summed else None)
+    measure = measure_of(table)
     names = [column for column in table.keys if column.shown]
     if measure is None or not names or not any(_number(measure, row[measure.name]) for row in table.rows):
         return
-    rows, rest = _largest(table, measure)
-    halves = _halves(table, shown, measure)
+    rows, rest = largest(table, measure, _MOST_BARS)
+    halves = _halves(table, measure)
     values, labels, taken = [], [], Counter[str]()
     for row in rows:
-        label = _label(table, row, names, _letters(width))
+        label = label_of(table, row, names, _letters(width))
         taken[label] += 1
         label = label if taken[label] == 1 else f"{label} ({taken[label]})"
         labels.append(label)
         values += [{"label": label, "half": _heading(c), "value": _number(c, row[c.name]) or 0} for c in halves]
-    if rest and all(column.merge == "sum" for column in halves):
+    if rest and adds_up(measure):
         label = f"{len(rest):,} other{'' if len(rest) == 1 else 's'}"
         labels.append(label)
         values += [
@@ -300,9 +313,13 @@ def _bars(table: Table, width: int) -> Iterator[Any]:
     yield drawn.properties(width=width * 3 // 5, height=height).configure(**_configuration())
 
 
-def _halves(table: Table, shown: Sequence[Column], measure: Column) -> list[Column]:
+def _halves(table: Table, measure: Column) -> list[Column]:
     """Two columns that add up to the measure in every row, such as both directions; or the measure by itself."""
-    parts = [c for c in shown if c.unit == measure.unit == "bytes" and c.merge == "sum" and c is not measure]
+    parts = [
+        c
+        for c in table.columns
+        if c.shown and c.unit == measure.unit == "bytes" and c.merge == "sum" and c is not measure
+    ]
     for at, one in enumerate(parts):
         for other in parts[at + 1 :]:
             if all(
@@ -338,7 +355,7 @@ def _ranges(table: Table, width: int) -> Iterator[Any]:
         return
     values, taken = [], Counter[str]()
     for row in rows:
-        label = _label(table, row, names, _letters(width))
+        label = label_of(table, row, names, _letters(width))
         taken[label] += 1
         times = {what: int(row[f"{what}_{of}"]) / 1e9 for what in ("min", "mean", "max")}  # type: ignore[arg-type]
         values.append({"label": label if taken[label] == 1 else f"{label} ({taken[label]})", **times})

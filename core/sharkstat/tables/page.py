@@ -176,15 +176,16 @@ class Plot:
         return max(self.values, default=0) * 1e9 / self.length
 
 
-def plot(table: Table, column: str, most: int) -> Plot | None:
-    """A table of intervals in at most so many parts; None where it has no rows. An interval counts where it begins."""
-    key = table.keys[0].name
-    lengths = [value for row in table if isinstance(value := row.get("length"), int)]
+def plot(table: Table, column: str, most: int, key: str = "") -> Plot | None:
+    """A table of intervals in at most so many parts; None where it has no rows. An interval counts where it begins.
+
+    `key` says when that is; by default the first key does.
+    """
+    key = key or table.keys[0].name
     starts = [value for row in table if isinstance(value := row[key], int)]
     if not starts:
         return None
-    unit = max(lengths, default=1)
-    length = next(n for n in round_lengths(unit) if max(starts) // n - min(starts) // n < most)
+    length = length_of_parts(table, starts, most)
     first = min(starts) // length * length
     values = [0] * ((max(starts) - first) // length + 1)
     for row in table:
@@ -192,6 +193,14 @@ def plot(table: Table, column: str, most: int) -> Plot | None:
         if isinstance(start, int) and isinstance(value, int):
             values[(start - first) // length] += value
     return Plot(first, length, values)
+
+
+def length_of_parts(table: Table, starts: Sequence[int], most: int) -> int:
+    """A round length, such that what lies between the starts of its intervals is in at most so many parts."""
+    lengths = [value for row in table if isinstance(value := row.get("length"), int)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(sorted(set(starts)))]
+    unit = max(max(lengths, default=0) or min(gaps, default=10**9), 1)
+    return next(n for n in round_lengths(unit) if max(starts) // n - min(starts) // n < most)
 
 
 def columns_of_graph(width: int) -> int:
@@ -229,7 +238,7 @@ def _graph(block: Block, width: int, bold: Callable[[str], str]) -> list[str]:
         result.append(f"{label:>{_LABEL}} │{''.join(cells).rstrip()}".rstrip())
     end = drawn.start + drawn.length * len(drawn.values)
     dated = clock(drawn.start, "%j") != clock(end, "%j")
-    left, right = _moment(drawn.start, drawn.length, dated), _moment(end, drawn.length, dated)
+    left, right = moment(drawn.start, drawn.length, dated), moment(end, drawn.length, dated)
     across = wide * len(drawn.values)
     gap = across - len(left) - len(right)
     result.append(" " * (_LABEL + 2) + (left + " " * gap + right if gap >= 2 else left))
@@ -248,7 +257,7 @@ def round_length(length: int) -> str:
     return humanised_duration(length)
 
 
-def _moment(time: int, length: int, dated: bool) -> str:
+def moment(time: int, length: int, dated: bool) -> str:
     """A time as precise as intervals of that length need it."""
     if length >= 86_400 * 10**9:
         return safe(clock(time, "%Y-%m-%d") or "")
