@@ -14,7 +14,6 @@ import sys
 _TSHARK: dict[tuple[int, int], dict[str, str]] = {
     (4, 4): {
         "test_every_byte_of_a_packet_survives_json": "tshark replaces bytes that are no UTF-8 before anyone reads them",
-        "test_http2_on_a_strange_port_is_counted_or_said": "HTTP/2 on a strange port is neither counted nor said",
         "test_every_packet_has_a_sender_and_a_receiver": "two packets of tunnels have other addresses",
         "test_remarks_are_those_of_tshark": "payload of one direction differs where headers are cut",
         "test_addresses_after_the_fortieth_are_not_told": "the flow graph has another layout: shown as lines",

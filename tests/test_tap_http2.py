@@ -186,19 +186,40 @@ def test_plain_tshark_shows_the_same_however_often_it_is_asked(capture: Path, tm
 
 
 def test_http2_on_a_strange_port_is_counted_or_said(tmp_path: Path) -> None:
-    talk = Talk(40000, 50051)
-    talk.client(0, PREFACE, frame(SETTINGS, 0))
-    talk.client(1, frame(HEADERS, 1, request("POST", "/shop.v1.Orders/List"), END_HEADERS | END_STREAM))
-    talk.server(3, frame(HEADERS, 1, block(_status="200", grpc_status="0"), END_HEADERS | END_STREAM))
-    write_pcap(tmp_path / "made.pcap", talk.packets)
-    [table] = sharkstat.run(tmp_path / "made.pcap", "http,requests")
-    mend = "tcp.port==50051,http2"
-    if oracle.version() < (4, 4):
-        [warning] = table.warnings
-        assert "1 TCP connection of HTTP/2 that" in warning and warning.endswith(f"add -d {mend}")
-        [table] = sharkstat.run(tmp_path / "made.pcap", "http,requests", decode_as=(mend,))
-    assert not table.warnings
-    assert [(row["path"], row["status"], row["time"]) for row in table] == [("/shop.v1.Orders/List", 200, 2 * MS)]
+    """tshark 4.0 knows it on the ports of HTTP alone, and 4.4 takes the client's port 40000 for SAP's."""
+    for port in (40000, 40123):
+        talk = Talk(port, 50051)
+        talk.client(0, PREFACE, frame(SETTINGS, 0))
+        talk.client(1, frame(HEADERS, 1, request("POST", "/shop.v1.Orders/List"), END_HEADERS | END_STREAM))
+        talk.server(3, frame(HEADERS, 1, block(_status="200", grpc_status="0"), END_HEADERS | END_STREAM))
+        write_pcap(tmp_path / "made.pcap", talk.packets)
+        [table] = sharkstat.run(tmp_path / "made.pcap", "http,requests")
+        mend = "tcp.port==50051,http2"
+        if oracle.version() < (4, 4) or port == 40000:
+            [warning] = table.warnings
+            assert "1 TCP connection looks like HTTP/2 that" in warning and warning.endswith(f"add -d {mend}")
+            [table] = sharkstat.run(tmp_path / "made.pcap", "http,requests", decode_as=(mend,))
+        assert not table.warnings
+        assert [(row["path"], row["status"], row["time"]) for row in table] == [("/shop.v1.Orders/List", 200, 2 * MS)]
+
+
+def test_what_tshark_takes_for_another_protocol_is_said(tmp_path: Path) -> None:
+    """By the client's port 44818, EtherNet/IP's. A request in two segments is recognized in the second."""
+    web, secure, parted = Talk(44818, 50080), Talk(44818, 50443), Talk(40123, 80)
+    web.client(0, b"GET /a HTTP/1.1\r\nHost: a.example\r\n\r\n")
+    hello = b"\x03\x03" + bytes(32) + b"\x00\x00\x02\x13\x01\x01\x00"
+    hello = b"\x01" + struct.pack("!I", len(hello))[1:] + hello
+    secure.client(1, b"\x16\x03\x01" + struct.pack("!H", len(hello)) + hello)
+    parted.client(2, b"GET /b HTTP/1.1\r\n")
+    parted.client(3, b"Host: b.example\r\n\r\n")
+    write_pcap(tmp_path / "made.pcap", web.packets + secure.packets + parted.packets)
+    http, tls = sharkstat.run(tmp_path / "made.pcap", ["http,requests", "tls,servers"])
+    assert [(row["path"], row["unanswered"]) for row in http] == [("/b", 1)] and len(tls) == 0
+    assert [w.endswith("add -d tcp.port==50080,http") for w in http.warnings] == [True]
+    assert [w.endswith("add -d tcp.port==50443,tls") for w in tls.warnings] == [True]
+    again = ("tcp.port==50080,http", "tcp.port==50443,tls")
+    http, tls = sharkstat.run(tmp_path / "made.pcap", ["http,requests", "tls,servers"], decode_as=again)
+    assert http.warnings == tls.warnings == [] and http.total("requests") == 2 and tls["port"] == [50443]
 
 
 REAL = {

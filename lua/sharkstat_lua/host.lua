@@ -44,7 +44,7 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 for _, name in ipairs {
   "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_header", "http_frames",
   "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "service_names", "service_packets",
-  "talks", "tcp_streams", "tree", "values", "networks", "flows",
+  "talks", "tcp_streams", "tree", "unrecognized", "values", "networks", "flows",
 } do
   package.loaded[name] = nil
 end

@@ -5,8 +5,8 @@
 --     status has those without a response in the capture. In HTTP/1, responses are dealt to the requests of their
 --     connection in order, since that is how it answers; in HTTP/2, which gRPC uses, and HTTP/3, each stream is a
 --     request with its response. What is encrypted is seen where tshark has the keys (--keylog, or in the capture),
---     HTTP/3 from tshark 4.4 on. tshark 4.0 recognizes HTTP/2 without TLS on the ports of HTTP alone: a warning names
---     the others, for -d. An interim response (100 Continue) has a row of its own, without requests; so has a response
+--     HTTP/3 from tshark 4.4 on. tshark does not recognize HTTP everywhere, and tshark 4.0 recognizes HTTP/2
+--     without TLS on the ports of HTTP alone: a warning names the others, for -d. An interim response (100 Continue) has a row of its own, without requests; so has a response
 --     whose request was not captured, without method, host and path. Bytes are those of the messages, headers and
 --     bodies, as they were sent; not those of packets. In HTTP/2 and HTTP/3 they are the payload of the frames HEADERS,
 --     CONTINUATION, PUSH_PROMISE and DATA, so headers count as they are compressed; what a server pushes has no bytes
@@ -66,6 +66,7 @@ local networks = require "networks"
 local http_streams = require "http_streams"
 local path_template = require "path_template"
 local flows = require "flows"
+local tell_of_unrecognized = require "unrecognized"
 
 local elapsed, relative_ns = sharkstat.elapsed, sharkstat.relative_ns
 
@@ -232,9 +233,12 @@ sharkstat.tap(__FILE__, function(run)
   end
   local streams = http_streams.new(run, of_tcp, settle, interim)
 
+  local spoken = {}
+  tell_of_unrecognized(run, "http", function(stream) return spoken[stream] end)
   of_tcp:listen("http", function(pinfo, tvb, info, virtual)
     local key = connection(pinfo, virtual)
     if not key then return end
+    spoken[key] = true
     local method, status = info.request_method, info.response_code or 0
     local bytes = length_of(pinfo.number, tvb)
     if status ~= 0 then

@@ -14,6 +14,7 @@ local http_frames = require "http_frames"
 local rows = require "rows"
 local flows = require "flows"
 local server = require "server"
+local tell_of_unrecognized = require "unrecognized"
 
 local DATA, HEADERS, RST_STREAM = http_frames.DATA, http_frames.HEADERS, http_frames.RST_STREAM
 local PUSH_PROMISE, CONTINUATION = http_frames.PUSH_PROMISE, http_frames.CONTINUATION
@@ -163,21 +164,6 @@ function Streams:upgraded(key, entry) self:connection(key).upgrade = entry end
 -- The exchanges that are open; they stay open.
 function Streams:each() return self.open:each() end
 
--- tshark 4.0 knows HTTP/2 that is not encrypted on the ports of HTTP alone.
-local PREFACE = "data.data[0:18] == 50:52:49:20:2a:20:48:54:54:50:2f:32:2e:30:0d:0a:0d:0a && tcp"
-local function tell_of_unknown_ports(run)
-  local ports, connections = {}, 0
-  run:listen("frame", function(pinfo)
-    connections = connections + 1
-    rows.add(ports, ("-d tcp.port==%.0f,http2"):format(pinfo.dst_port))
-  end, PREFACE)
-  run:remark(function()
-    if connections == 0 then return nil end
-    return ("%.0f TCP connection%s of HTTP/2 that this tshark does not recognize: add %s"):format(
-      connections, connections == 1 and "" or "s", table.concat(ports, " ", 1, math.min(#ports, 5)))
-  end)
-end
-
 function http_streams.new(run, of_tcp, settle, interim)
   local self = setmetatable({
     settle = settle, interim = interim, connections = {}, open = rows.requests(run, settle),
@@ -192,7 +178,7 @@ function http_streams.new(run, of_tcp, settle, interim)
     self:packet(self:connection(key), pinfo, frames_of(), magic() and true or nil)
   end, "http2 && !icmp && !icmpv6")  -- an error quotes what was said before
 
-  if sharkstat.version() < 4.4 then tell_of_unknown_ports(run) end
+  tell_of_unrecognized(run, "http2", function(stream) return self.connections[stream] ~= nil end)
 
   local frames_of_3 = http_frames.http3()
   if not frames_of_3 then

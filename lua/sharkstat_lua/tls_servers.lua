@@ -45,6 +45,7 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local networks = require "networks"
+local tell_of_unrecognized = require "unrecognized"
 
 local moment, relative_ns = sharkstat.moment, sharkstat.relative_ns
 
@@ -177,6 +178,10 @@ sharkstat.tap(__FILE__, function(run)
     local c = unfinished[stream_of(pinfo, virtual)]
     if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
   end, "tcp && tls && !(tls.handshake.type in {1, 2, 8, 11}) && !icmp && !icmpv6")
+
+  tell_of_unrecognized(run, "tls", function(stream)
+    return row_of[stream] ~= nil or handshakes:find(stream) ~= nil
+  end)
 
   of_tcp:listen("tcp", function(pinfo, _, info, virtual)
     local stream = virtual and of_tcp:key(info.th_stream, pinfo) or info.th_stream
