@@ -42,7 +42,7 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
-  "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_header", "http_frames",
+  "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_fields", "sharkstat_header", "http_frames",
   "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "service_names", "service_packets",
   "talks", "tcp_streams", "tree", "unrecognized", "values", "networks", "flows",
 } do

@@ -11,6 +11,7 @@
 -- same sender is seen in a second network. Packets without a tag are not told apart from those with one.
 
 local sharkstat = require "sharkstat"
+local fields = require "sharkstat_fields"
 
 local networks = {}
 local Networks = {}
@@ -22,13 +23,14 @@ local MANY = 2 ^ 31 -- there are fewer streams
 
 -- For a run that counts by streams of `protocol` ("tcp", "udp", "dccp"). Where tshark takes several connections for one, the
 -- run's remark says so, and what that `means` for its numbers; without it nothing is said. `mixed` is true for the streams
--- that are several.
-function networks.of(run, protocol, means)
+-- that are several. `read` gives what reads a field, where that is not sharkstat.field.
+function networks.of(run, protocol, means, read)
+  read = read or sharkstat.field
   local self = setmetatable({
-    run = run, headers = sharkstat.field(protocol .. ".stream"), ports = sharkstat.field(protocol .. ".srcport"),
+    run = run, headers = read(protocol .. ".stream"), ports = read(protocol .. ".srcport"),
     tags = {}, streams = {}, latest = {}, mixed = {}, mixtures = 0, others = 0,
   }, Networks)
-  for _, name in ipairs(TAGS) do self.tags[#self.tags + 1] = sharkstat.field(name) end
+  for _, name in ipairs(TAGS) do self.tags[#self.tags + 1] = read(name) end
   run.knows_networks = true
   run:remark(function()
     if self.mixtures == 0 or not means then return nil end
@@ -154,13 +156,18 @@ end
 
 -- For a run that does not tell them apart, or is not told of all packets: its remark says what that means, for the
 -- packets that `filter` takes.
+--
+-- An extractor costs every packet of the capture, virtual or not. A filter costs less, and what it names is in the tree of
+-- the packets that it takes: there it is found without an extractor.
 function networks.watch(run, protocol, means, filter)
-  local watched = networks.of(run, protocol, means)
+  local watched = networks.of(run, protocol, means, sharkstat.hosted and fields.reader or nil)
   local streams = watched.headers
+  local named = ("%s.stream && %s.srcport"):format(protocol, protocol)
   run:listen("frame", function(pinfo)
+    fields.packet(pinfo.number)
     local stream = last_of(streams)
     if stream then watched:key(stream.value, pinfo) end
-  end, VIRTUAL .. " && " .. (filter or protocol) .. " && !icmp && !icmpv6")
+  end, VIRTUAL .. " && " .. named .. (filter and " && " .. filter or "") .. " && !icmp && !icmpv6")
 end
 
 return networks
