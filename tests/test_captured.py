@@ -268,6 +268,29 @@ def test_what_was_sent_twice_is_no_copy(tmp_path: Path) -> None:
     assert looked_at([*sent, *routed], dedup=True).packets == len(sent)
 
 
+def test_datagrams_that_nothing_tells_apart_may_be_copies(tmp_path: Path) -> None:
+    """UDP without an identification: the same text sent again and again, and different ones, each of them twice."""
+    start = Records.of(ORDERED).packets[0].time
+    path = tmp_path / "datagrams.pcap"
+
+    def warnings_of(datagrams: list[bytes]) -> list[str]:
+        ends = ("192.0.2.1", 5000), ("192.0.2.2", 8125)
+        frames = [udp_frame(*ends, text, identification=0) for text in datagrams]
+        packets = [Record(start + n * 1000, len(frame), frame) for n, frame in enumerate(frames)]
+        path.write_bytes(Records.of(ORDERED).of_packets(packets).written())
+        (table,) = sharkstat.run(path, "conv,udp")
+        assert (table.reading.duplicates, table.total("packets")) == (expected, len(datagrams))
+        return table.warnings
+
+    expected = 0
+    assert warnings_of([b"requests:1|c"] * 50) == []
+    assert warnings_of([b"a", b"a"]) == []
+    assert warnings_of([b"%d" % (n // 4) for n in range(60)]) == []
+    expected = 30
+    (warning,) = warnings_of([b"%d" % (n // 2) for n in range(60)])
+    assert "may be duplicates, or sent twice" in warning and "TCP" not in warning
+
+
 def test_a_large_capture_is_looked_into_here_and_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screening, "_WHOLE", 20_000)
     monkeypatch.setattr(screening, "_PLACE", 4_000)

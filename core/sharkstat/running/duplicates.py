@@ -23,6 +23,7 @@ _TAGS = (b"\x81\x00", b"\x88\xa8", b"\x91\x00")  # VLAN
 _TCP = 6
 _ENDS = 0x03  # SYN or FIN: unlike resets, not sent twice within milliseconds
 _WORDS = 28  # bytes of an ARP packet; a shorter one was truncated
+_FEW = 5  # copies
 _ENOUGH = 140  # bytes that identify a packet with an IP identification or TCP sequence numbers
 # Offsets of the network layer's type and header, by link type; without a type, the IP version field decides.
 _TYPE_AT = {1: 12, 113: 14, 276: 0}
@@ -34,10 +35,20 @@ class _Counts:
     packets: int = 0
     copies: int = 0
     forwarded: int = 0
+    doubled: int = 0  # packets that come at least twice
 
     @property
     def again(self) -> int:
         return self.copies + self.forwarded
+
+    @property
+    def all_twice(self) -> bool:
+        """Whether nearly all packets come exactly twice, and are more than a few."""
+        return (
+            self.again >= _FEW
+            and self.again * 20 >= self.packets * 9
+            and (self.again - self.doubled) * 10 <= self.again
+        )
 
 
 class Duplicates:
@@ -51,8 +62,10 @@ class Duplicates:
         self.looked = 0
         self._left = sys.maxsize if most is None else most
         self._sure, self._unsure = _Counts(), _Counts()
-        self._young: dict[bytes, tuple[int, bytes, int]] = {}
-        self._old: dict[bytes, tuple[int, bytes, int]] = {}
+        # Time, the second part of what copies share, TTL, and whether a copy came.
+        self._young: dict[bytes, tuple[int, bytes, int, bool]] = {}
+        self._old: dict[bytes, tuple[int, bytes, int, bool]] = {}
+        self.of_tcp = False  # whether any of the copies is TCP
         self._from = self._to = 0
 
     @property
@@ -68,12 +81,19 @@ class Duplicates:
     def forwarded(self) -> int:
         return self._sure.forwarded + (self._unsure.forwarded if self._believed() else 0)
 
+    @property
+    def certain(self) -> bool:
+        """Whether a packet that no host repeats came again: without one, all copies may have been sent twice."""
+        return self._sure.again > 0
+
     def _believed(self) -> bool:
         """Whether doubtful packets count as copies."""
         sure, unsure = self._sure, self._unsure
         if sure.packets >= 20:
             return sure.again * 20 >= sure.packets
-        return (sure.again + unsure.again) * 5 >= (sure.packets + unsure.packets) * 2
+        if sure.packets:
+            return sure.again > 0 and (sure.again + unsure.again) * 5 >= (sure.packets + unsure.packets) * 2
+        return unsure.all_twice
 
     def find(self, reader: CaptureReader, data: bytes) -> tuple[int, list[tuple[int, int]]]:
         """Examine the complete records of the data. Returns where they end, and the ranges of copies, in order."""
@@ -96,7 +116,7 @@ class Duplicates:
             found = _identity(data, at, stop, header, _TYPE_AT.get(link))
             if found is None:
                 continue
-            sure, key, head, hops = found
+            sure, tcp, key, head, hops = found
             self.looked += 1
             counts = self._sure if sure else self._unsure
             counts.packets += 1
@@ -106,9 +126,13 @@ class Duplicates:
                     counts.copies += 1
                 else:
                     counts.forwarded += 1
+                self.of_tcp = self.of_tcp or tcp
+                if not known[3]:
+                    counts.doubled += 1
+                    (young if key in young else old)[key] = (*known[:3], True)
                 (copies if sure else doubtful).append((begin, end))
                 continue
-            young[key] = (time, head, hops)
+            young[key] = (time, head, hops, False)
         if doubtful and self._believed():
             copies = sorted(copies + doubtful)
         return end, copies
@@ -116,8 +140,8 @@ class Duplicates:
 
 def _identity(
     data: bytes, at: int, stop: int, header: int, type_at: int | None
-) -> tuple[bool, bytes, bytes, int] | None:
-    """Whether a copy can be told from a repeated packet, the two parts that copies share, and the TTL."""
+) -> tuple[bool, bool, bytes, bytes, int] | None:
+    """Whether copies can be told from repeated packets, whether it is TCP, the two parts that copies share, the TTL."""
     ip = at + header
     if type_at is None:
         kind = _IPV4 if ip < stop and data[ip] >> 4 == 4 else _IPV6
@@ -133,10 +157,11 @@ def _identity(
         whole = length and ip + length <= stop
         if whole:
             stop = ip + length  # without Ethernet's padding
+        tcp = data[ip + 9] == _TCP
         sure = bool(data[ip + 4] or data[ip + 5])
         if sure or _tells_itself(data, ip + (data[ip] & 15) * 4, stop, data[ip + 9]):
-            return True, data[ip + 12 : min(stop, ip + _ENOUGH)], data[ip + 2 : ip + 8], data[ip + 8]
-        return (False, data[ip + 12 : stop], data[ip + 2 : ip + 8], data[ip + 8]) if whole else None
+            return True, tcp, data[ip + 12 : min(stop, ip + _ENOUGH)], data[ip + 2 : ip + 8], data[ip + 8]
+        return (False, tcp, data[ip + 12 : stop], data[ip + 2 : ip + 8], data[ip + 8]) if whole else None
     if kind == _IPV6:
         if ip + 40 > stop:
             return None
@@ -144,10 +169,11 @@ def _identity(
         whole = length > 40 and ip + length <= stop
         if whole:
             stop = ip + length
+        tcp = data[ip + 6] == _TCP
         if _tells_itself(data, ip + 40, stop, data[ip + 6]):
-            return True, data[ip + 8 : min(stop, ip + _ENOUGH)], data[ip : ip + 7], data[ip + 7]
-        return (False, data[ip + 8 : stop], data[ip : ip + 7], data[ip + 7]) if whole else None
-    return (False, data[ip:stop], b"", 0) if stop - ip >= _WORDS else None
+            return True, tcp, data[ip + 8 : min(stop, ip + _ENOUGH)], data[ip : ip + 7], data[ip + 7]
+        return (False, tcp, data[ip + 8 : stop], data[ip : ip + 7], data[ip + 7]) if whole else None
+    return (False, False, data[ip:stop], b"", 0) if stop - ip >= _WORDS else None
 
 
 def _tells_itself(data: bytes, at: int, stop: int, protocol: int) -> bool:

@@ -84,10 +84,13 @@ def _copies(screened: Screened, left_out: bool) -> list[str]:
     kinds = [f"{copies:,} identical, as from a mirror port or several interfaces"] if copies else []
     kinds += [f"{forwarded:,} with another TTL, as on both sides of a router"] if forwarded else []
     are = "is a duplicate" if found == 1 else "are duplicates"
+    if not screened.certain:
+        are = "may be a duplicate, or sent twice" if found == 1 else "may be duplicates, or sent twice"
     said = f"{_share(found, screened.looked, 'captured packets')} {are} ({'; '.join(kinds)})"
     if left_out:
         return [f"{said}: ignored"]
-    return [f"{said}: they are counted again, and look like TCP retransmissions; --dedup ignores them"]
+    again = "they are counted again" + (", and look like TCP retransmissions" if screened.of_tcp else "")
+    return [f"{said}: {again}; --dedup ignores them"]
 
 
 def _part_of(count: int, reading: Reading) -> str:

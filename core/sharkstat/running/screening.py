@@ -29,11 +29,16 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Screened:
-    """The result: of `looked` packets, `copies` are exact duplicates and `forwarded` differ only in TTL."""
+    """The result: of `looked` packets, `copies` are exact duplicates and `forwarded` differ only in TTL.
+
+    Unless `certain`, all of them may have been sent twice. `of_tcp` says whether any is TCP.
+    """
 
     looked: int
     copies: int
     forwarded: int
+    certain: bool
+    of_tcp: bool
 
 
 class Screen:
@@ -107,7 +112,9 @@ class Screen:
         if self._problem is not None:
             raise self._problem
         found = self._duplicates
-        return Screened(found.looked, found.copies, found.forwarded) if self._exact else None
+        if not self._exact:
+            return None
+        return Screened(found.looked, found.copies, found.forwarded, found.certain, found.of_tcp)
 
     def stop(self) -> None:
         """Stop: the run is over, the rest of the file does not matter."""
