@@ -9,11 +9,12 @@ from sharkstat.tables.causes import Cause, Explanation, explain, split
 from sharkstat.tables.cells import MEASURES, Amount, By, Cell, Sum, Weights
 from sharkstat.tables.column import Reading
 from sharkstat.tables.diff import causes_table, findings_of
+from sharkstat.tables.moves import Spans
 from sharkstat.tables.wording import Scale, times
 
 NUMBERS = st.integers(0, 2000)
 AMOUNTS = st.builds(
-    lambda size, packets, connections, requests, parts: Amount(
+    lambda size, packets, connections, requests, parts, first: Amount(
         size,
         packets,
         connections,
@@ -21,12 +22,15 @@ AMOUNTS = st.builds(
         parts if size else 0,
         float(size * size) / max(parts, 1),
         float(size * size),
+        first,
+        first + 50,
     ),
     NUMBERS,
     NUMBERS,
     st.integers(0, 9),
     st.integers(0, 30),
     st.integers(1, 9),
+    st.integers(0, 1000),
 )
 CELLS = st.builds(
     lambda service, name, host, client, request, query, status, resent, before, after: Cell(
@@ -39,6 +43,7 @@ CELLS = st.builds(
             "query": query if request else None,
             "status": status,
             "resent": resent,
+            "port": (service[0], *service[2:]),
         },
         before,
         after,
@@ -76,7 +81,7 @@ def levels(found: Explanation) -> list[tuple[Sum, list[Cause]]]:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(CELLS, max_size=25).map(distinct), BY, SPANS, SPANS)
 def test_the_causes_of_every_level_and_the_rest_add_up(cells: list[Cell], by: By, before: int, after: int) -> None:
-    found = explain(cells, by, Weights(before, after))
+    found = explain(cells, by, Weights(before, after), Spans((0, 5), (before, after)))
     for whole, causes in levels(found):
         if not causes:
             continue
@@ -104,7 +109,8 @@ def told(found: Explanation, mirrored: bool) -> list[tuple[object, ...]]:
 @given(st.lists(CELLS, max_size=25).map(distinct), BY, SPANS, SPANS)
 def test_the_other_way_round_everything_is_mirrored(cells: list[Cell], by: By, before: int, after: int) -> None:
     weights = Weights(before, after)
-    one, other = explain(cells, by, weights), explain(swapped(cells), by, weights.swapped())
+    one = explain(cells, by, weights, Spans((0, 5), (before, after)))
+    other = explain(swapped(cells), by, weights.swapped(), Spans((5, 0), (after, before)))
     assert told(one, False) == told(other, True)
     assert one.gross() == other.gross()
 
@@ -113,7 +119,7 @@ def test_the_other_way_round_everything_is_mirrored(cells: list[Cell], by: By, b
 @given(st.lists(CELLS, max_size=25).map(distinct), BY, SPANS)
 def test_between_equals_nothing_changed(cells: list[Cell], by: By, span: int) -> None:
     same = [Cell(cell.values, cell.before, cell.before) for cell in cells]
-    found = explain(same, by, Weights(span, span))
+    found = explain(same, by, Weights(span, span), Spans((0, 0), (span, span)))
     assert found.nothing and found.gross() == 0
 
 
@@ -123,7 +129,7 @@ def test_every_cause_can_be_said_and_its_number_and_size_add_up(
     cells: list[Cell], by: By, before: int, after: int
 ) -> None:
     scale = Scale((before * 10**6, after * 10**6), rates=before != after)
-    found = explain(cells, by, scale.weights)
+    found = explain(cells, by, scale.weights, Spans((0, 5), (before, after)))
     for finding in findings_of(found, scale):
         assert "\n" not in finding.sentence and finding.path
         whole = finding.change_by_count + finding.change_by_size

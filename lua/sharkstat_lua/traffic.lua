@@ -28,6 +28,8 @@
 -- column: parts integer sum hidden; connections that have packets in the row; packets where there are no connections
 -- column: squares number sum hidden; of the bytes of each of these parts: how much they differ
 -- column: products number sum hidden; of the bytes of each of these parts and those of its whole connection
+-- column: first time min hidden; the first packet of the connections that have packets in the row
+-- column: last time max hidden; the last one
 -- sort: bytes descending, packets descending, protocol, server_name, server_address, server_port, client, operation, path
 -- field: frame.protocols
 -- field: tcp.stream
@@ -81,6 +83,7 @@ local function new_row(half, protocol, name, address, port, transport, client, o
     half = half, protocol = protocol or sharkstat.OTHER, name = name, address = address, port = port, transport = transport,
     client = client, operation = operation, path = path, status = status, again = again or false,
     connections = 0, requests = 0, packets = 0, bytes = 0, parts = 0, squares = 0, products = 0,
+    first = math.huge, last = -math.huge,
   }
 end
 
@@ -133,7 +136,9 @@ sharkstat.tap(__FILE__, function(run)
   end)
 
   -- Adds a piece to a row, as so many parts: one for what a connection has in it, or all of its packets.
-  local function add(row, parts, packets, bytes, whole)
+  local function add(row, parts, packets, bytes, whole, first, last)
+    if first < row.first then row.first = first end
+    if last > row.last then row.last = last end
     row.packets, row.bytes = row.packets + packets, row.bytes + bytes
     row.parts, row.squares = row.parts + parts, row.squares + bytes * bytes / parts
     row.products = row.products + bytes * whole
@@ -158,17 +163,17 @@ sharkstat.tap(__FILE__, function(run)
       return row
     end
     for half = 1, 2 do
-      local from, whole = (half - 1) * WIDTH, 0
+      local from, whole, first, last = (half - 1) * WIDTH, 0, c.first_of[half], c.last_of[half]
       for _, piece in ipairs(order) do whole = whole + piece[from + BYTES] + piece[from + BYTES_AGAIN] end
       for _, piece in ipairs(order) do
         local packets, bytes, count = piece[from + PACKETS], piece[from + BYTES], piece.requests[half]
         if packets > 0 or count > 0 then
           local row = row_of(half, piece, false)
-          add(row, 1, packets, bytes, whole)
+          add(row, 1, packets, bytes, whole, first, last)
           row.requests = row.requests + count
         end
         packets, bytes = piece[from + PACKETS_AGAIN], piece[from + BYTES_AGAIN]
-        if packets > 0 then add(row_of(half, piece, true), packets, packets, bytes, whole) end
+        if packets > 0 then add(row_of(half, piece, true), packets, packets, bytes, whole, first, last) end
       end
     end
     if begun and otherwise then otherwise.connections = otherwise.connections + 1 end
@@ -198,11 +203,12 @@ sharkstat.tap(__FILE__, function(run)
     if sender == "" then sender = nil end
     local half = (at and sum.last >= at) and 2 or 1
     local row = among:at(at and half or nil, protocol, nil, nil, nil, nil, sender, nil, nil, nil, false)
-    add(row, sum.packets, sum.packets, sum.bytes, sum.bytes / sum.packets)
+    add(row, sum.packets, sum.packets, sum.bytes, sum.bytes / sum.packets, sum.first, sum.last)
   end
 
   function walk:met(c, sum)
     c.pieces, c.order, c.begun = {}, {}, (at and sum.last >= at) and 2 or 1
+    c.first_of, c.last_of = {}, {}
     requests:open(c)
   end
 
@@ -210,6 +216,9 @@ sharkstat.tap(__FILE__, function(run)
     local half = (at and sum.last >= at) and 2 or 1
     local request = requests:of(c, path, half, self:from_first(c, pinfo))
     local from = (half - 1) * WIDTH + (c.kind == "tcp" and is_again(path) and PACKETS_AGAIN - PACKETS or 0)
+    local first, last = c.first_of[half], c.last_of[half]
+    if not first or sum.first < first then c.first_of[half] = sum.first end
+    if not last or sum.last > last then c.last_of[half] = sum.last end
     request[from + PACKETS] = request[from + PACKETS] + sum.packets
     request[from + BYTES] = request[from + BYTES] + sum.bytes
     if pieces > MOST_PIECES then settle(traffic, true) end
@@ -225,7 +234,7 @@ sharkstat.tap(__FILE__, function(run)
       run:row {
         row.half, row.protocol, row.name, row.address, row.port, row.transport, row.client, row.operation, row.path,
         row.status, row.again, row.connections, row.requests, row.packets, row.bytes, row.parts, row.squares,
-        row.products,
+        row.products, row.first, row.last,
       }
     end
   end

@@ -19,6 +19,7 @@ from sharkstat.tables.cells import MEASURES, By, cells_of
 from sharkstat.tables.column import Reading, Row
 from sharkstat.tables.diff import Diff, Side, causes_table, change_table, findings_of, make_scale
 from sharkstat.tables.joining import joined
+from sharkstat.tables.moves import Spans
 from sharkstat.tables.saved import looks_saved
 from sharkstat.tables.table import Table
 
@@ -90,7 +91,8 @@ def diff(
             raise RequestError(f"{table.request}: the saved result lacks rows: save it without --top")
     cells = cells_of(rows[0].rows, rows[1].rows)
     measure: By | None = next((name for name in MEASURES if name == by), None)
-    found = explain(cells, measure, scale.weights) if measure else explain_first(cells, scale.weights)
+    spans = _spans(result.before, result.after)
+    found = explain(cells, measure, scale.weights, spans) if measure else explain_first(cells, scale.weights, spans)
     result.explanation, result.findings = found, findings_of(found, scale)
     reading = replace(rows[1].reading, sources=(*rows[0].reading.sources, *rows[1].reading.sources))
     warnings = [*rows[0].warnings, *(w for w in rows[1].warnings if w not in rows[0].warnings)]
@@ -213,6 +215,12 @@ class _Counting:
             wanted = f"({source.display_filter}) && ({half})" if source.display_filter else half
             found.append(self.run(replace(source, display_filter=wanted)))
         return found[0], found[1]
+
+
+def _spans(before: Side, after: Side) -> Spans | None:
+    if before.start is None or after.start is None:
+        return None
+    return Spans((before.start, after.start), (before.span, after.span))
 
 
 def _length(spans: Sequence[tuple[int | None, int | None]]) -> int:

@@ -18,8 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sharkstat.tables.cells import MEASURES, By, Cell, Sum, Value, Weights, by_value, values_of
-from sharkstat.tables.chance import SUPPORT, Judge
+from sharkstat.tables.cells import MEASURES, Amount, By, Cell, Sum, Value, Weights, by_value
+from sharkstat.tables.chance import Judge
+from sharkstat.tables.moves import Spans, Time, moves, shift
 
 Kind = Literal["changed", "new", "gone", "moved", "rest"]
 
@@ -27,10 +28,10 @@ Kind = Literal["changed", "new", "gone", "moved", "rest"]
 EXPLAINED, ENOUGH, MOST_ELEMENTS = 0.5, 0.67, 8
 # One dimension explains as much as another if it explains so much of what that does.
 AS_MUCH = 0.9
+# In which parts of a service, or of what a client does, something may have come at another time.
+PARTS_IN_TIME = ("client", "request", "host")
 # Below this an element's part of the whole is what it was: everything grew alike.
 SURPRISE = 0.005
-# What moved must have about the same size on both sides, and be (nearly) gone or (nearly) new on one.
-SAME_SIZE, NEARLY = 0.5, 0.8
 MOST_CHILDREN = 6
 
 
@@ -71,6 +72,10 @@ class Explanation:
         by = by or self.by
         return part.after.of(by) * self.weights.after - part.before.of(by) * self.weights.before
 
+    def sides(self, part: Sum) -> tuple[tuple[Amount, int], tuple[Amount, int]]:
+        """What there is of it on both sides, each with its weight."""
+        return (part.before, self.weights.before), (part.after, self.weights.after)
+
     def weight(self, cause: Cause) -> int:
         """How much a cause matters: what went up or down in all, and what moved within."""
         return abs(self.change(cause.total)) + 2 * self.moved(cause)
@@ -78,6 +83,18 @@ class Explanation:
     def gross(self) -> int:
         """All that went up and all that went down, on the first level."""
         return sum(map(self.weight, self.causes))
+
+    def share(self, way: Sequence[Cause]) -> float:
+        """A cause's part of all that went up and down, from 0 to 1; `way` leads to it from the first level.
+
+        The shares of a level add up to that of the cause above.
+        """
+        share, level = 1.0, self.causes
+        for cause in way:
+            gross = sum(map(self.weight, level))
+            share *= self.weight(cause) / gross if gross else 0.0
+            level = cause.children
+        return share
 
     def moved(self, cause: Cause) -> int:
         """How much of it moved: what went down on one side and up on the other."""
@@ -91,6 +108,8 @@ class Explanation:
 
 
 def _moved(explanation: Explanation, cause: Cause) -> int:
+    if cause.dimension == "time":  # all of it fell at one time, and rose at another
+        return min(side.of(explanation.by) * weight for side, weight in explanation.sides(cause.total))
     changes = [explanation.change(part) for part in by_value(cause.total.cells, cause.dimension).values()]
     return min(sum(c for c in changes if c > 0), -sum(c for c in changes if c < 0))
 
@@ -98,18 +117,21 @@ def _moved(explanation: Explanation, cause: Cause) -> int:
 # Dimensions ---------------------------------------------------------------------------------------------
 
 ROOT = ("service", "client", "host")
-INSIDE = ("client", "host", "request", "query", "status", "resent", "service")
+# Where none of these explains much: many small services of one kind.
+LAST = "port"
+INSIDE = ("client", "host", "request", "query", "status", "resent", "service", LAST)
 
 
 def _applicable(used: Sequence[str]) -> list[str]:
     """The dimensions by which cells can be told apart further."""
     if not used:
-        return list(ROOT)
+        return [*ROOT, LAST]
     found = [name for name in INSIDE if name not in used]
     if "request" not in used:
         found.remove("query")
     if "service" not in used:  # what is asked for means something within a service
-        found = [name for name in found if name in ("service", "host")]
+        return [name for name in found if name in ("service", "host", LAST)]
+    found.remove(LAST)
     return found
 
 
@@ -137,23 +159,62 @@ class _Level:
 
 
 class _Search:
-    def __init__(self, by: By, weights: Weights, total: Sum) -> None:
-        self.judge = Judge(by, weights, total)
+    def __init__(self, by: By, weights: Weights, total: Sum, spans: Spans | None) -> None:
+        self.judge, self.spans = Judge(by, weights, total), spans
         self.explanation = Explanation(by, total, weights, [])
 
     def causes(self, whole: Sum, used: tuple[str, ...]) -> list[Cause]:
         """The causes of a change within these cells, with the rest; none where no few elements explain it."""
         levels = [level for name in _applicable(used) if (level := self.level(whole, name, used)) is not None]
         if not levels:
-            return []
-        if used:
-            best = min(levels, key=lambda level: (level.needed, -round(level.surprise, 6)))
-        else:  # a service, unless fewer clients or hosts explain as much
-            best = levels[0]
-            for level in levels[1:]:
-                if level.explained >= AS_MUCH * best.explained and level.needed < best.needed:
-                    best = level
-        return self.told(best, used)
+            return self.shifts(whole, used) if used else []
+        if not used:
+            first = self.first(levels)
+            return self.told(first, used) if first else []
+        return self.told(min(levels, key=lambda level: (level.needed, -round(level.surprise, 6))), used)
+
+    def shifts(self, whole: Sum, used: tuple[str, ...]) -> list[Cause]:
+        """What came at another time, of cells that are no more and no fewer: all of them, or the largest part."""
+        if ends := self.shift(whole):
+            return [Cause("time", None, whole, "moved", *ends)]
+        for dimension in PARTS_IN_TIME:
+            if dimension in used:
+                continue
+            elements = by_value(whole.cells, dimension)
+            for value, part in sorted(
+                elements.items(), key=lambda element: (-min(self.judge.sizes(element[1])), str(element[0]))
+            ):
+                if ends := self.shift(part):
+                    cause = Cause(dimension, value, part, children=[Cause("time", None, part, "moved", *ends)])
+                    others = [cell for other, rest in elements.items() if other != value for cell in rest.cells]
+                    rest = Cause(dimension, None, Sum.of(others), "rest", elements=len(elements) - 1)
+                    return [cause, rest] if others else [cause]
+        return []
+
+    def shift(self, part: Sum) -> tuple[Time, Time] | None:
+        return shift(part, self.spans, self.judge) if self.spans else None
+
+    def first(self, levels: Sequence[_Level]) -> _Level | None:
+        """A service, unless fewer clients or hosts explain as much; a port, where many services explain little each."""
+        best, *others = levels
+        if best.dimension == LAST and not self.many_services(best):
+            return None
+        for level in others:
+            if level.dimension == LAST:
+                better = best.explained < EXPLAINED <= level.explained and self.many_services(level)
+            else:
+                better = level.explained >= AS_MUCH * best.explained and level.needed < best.needed
+            if better:
+                best = level
+        return best
+
+    def many_services(self, level: _Level) -> bool:
+        """Whether it is services together that changed, and not one among them."""
+        for value in level.changed:
+            changes = [self.judge.change(part) for part in by_value(level.elements[value].cells, "service").values()]
+            if max(map(abs, changes)) > EXPLAINED * abs(sum(changes)):
+                return False
+        return True
 
     def level(self, whole: Sum, dimension: str, used: tuple[str, ...]) -> _Level | None:
         elements = by_value(whole.cells, dimension)
@@ -166,7 +227,7 @@ class _Search:
         if not used and dimension == "service":
             # What moved within a service, from one address to another, need not change the service.
             for value, part in elements.items():
-                if max(judge.sizes(part)) >= SUPPORT * judge.whole:
+                if max(judge.sizes(part)) >= judge.support():
                     inner[value] = self.causes(part, (dimension,))
             changed = [value for value in elements if value in set(changed) or inner.get(value)]
         if not changed:
@@ -174,8 +235,9 @@ class _Search:
         moved = {value: sum(self.explanation.moved(cause) for cause in inner.get(value, ())) for value in changed}
         weight = {value: abs(change[value]) + 2 * moved[value] for value in changed}
         changed.sort(key=lambda value: (-weight[value], str(value)))
-        gross = sum(abs(c) for c in change.values()) + 2 * sum(moved.values())
         told = sum(weight.values())
+        # What the others went up and down by chance is nothing to explain, but what they did together is.
+        gross = told + abs(sum(change.values()) - sum(change[value] for value in changed))
         if used and told < EXPLAINED * gross:
             return None
         needed, reached = 0, 0
@@ -199,7 +261,7 @@ class _Search:
 
     def told(self, level: _Level, used: tuple[str, ...]) -> list[Cause]:
         """The elements that changed as causes, those that offset each other as one, and the rest."""
-        pairs = self.pairs(level)
+        pairs = moves(level.dimension, level.elements, {*level.changed}, self.judge)
         paired = {value for pair in pairs for value in pair}
         found: list[Cause] = []
         for source, target in pairs:
@@ -229,69 +291,15 @@ class _Search:
             kept.append(Cause(level.dimension, None, rest, "rest", elements=len(others)))
         return kept
 
-    def pairs(self, level: _Level) -> list[tuple[Value, Value]]:
-        """Elements of which one took the other's place: one fell, the other rose about as much."""
-        change = {value: self.judge.change(level.elements[value]) for value in level.changed}
-        fallen = [value for value in level.changed if change[value] < 0]
-        risen = [value for value in level.changed if change[value] > 0]
-        candidates = []
-        for source in fallen:
-            for target in risen:
-                down, up = -change[source], change[target]
-                related = _relation(level, source, target)
-                if not related or min(down, up) < SAME_SIZE * max(down, up):
-                    continue
-                left, came = self.judge.sizes(level.elements[source]), self.judge.sizes(level.elements[target])
-                if down < NEARLY * left[0] and up < NEARLY * came[1]:
-                    continue
-                candidates.append((-related, -min(down, up), str(source), str(target), source, target))
-        pairs: list[tuple[Value, Value]] = []
-        taken: set[Value] = set()
-        for *_, source, target in sorted(candidates, key=lambda c: c[:4]):
-            if source not in taken and target not in taken:
-                pairs.append((source, target))
-                taken |= {source, target}
-        return pairs
-
 
 def _values(cause: Cause) -> tuple[Value, ...]:
     return (cause.source, cause.target) if cause.kind == "moved" else (cause.value,)
 
 
-def _relation(level: _Level, source: Value, target: Value) -> int:
-    """How much speaks for it that one element is the other in a new place: 0 for nothing."""
-    if level.dimension == "resent":
-        return 0
-    if level.dimension != "service":
-        return 1
-    one, other = level.elements[source].cells, level.elements[target].cells
-    names, hosts, clients = (values_of(one, name) & values_of(other, name) for name in ("name", "host", "client"))
-    same_port = source[2] is not None and source[2] == target[2] and source[3] == target[3]
-    same_protocol = bool(source[0] == target[0])
-    if names:
-        return 4 + same_protocol
-    if hosts:  # two services of a host are two services, unless the same clients use them
-        alike = same_protocol or _are_kin(source[0], target[0])
-        return 2 + same_protocol if clients and alike else 0
-    if same_port and same_protocol:
-        return 1 + bool(clients) if clients or _families(one) != _families(other) else 0
-    return 0
-
-
-_KIN = ({"http", "tls", "quic", "http2", "tcp", "grpc"}, {"dns", "tls", "quic"}, {"ldap", "tls"}, {"smtp", "tls"})
-
-
-def _are_kin(one: str, other: str) -> bool:
-    """Whether one protocol is what the other is called when it is encrypted, or carried otherwise."""
-    return any({one, other} <= kin for kin in _KIN)
-
-
-def _families(cells: Sequence[Cell]) -> set[bool]:
-    return {":" in host for host in values_of(cells, "host")}
-
-
-def explain(cells: Sequence[Cell], by: By, weights: Weights) -> Explanation:
+def explain(cells: Sequence[Cell], by: By, weights: Weights, spans: Spans | None = None) -> Explanation:
     """Why the measure changed. The causes of a level, and the rest, add up to the change of the level above.
+
+    With `spans`, the times of both sides, what came at another time is a cause, too.
 
     >>> a = Cell({"service": "a"}, Amount(bytes=100, packets=1, parts=1), Amount(bytes=900, packets=9, parts=1))
     >>> b = Cell({"service": "b"}, Amount(bytes=50, packets=1, parts=1), Amount(bytes=50, packets=1, parts=1))
@@ -300,20 +308,20 @@ def explain(cells: Sequence[Cell], by: By, weights: Weights) -> Explanation:
     [('a', 'changed', 800), (None, 'rest', 0)]
     """
     total = Sum.of(cells)
-    search = _Search(by, weights, total)
+    search = _Search(by, weights, total, spans)
     causes = search.causes(total, ())
     if not causes and total.cells:
         causes = [Cause("service", None, total, "rest", elements=len(by_value(total.cells, "service")))]
     return Explanation(by, total, weights, causes)
 
 
-def explain_first(cells: Sequence[Cell], weights: Weights, measures: Sequence[By] = MEASURES) -> Explanation:
+def explain_first(cells: Sequence[Cell], weights: Weights, spans: Spans | None = None) -> Explanation:
     """The explanation of the first measure that something explains, or else of the first."""
-    found = [explain(cells, measures[0], weights)]
-    for by in measures[1:]:
+    found = [explain(cells, MEASURES[0], weights, spans)]
+    for by in MEASURES[1:]:
         if not found[-1].nothing:
             break
-        found.append(explain(cells, by, weights))
+        found.append(explain(cells, by, weights, spans))
     return found[0] if found[-1].nothing else found[-1]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from sharkstat.tables.column import Row
 
 By = Literal["bytes", "packets", "connections", "requests"]
 MEASURES: tuple[By, ...] = ("bytes", "packets", "connections", "requests")
-DIMENSIONS = ("service", "name", "host", "client", "request", "query", "status", "resent")
+DIMENSIONS = ("service", "name", "host", "client", "request", "query", "status", "resent", "port")
 
 Value = Any
 
@@ -21,7 +21,8 @@ class Amount:
 
     `parts` is how many connections have packets in a cell, `squares` the sum of the squares of their bytes in it, and
     `products` of their bytes in it times their bytes in all: by so much they may differ by chance. The products of all
-    cells of a connection add up to the square of its bytes.
+    cells of a connection add up to the square of its bytes. `first` and `last` are the times of its connections, None
+    where they are not known.
     """
 
     bytes: int = 0
@@ -31,6 +32,8 @@ class Amount:
     parts: int = 0
     squares: float = 0.0
     products: float = 0.0
+    first: int | None = None
+    last: int | None = None
 
     def __add__(self, other: Amount) -> Amount:
         return Amount(
@@ -41,10 +44,16 @@ class Amount:
             self.parts + other.parts,
             self.squares + other.squares,
             self.products + other.products,
+            _of_both(min, self.first, other.first),
+            _of_both(max, self.last, other.last),
         )
 
     def of(self, measure: By) -> int:
         return int(getattr(self, measure))
+
+
+def _of_both(choose: Callable[[int, int], int], one: int | None, other: int | None) -> int | None:
+    return choose(one, other) if one is not None and other is not None else one if other is None else other
 
 
 NOTHING = Amount()
@@ -146,7 +155,8 @@ def _key_of(
         target, _, query = str(path or "").partition("?") if _is_target(path) else (str(path or ""), "", "")
         request = (operation or "", target)
     host, client, resent = row["server_address"], row["client"], bool(row["retransmitted"])
-    return service, name, host, client, request, query, row["status"], resent
+    port = (protocol, row["server_port"], row["transport"] or "")
+    return service, name, host, client, request, query, row["status"], resent, port
 
 
 def _is_target(path: Value) -> bool:
@@ -157,4 +167,4 @@ def _amount(row: Row) -> Amount:
     counts = {
         name: row[name] or 0 for name in ("bytes", "packets", "connections", "requests", "parts", "squares", "products")
     }
-    return Amount(**counts)  # type: ignore[arg-type]
+    return Amount(**counts, first=row.get("first"), last=row.get("last"))  # type: ignore[arg-type]

@@ -12,6 +12,8 @@ from sharkstat.tables.cells import Amount, By, Sum, Value, Weights
 SUPPORT = 0.1
 # Standard errors by which a total, or the mean size of a connection's part, must differ.
 UNLIKELY_TOTAL, UNLIKELY_SIZE = 4.0, 5.0
+# Less is asked of a large change of sizes that are so many times as large.
+UNLIKELY_LARGE, MANY_TIMES = 3.0, 3.0
 # More is asked of what is looked for only because bytes explained nothing, and comes in larger clusters.
 UNLIKELY_COUNT = 5.0
 # With fewer connections than this, chance cannot be told from a cause by counting: a large change counts as one.
@@ -25,28 +27,33 @@ class Judge:
         self.by, self.weights = by, weights
         self.whole = max(total.before.of(by) * weights.before, total.after.of(by) * weights.after)
 
-    def sizes(self, part: Sum) -> tuple[int, int]:
-        return part.before.of(self.by) * self.weights.before, part.after.of(self.by) * self.weights.after
+    def sizes(self, part: Sum, by: By | None = None) -> tuple[int, int]:
+        by = by or self.by
+        return part.before.of(by) * self.weights.before, part.after.of(by) * self.weights.after
 
-    def change(self, part: Sum) -> int:
-        before, after = self.sizes(part)
+    def support(self) -> float:
+        """The least that is worth a word."""
+        return SUPPORT * self.whole
+
+    def change(self, part: Sum, by: By | None = None) -> int:
+        before, after = self.sizes(part, by)
         return after - before
 
     def changed(self, part: Sum) -> bool:
         before, after = self.sizes(part)
         change = abs(after - before)
-        if not change or change < SUPPORT * self.whole:
+        if not change or change < self.support():
             return False
         spreads = self._spread(part, False), self._spread(part, True)
-        few = min(spread.connections for spread in spreads if spread.connections or (before and after)) <= FEW
-        if not before or not after:
-            return not few or change >= FEW_SUPPORT * self.whole
-        if few and max(before, after) >= FEW_FACTOR * min(before, after) and change >= FEW_SUPPORT * self.whole:
+        on_both = bool(before and after)
+        few = min(spread.connections for spread in spreads) <= FEW
+        large = change >= FEW_SUPPORT * self.whole
+        if large and (not on_both or (few and max(before, after) >= FEW_FACTOR * min(before, after))):
             return True
         errors = UNLIKELY_TOTAL if self.by == "bytes" else UNLIKELY_COUNT
         if _errors_apart(before, after, spreads, self.weights) >= errors:
             return True
-        return self.by in ("bytes", "packets") and _unlikely_size(*spreads)
+        return on_both and not few and self.by in ("bytes", "packets") and _unlikely_size(*spreads, large)
 
     def _spread(self, part: Sum, later: bool) -> _Spread:
         """How the measure is spread over connections, of which each may have parts in several cells."""
@@ -93,14 +100,16 @@ def _errors_apart(before: int, after: int, spreads: Sequence[_Spread], weights: 
     return abs(math.sqrt(after) - math.sqrt(before)) / error if error else math.inf
 
 
-def _unlikely_size(before: _Spread, after: _Spread) -> bool:
-    """Whether connections carry more or less each than their own differences allow (Welch's test)."""
-    if min(before.connections, after.connections) <= FEW:
-        return False
+def _unlikely_size(before: _Spread, after: _Spread, large: bool) -> bool:
+    """Whether connections carry more or less each than their own differences allow (Welch's test).
+
+    Of a large change, fewer connections are enough where they carry many times as much.
+    """
     means, error = [], 0.0
     for spread in (before, after):
         mean = spread.total / spread.connections
         means.append(mean)
         error += max(spread.squares / spread.connections - mean * mean, 0.0) / (spread.connections - 1)
     difference = abs(means[1] - means[0])
-    return difference > SUPPORT * max(means) and difference >= UNLIKELY_SIZE * math.sqrt(error)
+    errors = UNLIKELY_LARGE if large and max(means) >= MANY_TIMES * min(means) else UNLIKELY_SIZE
+    return difference > SUPPORT * max(means) and difference >= errors * math.sqrt(error)

@@ -142,11 +142,10 @@ class Diff:
         return [f"Before: {self.before}", f"After:  {self.after}", *self.remarks]
 
     def _tree(self, found: Explanation, width: int | None) -> list[str]:
-        gross = found.gross()
         rows = []
         for way, branch in _branches(found.causes):
             cause = way[-1]
-            share = found.weight(cause) / gross if gross else 0.0
+            share = found.share(way)
             change = self.scale.of(found.change(cause.total))
             above = way[-2] if len(way) > 1 else None
             text = cause_text(cause, found.by, self.scale, [c.dimension for c in way[:-1]], above)
@@ -234,7 +233,6 @@ def make_scale(before: int, after: int, per: str) -> tuple[Scale, list[str]]:
 
 def findings_of(found: Explanation, scale: Scale) -> list[Finding]:
     """The causes of the first level, each followed down to what it comes to."""
-    gross = found.gross()
     findings = []
     for way in chain(found):
         if way[0].kind == "rest":
@@ -251,7 +249,7 @@ def findings_of(found: Explanation, scale: Scale) -> list[Finding]:
                 before=before,
                 after=after,
                 change=after - before,
-                share=found.weight(last) / gross if gross else 0.0,
+                share=found.share(way),
                 unit=unit,
                 count=count,
                 size=size,
@@ -309,13 +307,12 @@ def causes_table(found: Explanation, scale: Scale, reading: Reading) -> Table:
         amount("change_by_size", "By size", kind=exact, shown=False),
         Column("sentence", "text", role="derived", shown=False),
     )
-    gross = found.gross()
     rows: list[Row] = []
     taken: set[Value] = set()
     for way, _ in _branches(found.causes):
         last = way[-1]
         path = _unique(tuple(label(cause) for cause in way), taken)
-        rows.append({"cause": path, **_row(found, scale, way, last.total, gross)})
+        rows.append({"cause": path, **_row(found, scale, way, last.total)})
     return Table("diff,causes", f"Causes, by {found.by}", "diff,causes", columns, rows, reading=reading)
 
 
@@ -327,7 +324,7 @@ def _unique(path: tuple[str, ...], taken: set[Value]) -> tuple[str, ...]:
     return chosen
 
 
-def _row(found: Explanation, scale: Scale, way: Sequence[Cause], total: Sum, gross: int) -> Row:
+def _row(found: Explanation, scale: Scale, way: Sequence[Cause], total: Sum) -> Row:
     before, after = scale.both((total.before.of(found.by), total.after.of(found.by)))
     unit, count, size, (more, larger) = parts_of(total, found.by, scale)
     cause = way[-1]
@@ -337,7 +334,7 @@ def _row(found: Explanation, scale: Scale, way: Sequence[Cause], total: Sum, gro
         "before": before,
         "after": after,
         "change": after - before,
-        "share": 100 * found.weight(cause) / gross if gross else 0.0,
+        "share": 100 * found.share(way),
         "unit": unit,
         "count_before": count[0] if unit else None,
         "count_after": count[1] if unit else None,

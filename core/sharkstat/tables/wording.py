@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 from sharkstat.tables.causes import Cause, Explanation, split
 from sharkstat.tables.cells import Amount, By, Cell, Sum, Value, Weights
-from sharkstat.tables.view import humanised_duration, safe
+from sharkstat.tables.moves import Time
+from sharkstat.tables.view import clock, humanised_duration, safe
 
 SECOND = 10**9
 # Sizes that differ less read alike.
 ALIKE = 0.05
+# Connections that carry so many times as many requests are used otherwise.
+REUSED = 2.0
+# What is counted in requests or connections must be theirs to so large a part.
+IN_UNITS = 0.8
 # A cause is what is meant if it makes up so much of the one above it, and of all that are named beside it.
 MOST, OF_NAMED = 0.5, 0.67
 
@@ -214,6 +219,9 @@ def element_text(dimension: str, value: Value, total: Sum) -> str:
         return f"client {safe(str(value))}" if value is not None else "no client known"
     if dimension == "host":
         return f"server {safe(str(value))}" if value is not None else "no server known"
+    if dimension == "port":
+        protocol, port, _ = value
+        return safe(str(protocol)) if port is None else f"{safe(str(protocol))} port {port}"
     if dimension == "request":
         return request_text(total.cells) if value is not None else "packets of no request"
     if dimension == "query":
@@ -231,6 +239,7 @@ _PLURAL = {
     "query": ("form of the request", "forms of the request"),
     "status": ("status", "statuses"),
     "resent": ("kind of packets", "kinds of packets"),
+    "port": ("port or protocol", "ports and protocols"),
 }
 
 
@@ -241,6 +250,8 @@ def _rest_text(cause: Cause) -> str:
 
 def _moved_text(cause: Cause, above: Cause | None) -> str:
     source, target = cause.source, cause.target
+    if cause.dimension == "time":
+        return f"moved {_times_text(source, target)}"
     if cause.dimension == "service":
         one, other = (_service_cells(cause, value) for value in (source, target))
         names = _common(cause, "name")
@@ -255,6 +266,20 @@ def _moved_text(cause: Cause, above: Cause | None) -> str:
     }
     texts = [element_text(cause.dimension, value, elements[value]) for value in (source, target)]
     return f"moved from {texts[0]} to {texts[1]}"
+
+
+def _times_text(source: Time, target: Time) -> str:
+    """
+    >>> _times_text(Time(12 * SECOND, False), Time(42 * SECOND, False))
+    'from 12.00 s to 42.00 s after the beginning'
+    >>> _times_text(Time(2 * 3600 * SECOND, True), Time(14 * 3600 * SECOND, True))
+    'from 02:00:00 to 14:00:00 UTC'
+    """
+    if source.of_day:
+        ends = [clock(time.nanoseconds, "%H:%M:%S") for time in (source, target)]
+        return f"from {ends[0]} to {ends[1]} UTC"
+    ends = [humanised_duration(time.nanoseconds) for time in (source, target)]
+    return f"from {ends[0]} to {ends[1]} after the beginning"
 
 
 def _service_cells(cause: Cause, value: Value) -> list[Cell]:
@@ -288,14 +313,25 @@ def unit_of(total: Sum, by: By) -> By | None:
     if by in ("requests", "connections"):
         return None
     for unit in UNITS[: 2 if by == "packets" else 3]:
-        sides = [(side.of(unit), side.of(by)) for side in (total.before, total.after)]
-        if all(bool(count) == bool(amount) for count, amount in sides):
+        part = Sum.of(cell for cell in total.cells if _comes_in(cell, unit))
+        sides = [
+            (side.of(unit), side.of(by), own.of(by))
+            for side, own in ((total.before, part.before), (total.after, part.after))
+        ]
+        if all(bool(count) == bool(whole) and own >= IN_UNITS * whole for count, whole, own in sides):
             return unit
     return None
 
 
-def how(total: Sum, by: By, scale: Scale) -> str:
-    """How a part changed: in number, and in size."""
+def _comes_in(cell: Cell, unit: By) -> bool:
+    if unit == "requests":
+        return cell.values.get("request") is not None
+    service = cell.values.get("service")
+    return unit == "packets" or (service is not None and bool(service[3]))
+
+
+def how(total: Sum, by: By, scale: Scale, used: Sequence[str] = ()) -> str:
+    """How a part changed: in number, and in size. `used` are the dimensions that tell it from others."""
     amounts = (total.before.of(by), total.after.of(by))
     unit = unit_of(total, by)
     if unit is None:
@@ -311,7 +347,19 @@ def how(total: Sum, by: By, scale: Scale) -> str:
     else:
         number = f"{unit} {count_pair(scale, counts)}"
     text = f"{number}, {_sizes(each, by)} each"
-    return f"{text}{_packet_sizes(total, scale)}" if by == "packets" else text
+    if by == "packets":
+        text += _packet_sizes(total)
+    # A connection counts where it begins, so parts of connections tell nothing of it.
+    whole = unit == "requests" and not {"request", "status", "resent"} & {*used}
+    return f"{text}{_reuse(total)}" if whole else text
+
+
+def _reuse(total: Sum) -> str:
+    """How many requests a connection has, where that changed much."""
+    ends = [side.requests / side.connections if side.connections else 0.0 for side in (total.before, total.after)]
+    if not all(ends) or max(ends) < REUSED * min(ends):
+        return ""
+    return f", {figure(ends[0])} → {figure(ends[1])} a connection"
 
 
 def _sizes(each: Sequence[float], by: By) -> str:
@@ -328,7 +376,7 @@ def _sizes(each: Sequence[float], by: By) -> str:
     return f"{figure(before)} → {figure(after)} packets"
 
 
-def _packet_sizes(total: Sum, scale: Scale) -> str:
+def _packet_sizes(total: Sum) -> str:
     sides = [side.bytes / side.packets if side.packets else 0.0 for side in (total.before, total.after)]
     if not all(sides) or abs(sides[1] - sides[0]) <= 0.2 * max(sides):
         return ""
@@ -337,16 +385,20 @@ def _packet_sizes(total: Sum, scale: Scale) -> str:
 
 def context(total: Sum, used: Sequence[str]) -> str:
     """What all of a cause's packets have in common beyond what it says already."""
-    said = []
+    said, told = [], [*used]
     for dimension in ("service", "host", "client", "request", "status"):
-        if dimension in used or (dimension == "host" and "service" in used):
+        if dimension in used or (dimension == "host" and "service" in told):
             continue
         values = {cell.values.get(dimension) for cell in total.cells}
         ports = {cell.values["service"][2] for cell in total.cells if cell.values.get("service")}
+        hosts = {host for cell in total.cells if (host := cell.values.get("host"))}
         if len(values) == 1 and None not in values:
             said.append(element_text(dimension, next(iter(values)), total))
+            told.append(dimension)
         elif dimension == "service" and len(ports) > 3 and "client" in used:
             said.append(f"to {len(ports):,} ports")
+        elif dimension == "host" and "service" not in used and len(hosts) > 1:
+            said.append(f"{len(hosts):,} servers")
         elif dimension == "client" and len(values) > 1:
             said.append(f"{len(values):,} clients")
     return ", ".join(said)
@@ -360,7 +412,8 @@ def cause_text(cause: Cause, by: By, scale: Scale, used: Sequence[str] = (), abo
     if cause.kind in ("new", "gone"):
         text += f", {cause.kind}"
     known = context(cause.total, (*used, cause.dimension)) if not cause.children and cause.kind != "moved" else ""
-    return f"{text}: {how(cause.total, by, scale)}{f' ({known})' if known else ''}"
+    changed = how(cause.total, by, scale, (*used, cause.dimension))
+    return f"{text}: {changed}{f' ({known})' if known else ''}"
 
 
 def chain(explanation: Explanation) -> list[tuple[Cause, ...]]:
@@ -373,8 +426,9 @@ def chain(explanation: Explanation) -> list[tuple[Cause, ...]]:
             if first.kind == "rest" or first.dimension == "query":
                 break  # a request is named with all of its forms
             weight = explanation.weight(first)
+            whole = sum(map(explanation.weight, way[-1].children))
             named = sum(explanation.weight(child) for child in way[-1].children if child.kind != "rest")
-            if weight < MOST * explanation.weight(way[-1]) or weight < OF_NAMED * named:
+            if weight < MOST * whole or weight < OF_NAMED * named:
                 break
             way.append(first)
         ways.append(tuple(way))
