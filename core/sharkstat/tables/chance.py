@@ -18,6 +18,8 @@ UNLIKELY_LARGE, MANY_TIMES = 3.0, 3.0
 UNLIKELY_COUNT = 5.0
 # With fewer connections than this, chance cannot be told from a cause by counting: a large change counts as one.
 FEW, FEW_FACTOR, FEW_SUPPORT = 3, 1.5, 0.2
+# Of requests on so few connections, by which their number must differ all the same.
+UNLIKELY_FEW = 2.5
 
 
 class Judge:
@@ -48,12 +50,21 @@ class Judge:
         on_both = bool(before and after)
         few = min(spread.connections for spread in spreads) <= FEW
         large = change >= FEW_SUPPORT * self.whole
-        if large and (not on_both or (few and max(before, after) >= FEW_FACTOR * min(before, after))):
+        if large and self._is_plain(before, after, few):
             return True
         errors = UNLIKELY_TOTAL if self.by == "bytes" else UNLIKELY_COUNT
         if _errors_apart(before, after, spreads, self.weights) >= errors:
             return True
         return on_both and not few and self.by in ("bytes", "packets") and _unlikely_size(*spreads, large)
+
+    def _is_plain(self, before: int, after: int, few: bool) -> bool:
+        """Whether a large change counts as one although there are too few connections to judge by."""
+        if self.by == "connections":  # their number is what is left to chance
+            return False
+        if self.by == "requests":
+            single = _Spread(1, 1, 1.0)
+            return few and _errors_apart(before, after, (single, single), self.weights) >= UNLIKELY_FEW
+        return not before or not after or (few and max(before, after) >= FEW_FACTOR * min(before, after))
 
     def _spread(self, part: Sum, later: bool) -> _Spread:
         """How the measure is spread over connections, of which each may have parts in several cells."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html as html_escapes
-import textwrap
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -133,7 +133,8 @@ class Diff:
         line = first_line(found, self.scale)
         if found.nothing:
             small = abs(self.relative_change) <= ALIKE
-            return [f"Nothing changed{'' if small else ' more than by chance'}: {line}", *self._spans()]
+            what = "" if found.by == MEASURES[0] else f" in {found.by}"
+            return [f"Nothing changed{what}{'' if small else ' more than by chance'}: {line}", *self._spans()]
         main = self.findings[0]
         lines = [line[0].upper() + line[1:], f"{percent(main.share)} of it: {main.sentence}", *self._spans(), ""]
         return lines + self._tree(found, width)
@@ -187,8 +188,25 @@ def _wrapped(start: str, text: str, branch: str, width: int | None) -> list[str]
         return [f"{start}{text}".rstrip()]
     below = branch.replace("├─ ", "│  ").replace("└─ ", "   ")
     indent = " " * (len(start) - len(branch)) + below + "  "
-    first, *others = textwrap.wrap(text, room - 2, break_on_hyphens=False) or [""]
+    first, *others = _folded(text, room - 2)
     return [f"{start}{first}".rstrip(), *(indent + other for other in others)]
+
+
+def _folded(text: str, room: int) -> list[str]:
+    """A text in lines of so many characters, broken between words or the parameters of a request.
+
+    >>> _folded("GET /list?prefix&max-keys[&continuation-token]: requests", 20)
+    ['GET /list?prefix', '&max-keys', '[&continuation-token', ']: requests']
+    """
+    lines = [""]
+    for piece in re.findall(r"\s*\[?&?[^\s&\[]+|\s*[&\[]+", text):
+        if lines[-1] and view.display_width(lines[-1] + piece) > room:
+            lines.append("")
+        lines[-1] += piece if lines[-1] else piece.lstrip()
+        while view.display_width(lines[-1]) > room:
+            lines.append(lines[-1][room:])
+            lines[-2] = lines[-2][:room]
+    return lines
 
 
 def _is_change(row: Row, column: Column) -> bool:

@@ -31,11 +31,14 @@ def joined(before: Table, after: Table, scale: Scale, by: str = "") -> Table:
     keys = [c for c in before.columns if c.role == "key" and not _is_local(c)]
     values = [c for c in _common(before, after) if c.role != "key" and c.type in _NUMERIC and _compares(c)]
     main = _main(values, by, before.request)
+    values.sort(key=lambda column: column is not main)  # a narrow terminal shows the first ones
     found: dict[tuple[Value, ...], list[Row | None]] = {}
-    for side, rows in enumerate(sides):
-        for row in rows:
+    for side, given in enumerate(sides):
+        for row in given:
             found.setdefault(tuple(row[c.name] for c in keys), [None, None])[side] = row
-    columns, rows = [replace(c, local="") for c in keys], []
+    told = [any(key[at] is not None for key in found) for at in range(len(keys))]
+    columns = [replace(c, local="", shown=c.shown and known) for c, known in zip(keys, told, strict=True)]
+    rows: list[Row] = []
     if keys:
         columns.append(Column("state", "text", role="derived", title="", description="new, gone, or nothing"))
     for column in values:
