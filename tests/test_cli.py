@@ -55,7 +55,7 @@ def test_show_takes_arguments_and_formats() -> None:
     assert "avg(ip.len)[udp]" in [row["column"] for row in table["rows"]]
     done = sharkstat("show", "conv,tpc")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "unknown statistic 'conv,tpc'; the nearest: conv,tcp" in done.stderr
+    assert "unknown statistic 'conv,tpc'; did you mean conv,tcp" in done.stderr
 
 
 def test_doctor_finds_everything_well() -> None:
@@ -71,7 +71,7 @@ def test_doctor_finds_everything_well() -> None:
 def test_doctor_says_what_is_missing() -> None:
     done = sharkstat("doctor", env={"SHARKSTAT_TSHARK": "/nonexistent"})
     assert done.returncode == 3
-    assert "FAIL  tshark: /nonexistent was not found: install it" in done.stdout
+    assert "FAIL  tshark: /nonexistent not found: install it" in done.stdout
 
 
 def test_version_and_help() -> None:

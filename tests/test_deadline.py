@@ -93,4 +93,4 @@ def test_a_user_without_an_entry_or_a_home() -> None:
     done = sharkstat("run", HTTP, "-z", "io,stat,0", under=[*as_user(61000, 61000), "env", "-u", "HOME"])
     assert done.returncode == 0, done.stderr
     done = sharkstat("run", HTTP, "-z", "io,stat,0", "-C", "none", under=[*as_user(61000, 61000), "env", "-u", "HOME"])
-    assert done.returncode == 2 and "there is no profile 'none'" in done.stderr
+    assert done.returncode == 2 and "no configuration profile 'none'" in done.stderr

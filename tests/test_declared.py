@@ -302,19 +302,19 @@ def test_a_declared_statistic_has_parameters_and_a_filter_of_its_own(tmp_path: P
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        ("dns,slow,over=soon", "dns,slow: over=soon: give a duration, as 500ms, 10s or 5m"),
-        ("dns,slow,under=1s", "dns,slow has no parameter under: it has over"),
+        ("dns,slow,over=soon", "dns,slow: over=soon: give a duration, e.g. 500ms, 10s or 5m"),
+        ("dns,slow,under=1s", "dns,slow has no parameter under; it has over"),
         ("dns,slow,over=1s,over=2s", "dns,slow: over is given twice"),
         ("dns,slow,udp) || (tcp", "invalid display filter"),
-        ("group,by=ip.scr", "no such field: ip.scr; the nearest: ip.src"),
-        ("group,by=ip.src:some", "group: ip.src:some: take first, last or all"),
+        ("group,by=ip.scr", "no such field: ip.scr; did you mean ip.src"),
+        ("group,by=ip.src:some", "group: ip.src:some: no such occurrence; choose first, last or all"),
         ("group,sum=ip.src,by=ip.dst", "group: sum=ip.src: the field is an address"),
         ("group,by=ip.dst,mean=frame.time", "group: mean=frame.time: the field is a time"),
         ("group,by=ip.dst,max=http.host", "group: max=http.host: the field is a text"),
-        ("group,every=0s", "group: every=0s: take an interval of up to 7d"),
-        ("group,every=8d", "group: every=8d: take an interval of up to 7d"),
+        ("group,every=0s", "group: every=0s: give an interval of at most 7d"),
+        ("group,every=8d", "group: every=8d: give an interval of at most 7d"),
         ("group,count", "group: nothing to group by: give by=FIELD"),
-        ("group,by=ip.src,by=ip.src", "group: two columns are called ip_src: give one another name"),
+        ("group,by=ip.src,by=ip.src", "group: two columns are named ip_src: rename one"),
         ("group,tree=dns.qry.name:split", "write FIELD:splitC"),
     ],
 )
@@ -329,12 +329,12 @@ def test_what_is_wrong_is_told_in_one_line_before_reading(request_: str, said: s
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"answers")', '"name")', "Slow: two columns are called name: give one another name"),
-        ('"dns.time", "slowest"', '"dns time", "slowest"', "Slow: 'dns time' is no field: write a field's name"),
-        ('[sharkstat.Key("dns.qry.name", "name")]', 'sharkstat.Key("dns.qry.name")', "Slow: keys: write a tuple"),
+        ('"answers")', '"name")', "Slow: two columns are named name: rename one"),
+        ('"dns.time", "slowest"', '"dns time", "slowest"', "Slow: 'dns time' is not a field name: write one"),
+        ('[sharkstat.Key("dns.qry.name", "name")]', 'sharkstat.Key("dns.qry.name")', "Slow: keys must be a tuple"),
         ("sharkstat.Count(", "len(", "Slow"),
-        ('"duration", "150us"', '"duration", "slow"', "the default of over=slow: give a duration"),
-        ('"duration", "150us"', '"time", "150us"', "parameter over: bad type 'time': take text, integer"),
+        ('"duration", "150us"', '"duration", "slow"', "default of over=slow: give a duration"),
+        ('"duration", "150us"', '"time", "150us"', "parameter over: unknown type 'time': choose text, integer"),
     ],
 )
 def test_a_bad_declaration_is_told_when_it_is_loaded(old: str, new: str, said: str, tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_a_bad_declaration_is_told_when_it_is_loaded(old: str, new: str, said: s
     path = slow(tmp_path, SLOW.replace(old, new))
     done = sharkstat("list", "--plugin", path)
     assert done.returncode == 0
-    assert f"plugin slow ({path}) did not load: " in done.stderr and done.stderr.count("\n") == 1
+    assert f"plugin slow ({path}) failed to load: " in done.stderr and done.stderr.count("\n") == 1
     assert said in done.stderr or said == "Slow"
 
 

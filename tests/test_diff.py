@@ -182,7 +182,7 @@ def test_a_filter_changes_no_span() -> None:
         ((BEFORE, "--at", "1h"), "--at 1h: outside the capture"),
         ((BEFORE, "--at", "noon"), "e.g. 300s or 5m"),
         ((BEFORE, AFTER, "--by", "colour"), "--by 'colour': choose bytes"),
-        ((BEFORE, AFTER, "-z", "conv,ip", "--by", "colour"), "no numbers in a column 'colour'"),
+        ((BEFORE, AFTER, "-z", "conv,ip", "--by", "colour"), "no numeric column 'colour'"),
         ((BEFORE, AFTER, "--per", "hour"), "--per 'hour': choose second or capture"),
         ((BEFORE, AFTER, "--fail-over", "much"), "--fail-over 'much': give a percentage"),
         (("--before", BEFORE), "give both"),

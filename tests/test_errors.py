@@ -42,16 +42,16 @@ def one_line(text: str) -> str:
 
 
 CASES: list[tuple[list[object], int, str]] = [
-    ([HTTP, "-z", "conv,tpc"], 2, "unknown statistic 'conv,tpc'; the nearest: conv,tcp"),
-    ([HTTP, "-z", "nothing like it"], 2, "`sharkstat list` has them all"),
+    ([HTTP, "-z", "conv,tpc"], 2, "unknown statistic 'conv,tpc'; did you mean conv,tcp"),
+    ([HTTP, "-z", "nothing like it"], 2, "see `sharkstat list`"),
     ([HTTP], 2, "no statistic given: add -z NAME"),
     (["-z", "conv,ip"], 2, "nothing to read: give a capture file"),
-    ([HTTP, "-z", "io,stat,x"], 2, "bad interval 'x': give seconds"),
-    ([HTTP, "-z", "io,stat"], 2, "bad interval '': give seconds"),
-    ([HTTP, "-z", "io,stat,-1"], 2, "bad interval '-1': give seconds"),
-    ([HTTP, "-z", "io,stat,1,SUM(no.such)"], 2, r"SUM\(\): no such field: no.such; the nearest: "),
-    ([HTTP, "-z", "io,stat,1,SUM(no.such)", "--engine", "packets"], 2, "no.such.*the nearest: "),
-    ([HTTP, "-z", "io,stat,1,MEAN(ip.len)"], 2, "unknown calculation MEAN .*: take FRAMES"),
+    ([HTTP, "-z", "io,stat,x"], 2, "invalid interval 'x': give seconds"),
+    ([HTTP, "-z", "io,stat"], 2, "invalid interval '': give seconds"),
+    ([HTTP, "-z", "io,stat,-1"], 2, "invalid interval '-1': give at least"),
+    ([HTTP, "-z", "io,stat,1,SUM(no.such)"], 2, r"SUM\(\): no such field: no.such; did you mean "),
+    ([HTTP, "-z", "io,stat,1,SUM(no.such)", "--engine", "packets"], 2, "no.such.*did you mean "),
+    ([HTTP, "-z", "io,stat,1,MEAN(ip.len)"], 2, "unknown calculation MEAN .*: choose FRAMES"),
     ([HTTP, "-z", "conv,ip", "-Y", "ip.foo =="], 2, '-Y: invalid display filter "ip.foo ==": .*expression'),
     (
         [HTTP, "-z", "conv,ip,tcp.foo"],
@@ -59,8 +59,8 @@ CASES: list[tuple[list[object], int, str]] = [
         "conv,ip,tcp.foo: invalid display filter .*(neither a field nor|not a valid) (a )?protocol",
     ),
     ([HTTP, "-z", "conv,ip,tcp.foo", "--engine", "packets"], 2, "(neither a field nor|not a valid) (a )?protocol"),
-    ([HTTP, "-z", "conv,ip", "--engine", "magic"], 2, "conv,ip does not run on magic: take --engine lua or packets"),
-    ([HTTP, "-z", "conv,ip", "--format", "xlsx"], 2, "unknown format 'xlsx': take one of table, json"),
+    ([HTTP, "-z", "conv,ip", "--engine", "magic"], 2, "conv,ip has no engine magic: use --engine lua or packets"),
+    ([HTTP, "-z", "conv,ip", "--format", "xlsx"], 2, "unknown format 'xlsx': choose one of table, json"),
     ([HTTP, "-z", "conv,ip", "--sort", "size"], 2, "has no column 'size'; it has address_a"),
     ([HTTP, "-z", "conv,ip", "--columns", "bytes,size"], 2, "has no column 'size'; it has address_a"),
     ([HTTP, "-z", "conv,ip", "--top", "0"], 2, "--top 0: give a number of at least 1"),
@@ -76,10 +76,10 @@ CASES: list[tuple[list[object], int, str]] = [
     ([HTTP, "-z", "conv,ip", "-d", "80,http"], 2, "-d '80,http': give LAYER==VALUE,PROTOCOL"),
     ([HTTP, "-z", "conv,ip", "-d", "tcp.port==80,nosuch"], 2, 'tshark rejected the request: .*"nosuch"'),
     ([HTTP, "-z", "conv,ip", "-o", "no.such:1"], 2, 'tshark rejected the request: .*"no.such:1".*unknown preference'),
-    ([HTTP, "-z", "conv,ip", "-C", "nosuch"], 2, "there is no profile 'nosuch' in .*profiles"),
+    ([HTTP, "-z", "conv,ip", "-C", "nosuch"], 2, "no configuration profile 'nosuch' in .*profiles"),
     ([HTTP, "-z", "conv,ip", "--keylog", "/no/keys"], 4, "--keylog /no/keys: .*: give a readable TLS key log file"),
     ([HTTP, "-z", "conv,ip", "--plugin", "/no/plugin.py"], 2, "--plugin /no/plugin.py: no such file"),
-    ([HTTP, "-z", "conv,ip", "--output", "/no/where"], 5, "the folder /no does not exist: make it first"),
+    ([HTTP, "-z", "conv,ip", "--output", "/no/where"], 5, "the folder /no does not exist: create it first"),
     (
         [HTTP, "-z", "conv,ip", "--fomrat", "json"],
         2,
@@ -187,7 +187,7 @@ def acting_as_tshark(text: str) -> Iterator[dict[str, str]]:
 def test_a_missing_tshark_says_how_to_install_it(tmp_path: Path) -> None:
     for env in ({"SHARKSTAT_TSHARK": "/nonexistent"}, {"PATH": str(tmp_path)}):
         done = sharkstat("run", HTTP, "-z", "conv,ip", env=env)
-        assert "was not found: install it (Debian, Ubuntu: apt install tshark" in one_line(done.stderr)
+        assert "not found: install it (Debian, Ubuntu: apt install tshark" in one_line(done.stderr)
         assert (done.returncode, done.stdout) == (3, "")
 
 
@@ -196,8 +196,8 @@ TSHARKS = {
     MAKE.format("3.6.2", "with Lua 5.2.4"): "is 3.6.2: sharkstat needs tshark 4.0 or later",
     MAKE.format("4.2.0", "without Lua"): "was built without Lua, which the taps need",
     MAKE.format("4.4.0", "with Lua 5.4.6"): "tshark silently ran no Lua script",
-    "echo hello": "does not tell its version, so it is no tshark: install it",
-    "exit 3": "does not tell its version, so it is no tshark: install it",
+    "echo hello": "prints no version and is probably not tshark: install it",
+    "exit 3": "prints no version and is probably not tshark: install it",
 }
 
 
@@ -334,7 +334,7 @@ def test_a_full_disk_leaves_the_old_file() -> None:
         under = [*in_namespaces(mount), "sh", "-c", look, "sh"]
         output = ["--format", "json", "--force", "--output", folder / "out.json"]
         done = sharkstat("run", HTTP, "-z", "http_req,tree", "-z", "conv,tcp", *output, under=under)
-    assert "No space left on device: the results were not written" in one_line(done.stderr)
+    assert "No space left on device: results not written" in one_line(done.stderr)
     assert (done.returncode, done.stdout) == (5, "old\nout.json\n")
 
 
@@ -400,7 +400,7 @@ def test_what_a_normal_user_may_not_do() -> None:
         assert (done.returncode, done.stdout) == (4, "")
         for output in (closed, closed / "out.json"):
             done = sharkstat("run", HTTP, "-z", "conv,ip", "--output", output, under=user)
-            assert "permission denied: choose a place where you may write" in one_line(done.stderr)
+            assert "permission denied: choose another folder" in one_line(done.stderr)
             assert (done.returncode, done.stdout) == (5, "")
         done = sharkstat("run", "-i", "lo", "-a", "duration:1", "-z", "conv,ip", under=user)
         said = one_line(done.stderr)

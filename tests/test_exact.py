@@ -360,7 +360,7 @@ def test_a_merged_table_is_the_whole_or_refused(folder: Path) -> None:
     talk = udp_frame((CLIENT, 40000), (SERVER, 9), b"x")
     first, second = capture("first", (0, talk), (15 * SECOND, talk)), capture("second", (10 * SECOND, talk))
     assert len(merged(first, second, "talkers,every=10s")) == 4
-    assert "do not begin together" in refused(first, capture("third", (7 * SECOND, talk)), "talkers,every=10s")
+    assert "intervals are not aligned" in refused(first, capture("third", (7 * SECOND, talk)), "talkers,every=10s")
     # Rows beyond a bound, in one of them or in both together.
     hosts = [udp_frame((f"192.0.2.{n}", 40000), (SERVER, 9), b"x") for n in range(30, 40)]
     many, few = capture("many", *enumerate(hosts)), capture("few", *enumerate(hosts[:2], 20))

@@ -98,7 +98,7 @@ def printed(path: Path, name: str, *options: str) -> list[bytes]:
 
 def is_unparsed(table: Table, packet: int) -> bool:
     (warning,) = table.warnings
-    assert f"cannot be read with certainty, so it is shown unparsed (what packet {packet} holds" in warning
+    assert f"cannot be parsed reliably, so it is shown unparsed (the content of packet {packet}" in warning
     return table.columns == LINES
 
 

@@ -77,7 +77,7 @@ def test_tshark_is_asked_what_it_has_only_where_it_must_be() -> None:
 def test_list_without_tshark_names_what_sharkstat_has() -> None:
     done = sharkstat("list", "--format", "json", env={"SHARKSTAT_TSHARK": "/nonexistent"})
     assert done.returncode == 0
-    assert "tshark's own statistics are not listed: /nonexistent was not found: install it" in done.stderr
+    assert "tshark's own statistics are not listed: /nonexistent not found: install it" in done.stderr
     assert "conv,tcp" in {row["name"] for row in json.loads(done.stdout)["tables"][0]["rows"]}
 
 
@@ -233,11 +233,11 @@ def test_one_statistic_with_two_filters_counts_each() -> None:
         ("plen,tree,tcp.prt", (), r"-z plen,tree,tcp.prt: .*tcp.prt"),
         ("conv,sctp,ip.src ==", (), r"-z conv,sctp,ip.src ==: "),
         ("rtp,streams", ("-Y", "ip"), r"tshark's rtp,streams takes no filter: leave out -Y"),
-        ("plen,treee", (), r"unknown statistic 'plen,treee'; the nearest: plen,tree"),
-        ("conv,tcp", ("--engine", "tshak"), r"conv,tcp does not run on tshak: take --engine lua or packets or tshark"),
-        ("plen,tree", ("--engine", "lua"), r"plen,tree does not run on lua: take --engine tshark"),
-        ("dhcp,stat", ("-z", "dhcp,stat,udp"), r"tshark counts dhcp,stat but once a run: ask for one filter a run"),
-        ("diameter,avp", ("-z", "sv"), r"print while packets are read: ask for one a run"),
+        ("plen,treee", (), r"unknown statistic 'plen,treee'; did you mean plen,tree"),
+        ("conv,tcp", ("--engine", "tshak"), r"conv,tcp has no engine tshak: use --engine lua or packets or tshark"),
+        ("plen,tree", ("--engine", "lua"), r"plen,tree has no engine lua: use --engine tshark"),
+        ("dhcp,stat", ("-z", "dhcp,stat,udp"), r"tshark counts dhcp,stat only once per run: use one run per filter"),
+        ("diameter,avp", ("-z", "sv"), r"print while tshark reads packets: use one run for each"),
     ],
 )
 def test_what_tshark_would_not_take_is_told_before_reading(

@@ -41,7 +41,7 @@ def test_the_suffix_says_the_format(tmp_path: Path) -> None:
         ("", "", "table"),
     ):
         assert format_for(name, wanted, {}) == style
-    with pytest.raises(RequestError, match=r"which format is \.xyz\? Give --format"):
+    with pytest.raises(RequestError, match=r"unknown suffix \.xyz: give --format"):
         format_for("a.xyz", "", {})
     done = sharkstat("run", HTTP, "-z", "io,stat,0", "--output", tmp_path / "a.json")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -54,16 +54,16 @@ def test_what_is_there_stays_there_without_force(tmp_path: Path) -> None:
     kept.chmod(0o640)
     link.symlink_to(kept)
     hard.hardlink_to(kept)
-    with pytest.raises(OutputError, match="is there already: choose another name, or replace it with --force"):
+    with pytest.raises(OutputError, match="already exists: choose another name, or overwrite it with --force"):
         Output(str(kept))
-    with pytest.raises(OutputError, match="is what is read"):
+    with pytest.raises(OutputError, match="is an input file"):
         Output(str(kept), force=True, read=[str(hard)])
     for force in (False, True):
         with pytest.raises(OutputError, match=r"link\.json is a symbolic link"):
             Output(str(link), force=force)
     place = Output(str(tmp_path / "new.json"))
     (tmp_path / "new.json").write_text("came meanwhile")
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         place.write([TABLE], to_json)
     place = Output(str(tmp_path / "later.json"), force=True)
     (tmp_path / "later.json").symlink_to(kept)
@@ -71,7 +71,7 @@ def test_what_is_there_stays_there_without_force(tmp_path: Path) -> None:
         place.write([TABLE], to_json)
     folder = Output(f"{tmp_path}/", "json")
     (tmp_path / "x_y.json").write_text("old")
-    with pytest.raises(OutputError, match=r"x_y\.json is there already"):
+    with pytest.raises(OutputError, match=r"x_y\.json already exists"):
         folder.expect(["x,y"])
     assert (kept.read_text(), (tmp_path / "new.json").read_text()) == ("old", "came meanwhile")
     Output(str(kept), force=True).write([TABLE], to_json)
@@ -86,7 +86,7 @@ def test_the_capture_is_never_written_over(tmp_path: Path) -> None:
     done = sharkstat(
         "run", capture, "-z", "conv,ip", "--format", "csv", "--force", "--output", f"{tmp_path}/./c.pcapng"
     )
-    assert done.returncode == 5 and one_line(done.stderr).endswith("is what is read: choose another name")
+    assert done.returncode == 5 and one_line(done.stderr).endswith("is an input file: choose another name")
     assert capture.read_bytes() == HTTP.read_bytes()
 
 
@@ -130,7 +130,7 @@ def test_a_full_disk_is_told_without_buffers_too(wide: Path) -> None:
         )
     assert (done.returncode, one_line(done.stderr)) == (
         5,
-        "standard output: No space left on device: nothing more can be written there",
+        "standard output: No space left on device: results are incomplete",
     )
 
 
@@ -230,9 +230,9 @@ def test_the_view_is_tabulates_own() -> None:
 def test_only_numbers_have_a_total() -> None:
     (table,) = library.run(HTTP, "conv,tcp")
     assert table.total("packets") > 0
-    with pytest.raises(TypeError, match="address_a is address, and only numbers have a total"):
+    with pytest.raises(TypeError, match="address_a is of type address; only numbers have a total"):
         table.total("address_a")
-    with pytest.raises(TypeError, match="start is time"):
+    with pytest.raises(TypeError, match="start is of type time"):
         table.total("start")
     with pytest.raises(KeyError):
         table.total("nothing")

@@ -40,14 +40,14 @@ def test_what_is_wrong_is_found_with_its_figure_and_base(troubled: Overview) -> 
     for text, name in (
         ("TCP connections refused", "refused"),
         ("TCP connections reset", "reset"),
-        ("TCP connections without any answer", "timed_out"),
+        ("TCP connections without any response", "timed_out"),
     ):
         assert found[text][0] == sum(server[name] for server in servers), text
     requests = sum(request["count"] for request in TRUTH["story-after.pcapng"]["http"]["requests"])
     missing = found["HTTP responses have a status of 4xx"]
     assert missing[0] == 2 and missing[1] >= requests + len(TRUTH["waits.pcapng"]["waits"]["http"])
     assert found["HTTP requests without a response"][0] == TRUTH["waits.pcapng"]["http_never_answered"]
-    assert found["DNS answers are failures"][0] == 1  # broken.example.net
+    assert found["DNS answers are errors"][0] == 1  # broken.example.net
     assert any(text.startswith("2 MAC addresses claim 192.0.2.52: ") for text in found)
     ranks = [("bad", "warning", "note").index(str(row["severity"])) for row in troubled.findings]
     assert ranks == sorted(ranks) and len(set(ranks)) > 1
@@ -159,10 +159,10 @@ def test_a_plugin_is_a_part_of_it(tmp_path: Path) -> None:
     table = found["ttl,low"]
     assert (own["figure"], own["base"]) == (table.total("low"), found.capture["packets"][0])
     for wrong, said in (
-        (TAP.replace("rows=2", "rows=two"), "bad section"),
+        (TAP.replace("rows=2", "rows=two"), "invalid section"),
         (TAP.replace("bar=packets", "bar=octets"), "it has no column octets"),
         (TAP.replace("finding: low/packets", "finding: low/all"), "it has no column all"),
-        (TAP.replace("finding: low/packets", "finding: low"), "bad finding"),
+        (TAP.replace("finding: low/packets", "finding: low"), "invalid finding"),
     ):
         plugin.write_text(wrong)
         assert said in Registry.default([plugin]).warnings[0]

@@ -214,9 +214,9 @@ def test_packets_are_pysharks_own() -> None:
 
 def test_an_undeclared_field_names_the_line_to_add() -> None:
     cases: dict[str, Callable[[Packet], object]] = {
-        r'the field ip.dst was not declared: add "ip.dst" to the counter\'s fields': lambda p: p.ip.dst,
-        r'the field tcp.port was not declared: add "tcp.port" to the counter\'s fields': lambda p: p.values("tcp.port"),
-        r'no field of udp was declared: add one, as "udp", to the counter\'s fields': lambda p: p.udp,
+        r'the field ip.dst is not declared: add "ip.dst" to the counter\'s fields': lambda p: p.ip.dst,
+        r'the field tcp.port is not declared: add "tcp.port" to the counter\'s fields': lambda p: p.values("tcp.port"),
+        r'no field of udp is declared: add one, e.g. "udp", to the counter\'s fields': lambda p: p.udp,
     }
     for said, function in cases.items():
         with pytest.raises(sharkstat.StatisticError, match=rf"looking failed at packet \d+: .*{said}"):
@@ -224,7 +224,7 @@ def test_an_undeclared_field_names_the_line_to_add() -> None:
 
 
 def test_a_layer_that_a_packet_has_not_is_told_apart_from_one_not_declared() -> None:
-    with pytest.raises(sharkstat.StatisticError, match="packet 1 has no udp layer: ask `'udp' in packet` first"):
+    with pytest.raises(sharkstat.StatisticError, match="packet 1 has no udp layer: check `'udp' in packet` first"):
         look(("udp.port",), lambda packet: str(packet.udp.port))
 
 

@@ -120,7 +120,7 @@ def test_a_plugin_file_brings_a_statistic(tmp_path: Path) -> None:
 def test_an_engine_that_a_statistic_has_not_is_told(tmp_path: Path) -> None:
     done = sharkstat("run", HTTP, "--plugin", plugin(tmp_path, SENT), "-z", "hosts,sent", "--engine", "lua")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "sharkstat: hosts,sent does not run on lua: take --engine packets\n"
+    assert done.stderr == "sharkstat: hosts,sent has no engine lua: use --engine packets\n"
 
 
 def test_a_tap_of_a_plugin_runs_inside_tshark(tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_a_tap_of_a_plugin_runs_inside_tshark(tmp_path: Path) -> None:
         ("import nosuchmodule", "ModuleNotFoundError: No module named 'nosuchmodule'"),
         ("def", "SyntaxError: "),
         ("raise SystemExit(3)", "SystemExit: 3"),
-        ("x = 1", "it registers nothing: mark its register_statistics with @sharkstat.hookimpl"),
+        ("x = 1", "it registers nothing: mark register_statistics with @sharkstat.hookimpl"),
         (
             SENT.replace('"hosts,sent"', '"conv,tcp"'),
             "the statistic conv,tcp is already registered by conversations (shark",
         ),
         (SENT.replace('"hosts,sent"', '""'), "Sent needs a name and a title"),
-        (SENT.replace("engines =", "motors ="), "hosts,sent has no engine: write engines = (sharkstat.Packets("),
+        (SENT.replace("engines =", "motors ="), "hosts,sent has no engine: set engines = (sharkstat.Packets("),
         (SENT.replace("Packets(Counter),)", "Packets(Counter))"), "write engines = (sharkstat.Packets("),
         (SENT.replace("Packets(Counter),)", "Packets(Counter),) * 2"), "hosts,sent has two engines of one name"),
     ],
@@ -151,7 +151,7 @@ def test_a_broken_plugin_is_named_and_the_others_work(text: str, said: str, tmp_
     path = plugin(tmp_path, text, "broken")
     done = sharkstat("run", DATA / "edges.pcap", "--plugin", path, "-z", "io,stat,0", "--format", "csv")
     assert (done.returncode, done.stdout) == (0, "start,frames,bytes\n0,5,370\n") or done.stdout.count("\n") == 2
-    assert done.stderr.startswith(f"sharkstat: plugin broken ({path}) did not load: ")
+    assert done.stderr.startswith(f"sharkstat: plugin broken ({path}) failed to load: ")
     assert said in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -199,7 +199,7 @@ def test_a_tap_that_ends_tshark_gives_no_results(way: str, tmp_path: Path) -> No
         (
             LUA.replace('{ "key", "text" }, { "packets", "integer" }', '{ "packets", "integer" }, { "key", "text" }')
             % ("", ""),
-            "the tap gives the columns ['packets', 'key'], not ['key', 'packets']",
+            "the tap sends the columns ['packets', 'key'] instead of ['key', 'packets']",
         ),
     ],
 )
@@ -368,8 +368,8 @@ def test_whole_packets_are_slow_and_it_is_said_which_line_to_add(tmp_path: Path)
     path = plugin(tmp_path, SENT.replace('fields = ("ip.src",)', "fields = None"))
     done = sharkstat("run", DATA / "dns.pcapng", "--plugin", path, "-z", "hosts,sent,ip", "--format", "json")
     warning = (
-        "hosts,sent,ip: whole packets are slow, some hundreds a second: say in Counter what it reads, as in "
-        'fields = ("ip.src", "tcp.len")'
+        "hosts,sent,ip: complete packets are slow (some hundred per second): declare in Counter which fields it reads, "
+        'e.g. fields = ("ip.src", "tcp.len")'
     )
     assert (done.returncode, done.stderr) == (0, f"sharkstat: {warning}\n")
     (table,) = json.loads(done.stdout)["tables"]
@@ -458,12 +458,16 @@ def test_every_value_of_a_taps_row_arrives_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("-- name: dns,asked\n", "", "asked.lua is missing required field: 'name'"),
-        ("-- title: Names asked for\n", "", "asked.lua is missing required field: 'title'"),
-        ("-- title: N", "-- titel: N", "asked.lua: unknown key 'titel' in the header: take name, title, "),
-        ("-- usage: ", "-- title: ", "asked.lua: 'title' is in the header twice"),
-        ("name text key", "name string key", "asked.lua: bad column 'name string key': write NAME TYPE RULE [UNIT]"),
-        ("count integer sum", "count integer add", "asked.lua: bad column 'count integer add packets'"),
+        ("-- name: dns,asked\n", "", "asked.lua: the header lacks the required key 'name'"),
+        ("-- title: Names asked for\n", "", "asked.lua: the header lacks the required key 'title'"),
+        ("-- title: N", "-- titel: N", "asked.lua: unknown key 'titel' in the header; known keys: name, title, "),
+        ("-- usage: ", "-- title: ", "asked.lua: 'title' occurs twice in the header"),
+        (
+            "name text key",
+            "name string key",
+            "asked.lua: invalid column 'name string key': write NAME TYPE RULE [UNIT]",
+        ),
+        ("count integer sum", "count integer add", "asked.lua: invalid column 'count integer add packets'"),
         (
             "-- field:",
             "-- layer: link\n-- field:",

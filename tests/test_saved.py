@@ -82,10 +82,10 @@ def test_results_saved_by_the_hour_merge_into_what_the_whole_would_give(tmp_path
     [
         ("{}", "neither a table nor a row"),
         ("", "it holds no table"),
-        ("no json", "line 1 is no JSON"),
-        ('{"schema": 2, "tables": []}', "number 2"),
+        ("no json", "line 1 is not JSON"),
+        ('{"schema": 2, "tables": []}', "schema is 2"),
         ('{"schema": 1, "tables": [{}]}', "lacks"),
-        ('{"schema": 1, "tables": 1}', "tables is no list"),
+        ('{"schema": 1, "tables": 1}', "tables is not a list"),
         ("VALUE", "packets is 'many'"),
         ("TIME", "is not a saved result"),
     ],

@@ -124,7 +124,7 @@ def test_a_plugin_that_fails_is_told_each_time_and_mended_at_once(own: Place) ->
     for _ in range(2):
         done = own.run("run", HTTP, "-z", "conv,ip")
         assert done.returncode == 0
-        assert done.stderr.startswith(f"sharkstat: plugin slow_plugin ({own.code}) did not load: ModuleNotFoundError")
+        assert done.stderr.startswith(f"sharkstat: plugin slow_plugin ({own.code}) failed to load: ModuleNotFoundError")
     own.write("slow,one")
     done = own.run("run", HTTP, "-z", "slow,one")
     assert (done.returncode, done.stderr) == (0, "")

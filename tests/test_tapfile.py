@@ -170,18 +170,18 @@ def test_a_header_with_everything() -> None:
 
 
 def wrong_headers() -> Iterator[tuple[str, str]]:
-    yield "-- parameter: over time 1s", "bad parameter .*types: text, integer"
-    yield "-- parameter: over duration soon", "the default of over=soon: give a duration"
-    yield "-- parameter: by a|b c", "by=c: take a or b"
-    yield "-- parameter: format text", "cannot be called format"
-    yield "-- column: mean number count/none", "column mean: none is no measure of this tap"
-    yield "-- column: mean number name/count", "column mean: name is no measure"
-    yield "-- column: total integer add", "bad column .*rules: sum"
-    yield "-- column: total", "bad column"
-    yield "-- sort: nothing", "bad sort 'nothing'"
-    yield "-- sort: count downwards", "bad sort 'count downwards'"
-    yield "-- order: count", "order is time or any, not 'count'"
-    yield "-- title: again", "'title' is in the header twice"
+    yield "-- parameter: over time 1s", "invalid parameter .*types: text, integer"
+    yield "-- parameter: over duration soon", "default of over=soon: give a duration"
+    yield "-- parameter: by a|b c", "by=c: choose a or b"
+    yield "-- parameter: format text", "cannot be named format"
+    yield "-- column: mean number count/none", "column mean: this tap has no measure none"
+    yield "-- column: mean number name/count", "column mean: this tap has no measure name"
+    yield "-- column: total integer add", "invalid column .*rules: sum"
+    yield "-- column: total", "invalid column"
+    yield "-- sort: nothing", "invalid sort 'nothing'"
+    yield "-- sort: count downwards", "invalid sort 'count downwards'"
+    yield "-- order: count", "order must be time or any, not 'count'"
+    yield "-- title: again", "'title' occurs twice in the header"
 
 
 @pytest.mark.parametrize(("line", "reason"), list(wrong_headers()))

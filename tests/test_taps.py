@@ -136,7 +136,7 @@ def test_no_control_character_of_a_packet_reaches_the_terminal() -> None:
         ("io,stat,1,SUM(no.such)", r"io,stat: SUM\(\): no such field: no\.such"),
         ("io,stat,1,SUM(http.host)", r"io,stat: packet \d+: io,stat: SUM\(http\.host\): the field is not a number"),
         ("io,stat,x", "io,stat: the interval must be a number"),
-        ("io,stat,format=xml,1", "io,stat: format=xml: take rows or table"),
+        ("io,stat,format=xml,1", "io,stat: format=xml: choose rows or table"),
         ("io,stat,1,tcp ===", "io,stat: Filter.*tcp ==="),
     ],
 )

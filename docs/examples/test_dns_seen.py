@@ -12,11 +12,11 @@ def test_names_are_counted(sharkstat_run: Run, sharkstat_capture: Capture) -> No
     assert table.rows[0] == {"name": "www.example.net", "count": 20}
 
 
-def test_parts_merge_to_the_whole(assert_merges: Check, sharkstat_capture: Capture) -> None:
+def test_parts_merge_into_the_whole(assert_merges: Check, sharkstat_capture: Capture) -> None:
     assert_merges(sharkstat_capture("dns"), REQUEST)
 
 
-def test_it_survives_spoilt_captures(assert_survives: Check, sharkstat_capture: Capture) -> None:
+def test_it_survives_damaged_captures(assert_survives: Check, sharkstat_capture: Capture) -> None:
     assert_survives(sharkstat_capture("dns"), REQUEST)
 
 

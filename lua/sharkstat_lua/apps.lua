@@ -1,14 +1,14 @@
 -- name: apps
 -- title: Applications
--- description: Which applications is this traffic made of?
---     Packets and bytes by the highest protocol that tshark found in them, and by the server's port. Every packet is counted
---     once, so the rows add up to all that was read. What an ICMP error quotes, and the certificates inside of a TLS
---     handshake, are not the packet's highest protocol. The server is who took the SYN, or answers requests; where neither
---     was seen, the port tells, or who has more peers. `services` counts whole connections.
--- parameter: max integer 100000 rows; everything beyond is in the row `(other)`
--- column: protocol text key; the highest, as tshark calls it: `tls`, `http`, `data` where nothing was recognised
--- column: transport text key; `tcp`, `udp`, ...; none where the packet has no ports
--- column: server_port integer key; none where the packet has no ports, or nothing tells which is the server's
+-- description: Which application protocols does this traffic consist of?
+--     Packets and bytes by the highest protocol that tshark recognizes, and by server port. Every packet counts once, so
+--     the rows add up to the whole capture. Packets quoted in ICMP errors and certificates in TLS handshakes do not count as
+--     the highest protocol. The server is the host that received the SYN or answered requests; if neither was seen, the
+--     port number decides, then the number of peers. `services` counts whole connections instead.
+-- parameter: max integer 100000 maximum number of rows; the rest goes into the row `(other)`
+-- column: protocol text key; highest protocol, as named by tshark: `tls`, `http`; `data` if none was recognized
+-- column: transport text key; `tcp`, `udp`, ...; empty for packets without ports
+-- column: server_port integer key; empty for packets without ports, or if the server is unknown
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes share
 -- sort: bytes descending, packets descending, protocol

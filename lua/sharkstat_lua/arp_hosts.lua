@@ -1,22 +1,21 @@
 -- name: arp,hosts
 -- title: ARP hosts
 -- description: Which addresses are on this network, which MAC address claims each, and is one claimed by several?
---     A row has what the holder of an IPv4 address sent by ARP, and how often it was asked for. A sender that asks for
---     its own address announces it (gratuitous ARP); one that asks without an address of its own only probes, and claims
---     nothing: probes are counted with the address that they ask for. Every ARP packet is sent, in one row: `requests`,
---     `replies`, `probes` and `other` (RARP, InARP, other addresses than IPv4, whose row has no address) add up to all.
---     Once `max` addresses have rows, all further ones are in a row with the address (other).
--- parameter: max integer 100000 how many addresses have rows of their own
+--     One row per IPv4 address, with the ARP packets sent from it and the requests for it. A request for the sender's own
+--     address is an announcement (gratuitous ARP). A request without a sender address is a probe, claims nothing, and
+--     counts in the row of the address it asks for. Every ARP packet counts once as sent: `requests`, `replies`, `probes`
+--     and `other` (RARP, InARP, addresses other than IPv4; their row has no address) add up to all ARP packets.
+-- parameter: max integer 100000 maximum number of rows; further addresses share the row (other)
 -- column: address address key
--- column: macs set union ; that claimed the address; at most 100
--- column: requests integer sum packets ; sent by the address
--- column: replies integer sum packets ; sent by the address
--- column: gratuitous integer sum packets ; those requests and replies that announce the address itself
--- column: probes integer sum packets ; is the address free?
+-- column: macs set union ; MAC addresses that claimed the address, at most 100
+-- column: requests integer sum packets ; sent from the address
+-- column: replies integer sum packets ; sent from the address
+-- column: gratuitous integer sum packets ; requests and replies that announce the address itself
+-- column: probes integer sum packets ; probes whether the address is free
 -- column: other integer sum packets
--- column: asked_for integer sum packets ; requests of others for the address
--- column: first_seen time min ; sent
--- column: last_seen time max ; sent
+-- column: asked_for integer sum packets ; requests of other hosts for the address
+-- column: first_seen time min ; first packet sent from the address
+-- column: last_seen time max ; last packet sent from the address
 -- section: 840 rows=0
 -- sort: address
 -- field: arp.opcode

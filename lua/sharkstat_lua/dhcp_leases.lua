@@ -1,29 +1,28 @@
 -- name: dhcp,leases
 -- title: DHCP leases
 -- description: Which client got which address from which server, and who was refused one?
---     A row has the DHCP messages for a client (DHCPv4), told by its MAC address, whichever side sent them and as often
---     as they were captured: a relay's copy counts too. `addresses` and `servers` are those of acknowledgements. Once
---     `max` clients have rows, all further ones are in a row with the client (other).
--- parameter: max integer 100000 how many clients have rows of their own
--- column: client_mac address key ; nothing where the client has none
--- column: hostnames set union ; that the client calls itself
--- column: addresses set union ; that it was given (ACK)
--- column: servers set union ; that gave them
--- column: lease_time duration last seconds ; of the last acknowledgement
+--     One row per DHCPv4 client, identified by its MAC address, with the messages from and to it. Messages captured
+--     twice, such as a relay's copies, count twice. `addresses` and `servers` are taken from ACKs.
+-- parameter: max integer 100000 maximum number of rows; further clients share the row (other)
+-- column: client_mac address key ; empty if the client has none
+-- column: hostnames set union ; host names sent by the client
+-- column: addresses set union ; addresses assigned to it (ACK)
+-- column: servers set union ; servers that assigned them
+-- column: lease_time duration last seconds ; lease time in the last ACK
 -- column: discover integer sum packets
 -- column: offer integer sum packets
 -- column: request integer sum packets
 -- column: ack integer sum packets
--- column: nak integer sum packets ; the server refused
+-- column: nak integer sum packets ; the server refused the request
 -- column: decline integer sum packets ; the client found the address in use
 -- column: release integer sum packets
 -- column: inform integer sum packets
--- column: other integer sum packets ; BOOTP, and messages of other kinds
+-- column: other integer sum packets ; BOOTP and other message types
 -- column: first_seen time min
 -- column: last_seen time max
 -- section: 850 rows=0
 -- finding: nak/request warning=0.01 bad=0.5 worst=client_mac DHCP requests refused
--- finding: decline/ack warning=0.001 bad=0.5 worst=client_mac DHCP addresses found in use
+-- finding: decline/ack warning=0.001 bad=0.5 worst=client_mac DHCP addresses declined as already in use
 -- sort: first_seen, client_mac
 -- field: dhcp.hw.mac_addr
 -- field: dhcp.option.dhcp

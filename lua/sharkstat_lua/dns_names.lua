@@ -1,22 +1,20 @@
 -- name: dns,names
 -- title: DNS names
--- description: Which names are asked for, with what success, and how long do the answers take?
---     A row has the queries for a name and type that were answered with the same response code; one without a code has
---     those that nobody answered. A response belongs to the query of its connection with the same transaction, name and
---     type. A query that is sent again within five seconds, before its answer, is a retransmission.
---     Names are in lower case, since their case means nothing. Of several questions in one message the first counts.
---     Multicast DNS and LLMNR are not in it, as they are not in `dns,tree`. Once `max` names and types have rows, all
---     further ones are in a row with the name (other).
--- parameter: max integer 100000 how many names and types have rows of their own
--- column: name text key ; as asked for, in lower case
--- column: type text key ; of the records asked for
--- column: response_code text key ; nothing where nobody answered
+-- description: Which DNS names are queried, do the queries succeed, and how long do the answers take?
+--     One row per name, record type and response code; queries without a response have a row without a code. A response
+--     is matched to the query on the same connection with the same transaction ID, name and type. A query repeated
+--     within five seconds, before its answer, counts as a retransmission. Names are converted to lower case. If a message
+--     has several questions, the first one counts. As in `dns,tree`, mDNS and LLMNR are not included.
+-- parameter: max integer 100000 maximum number of rows; further names and types share the row (other)
+-- column: name text key ; queried name, in lower case
+-- column: type text key ; record type
+-- column: response_code text key ; empty for queries without a response
 -- column: queries integer sum packets ; without retransmissions
--- column: retransmissions integer sum packets ; the same query once more
--- column: responses integer sum packets ; also those to queries that were not captured, and repeated ones
+-- column: retransmissions integer sum packets ; repeated queries
+-- column: responses integer sum packets ; including repeated ones, and those to queries that were not captured
 -- column: unanswered integer sum packets ; queries without a response in the capture
 -- column: timed integer sum hidden ; responses whose query was captured
--- column: time duration sum seconds hidden ; from query to response, all together
+-- column: time duration sum seconds hidden ; total time from query to response
 -- column: min_time duration min seconds ; from query to response
 -- column: mean_time duration time/timed seconds
 -- column: max_time duration max seconds

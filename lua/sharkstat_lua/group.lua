@@ -35,7 +35,7 @@ local function read_source(text)
   local source = { fields = split(words[1], "/"), options = {} }
   for index = 2, #words do source.options[index - 1] = words[index] end
   for _, name in ipairs(source.fields) do
-    if not name:find("^[%w_][%w_.-]*$") then fail("%q is no field", name) end
+    if not name:find("^[%w_][%w_.-]*$") then fail("%q is not a field name", name) end
   end
   return source
 end
@@ -133,7 +133,7 @@ function Writer:field(name, how)
   local known = self.fields[how .. " " .. name]
   if known then return known[1], known[2], known[3] end
   self.count = self.count + 1
-  if self.count > MOST_FIELDS then fail("more than %d fields in requests of one filter: ask for fewer a run", MOST_FIELDS) end
+  if self.count > MOST_FIELDS then fail("more than %d fields in requests with the same filter: split them over several runs", MOST_FIELDS) end
   local extractor = sharkstat.field(name)
   local kind = values.kind(extractor.type)
   local convert = kind[how]
@@ -247,7 +247,7 @@ function KEYS.by(writer, key, name)
   elseif key.occurrence == "first" then
     writer:put("local %s = %s", name, first)
   else
-    fail("by=...:%s: take first, last or all", key.occurrence)
+    fail("by=...:%s: no such occurrence; choose first, last or all", key.occurrence)
   end
   writer:put("if %s == nil then %s = %s end", name, name, writer:outside(NONE))
   return column
@@ -255,7 +255,7 @@ end
 
 function KEYS.every(writer, key, name)
   local interval = key.interval
-  if interval <= 0 or interval > 7 * 86400e9 then fail("every: take an interval of up to 7 d") end
+  if interval <= 0 or interval > 7 * 86400e9 then fail("every: give an interval of at most 7d") end
   local offset, interned = nil, interning() -- of the capture's beginning in its interval
   local function bucket(pinfo, ns)
     if not offset then
@@ -296,7 +296,7 @@ local function check_type(measure, allowed)
   local given = GIVEN[measure.field]
   local column = given and given[2] or values.kind(sharkstat.field(measure.field).type).column
   if not allowed[column] then
-    fail("%s=%s: the field is %s", measure.kind, measure.field, column == "address" and "an address" or "a " .. column)
+    fail("%s=%s: the field is %s, not a number", measure.kind, measure.field, column == "address" and "an address" or "a " .. column)
   end
   return column
 end

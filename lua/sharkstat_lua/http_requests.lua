@@ -1,35 +1,32 @@
 -- name: http,requests
 -- title: HTTP requests
--- description: What is asked of which server, with what success, how many bytes does it move, and how long does it take?
---     A row has the requests with the same method, host and path that were answered with the same status; one without a
---     status has those without a response in the capture. In HTTP/1, responses are dealt to the requests of their
---     connection in order, since that is how it answers; in HTTP/2, which gRPC uses, and HTTP/3, each stream is a
---     request with its response. What is encrypted is seen where tshark has the keys (--keylog, or in the capture),
---     HTTP/3 from tshark 4.4 on. tshark does not recognize HTTP everywhere, and tshark 4.0 recognizes HTTP/2
---     without TLS on the ports of HTTP alone: a warning names the others, for -d. An interim response (100 Continue) has a row of its own, without requests; so has a response
---     whose request was not captured, without method, host and path. Bytes are those of the messages, headers and
---     bodies, as they were sent; not those of packets. In HTTP/2 and HTTP/3 they are the payload of the frames HEADERS,
---     CONTINUATION, PUSH_PROMISE and DATA, so headers count as they are compressed; what a server pushes has no bytes
---     of a request. HTTP over UDP (SSDP) is not in it. The time goes from the end of the request to the end of the
---     response; where a server answers before it has heard all, from the beginning of the request. Hosts are in lower
---     case, since their case means nothing. Once `max` methods, hosts and paths have rows, all further ones are in a
---     row with the path (other).
+-- description: Which URLs are requested, do the requests succeed, how many bytes do they transfer, and how long do they take?
+--     One row per method, host, path and status; requests without a response in the capture have a row without a status.
+--     In HTTP/1, responses are matched to the requests of their connection in order. In HTTP/2 (including gRPC) and
+--     HTTP/3, each stream is a request with its response. Encrypted traffic is included if tshark has the keys (--keylog
+--     or in the capture); HTTP/3 needs tshark 4.4 or later. tshark does not recognize HTTP on every port, and tshark 4.0
+--     recognizes HTTP/2 without TLS only on HTTP's ports: a warning names the others, to be used with -d. Interim
+--     responses (100 Continue) have rows of their own, without requests; responses whose request was not captured have a
+--     row without method, host and path. Bytes are those of the messages, headers and bodies, not of packets. In HTTP/2
+--     and HTTP/3 they are the payload of HEADERS, CONTINUATION, PUSH_PROMISE and DATA frames, so headers count
+--     compressed, and pushed responses have no request bytes. HTTP over UDP (SSDP) is not included. Times run from the
+--     end of the request to the end of the response, or from the start of the request if the server responds before its
+--     end. Hosts are converted to lower case.
 -- parameter: path full|template full `template` replaces numbers, dates, hashes and the like: /user/17 becomes
 --     /user/{n}
--- parameter: query yes|no - whether the path includes the query, after the question mark: by default not; by default
---     a template includes the names of its parameters
--- parameter: max integer 100000 how many methods, hosts and paths have rows of their own
+-- parameter: query yes|no - include the query string in the path; by default no, but templates include parameter names
+-- parameter: max integer 100000 maximum number of rows; further methods, hosts and paths share the row (other)
 -- column: method text key
 -- column: host text key ; the Host header or :authority, in lower case
--- column: path text key ; what is asked for; with query=yes all of it, with path=template its template
--- column: status integer key ; nothing where nobody answered, and where HTTP/2 could not be read
+-- column: path text key ; path of the request, without the query string; its template with path=template
+-- column: status integer key ; empty for requests without a response, or if HTTP/2 headers could not be read
 -- column: requests integer sum
 -- column: responses integer sum
 -- column: unanswered integer sum ; requests without a response in the capture
--- column: request_bytes integer sum bytes ; of the messages, headers and bodies
--- column: response_bytes integer sum bytes ; of the messages, headers and bodies
--- column: timed integer sum hidden ; responses whose request was captured, interim ones aside
--- column: time duration sum seconds hidden ; from request to response, all together
+-- column: request_bytes integer sum bytes ; headers and bodies of the requests
+-- column: response_bytes integer sum bytes ; headers and bodies of the responses
+-- column: timed integer sum hidden ; responses whose request was captured, without interim responses
+-- column: time duration sum seconds hidden ; total time from request to response
 -- column: min_time duration min seconds ; from request to response
 -- column: mean_time duration time/timed seconds
 -- column: max_time duration max seconds

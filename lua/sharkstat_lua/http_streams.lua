@@ -186,7 +186,7 @@ function http_streams.new(run, of_tcp, settle, interim)
     run:listen("frame", function() unread = unread + 1 end, "http3")
     run:remark(function()
       if unread == 0 then return nil end
-      return ("%.0f packets of HTTP/3 are not counted: tshark 4.4 and later read its headers, this one does not"):format(unread)
+      return ("%.0f HTTP/3 packets are not counted: reading HTTP/3 headers needs tshark 4.4 or later"):format(unread)
     end)
     return self
   end

@@ -1,17 +1,17 @@
 -- name: icmp,errors
 -- title: ICMP errors
--- description: What could not be delivered, where to, and who says so? The errors of ICMP and ICMPv6 by who reports them,
---     what they say, and the packet that they quote: who sent it, to which address and port. In a tunnel, who reports is
---     the sender of the header that carries the error, not the tunnel's end; of a quoted tunnel it is the outermost
---     header that counts.
--- column: reporter address key; who sends the error
--- column: version integer key hidden; of IP, in which the error comes
+-- description: Which packets could not be delivered, where to, and which router or host reports it? ICMP and ICMPv6
+--     errors by reporter, error, and the packet they quote: its sender, destination and port. In a tunnel, the reporter
+--     is the sender of the inner header that carries the error, not the tunnel endpoint. If a tunneled packet is quoted,
+--     its outermost header counts.
+-- column: reporter address key; sender of the error
+-- column: version integer key hidden; IP version of the error
 -- column: type integer key hidden
 -- column: code integer key hidden
--- column: sender address key; of the packet that is quoted
--- column: destination address key; of the packet that is quoted
--- column: tcp_port integer key dynamic; of the packet that is quoted
--- column: udp_port integer key dynamic; of the packet that is quoted
+-- column: sender address key; sender of the quoted packet
+-- column: destination address key; destination of the quoted packet
+-- column: tcp_port integer key dynamic; destination port of the quoted packet
+-- column: udp_port integer key dynamic; destination port of the quoted packet
 -- column: errors integer sum packets
 -- column: first_seen time min hidden
 -- column: last_seen time max hidden

@@ -1,14 +1,14 @@
 -- name: latency
 -- title: Response times
--- description: Which servers are slow to answer, and in which protocol?
---     The time from request to response, wherever tshark gives one (dns.time, http.time, smb2.time, icmp.resptime, ...),
---     by protocol and server. The server is the sender of the packet with the response; a packet may hold several.
---     The times are tshark's: where a client uses a number of DNS again before the answer, it may take the first query's
---     time for the second (`dns,names` tells them apart by name).
--- parameter: max integer 100000 rows; all further servers share the row `(other)`
--- column: protocol text key; as the field is called that has the time
+-- description: Which servers are slow to respond, and in which protocol?
+--     The response times that tshark computes (dns.time, http.time, smb2.time, icmp.resptime, ...), by protocol and
+--     server. The server is the sender of the packet with the response; a packet may have several responses. Since
+--     tshark matches DNS by transaction ID only, a time may be wrong if a client reuses an ID before the answer;
+--     `dns,names` also compares the names.
+-- parameter: max integer 100000 maximum number of rows; further servers share the row `(other)`
+-- column: protocol text key; from the name of the field with the time
 -- column: server_address address key
--- column: server_port integer key; none where the protocol has no ports
+-- column: server_port integer key; empty for protocols without ports
 -- column: responses integer sum
 -- column: min_time duration min seconds
 -- column: mean_time duration total_time/responses seconds

@@ -1,7 +1,7 @@
 -- name: links
 -- title: Link types
--- description: On what kinds of links was this captured? Packets and bytes by the lowest protocol of each.
--- column: link text key; as tshark calls it: `eth`, `sll`, `wlan`, `ip` where there is no link layer
+-- description: On which types of links was this captured? Packets and bytes by lowest protocol.
+-- column: link text key; as named by tshark: `eth`, `sll`, `wlan`; `ip` without a link layer
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
 -- section: 50 rows=0

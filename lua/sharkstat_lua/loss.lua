@@ -1,14 +1,13 @@
 -- name: loss
 -- title: RTP loss and jitter
--- description: Which voice and video streams lose packets, or get them unevenly?
---     Every RTP stream (one SSRC from one end to another): packets lost, doubled and out of order by their sequence
---     numbers, and the jitter of RFC 3550. A sequence number that is ahead by 3000 or more, behind by 1000 or more, or
---     there again with another timestamp, begins a new sequence. The clock of a payload type without a fixed one is
---     that of the session description (SDP) for the stream's receiver, else its sender; where the addresses were
---     translated that of the port, and where that is unknown, too, the one on which all descriptions so far agree.
---     Without a clock there is no jitter, and none is computed across timestamps that jump by 10 s. tshark's own
---     rtp,streams takes one number for losses and doubles: its Lost is lost minus duplicates here.
--- parameter: max integer 100000 streams told apart; all further ones share the row `(other)`
+-- description: Which voice and video streams lose packets or have jitter?
+--     One row per RTP stream (one SSRC from one endpoint to another): packets lost, duplicated and out of order by their
+--     sequence numbers, and the jitter of RFC 3550. A sequence number that is 3000 or more ahead, 1000 or more behind, or
+--     repeated with another timestamp starts a new sequence. For payload types without a fixed clock rate, it is taken
+--     from the SDP for the stream's receiver, else for its sender; behind NAT, from the SDP for the port; else from all
+--     SDPs so far if they agree. Without a clock rate there is no jitter; it is not computed across timestamps that jump
+--     by 10 s. Lost in tshark's own rtp,streams is lost minus duplicates here.
+-- parameter: max integer 100000 maximum number of streams; further ones share the row `(other)`
 -- column: source_address address key
 -- column: source_port integer key dynamic
 -- column: destination_address address key
@@ -16,18 +15,18 @@
 -- column: ssrc text key; the synchronization source identifier
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
--- column: lost integer sum packets; of those expected, seen neither in time nor late
+-- column: lost integer sum packets; expected packets that never arrived
 -- column: lost_percent number lost/expected percent
 -- column: duplicates integer sum packets
 -- column: out_of_order integer sum packets; late, but not lost
--- column: mean_jitter duration jitter_total/jitters seconds; of the estimates after each packet
+-- column: mean_jitter duration jitter_total/jitters seconds; mean of the jitter after each packet
 -- column: max_jitter duration max seconds
 -- column: max_delta duration max seconds; the longest time between two packets
 -- column: start time min
 -- column: stop time max hidden
--- column: expected integer sum packets hidden; by the sequence numbers
+-- column: expected integer sum packets hidden; according to the sequence numbers
 -- column: jitter_total duration sum seconds hidden
--- column: jitters integer sum hidden; packets whose payload type has a known clock
+-- column: jitters integer sum hidden; packets whose clock rate is known
 -- section: 820 rows=0
 -- finding: lost/expected warning=0.005 bad=0.05 worst=destination_address RTP packets lost
 -- sort: lost descending, packets descending, start

@@ -1,28 +1,26 @@
 -- name: quic,servers
 -- title: QUIC servers
--- description: Which QUIC servers are spoken to, with what version and protocol, how much, and how long do handshakes
---     take?
---     A row has the connections, as tshark numbers them, with the same server name, address, port, version and protocol.
---     tshark reads the ClientHello without keys. The server's choice of ALPN is encrypted; it is known where the client
---     offered one protocol alone, since QUIC demands an agreement, or where tshark has the keys (--keylog). The
---     handshake's time goes from the client's first Initial packet to the first Handshake packet of the server, which
---     carries its Finished or the beginning of what leads to it; where the ClientHello was not seen it is not known. Then
---     the ServerHello tells who the server is, or the port, or who has more peers; where nothing does, it has no address. Packets and bytes are those of frames. Google's own
---     QUIC, from before the standard, is not in it. Once `max` rows are there, all further connections are in a row with
---     the server name (other).
--- parameter: max integer 100000 how many rows there may be
--- column: server_name text key ; from the ClientHello, in lower case
+-- description: Which QUIC servers are used, with which version, SNI and ALPN protocol, and how long do handshakes take?
+--     One row per server name (SNI), address, port, version and protocol, with the connections as tshark numbers them.
+--     tshark reads the ClientHello without keys. The server's choice of ALPN is encrypted: it is known if the client
+--     offered only one protocol, since QUIC requires agreement, or if tshark has the keys (--keylog). The handshake time
+--     runs from the client's first Initial packet to the server's first Handshake packet, and is unknown if the
+--     ClientHello was not seen. In that case the ServerHello shows which end is the server, then the port number, then
+--     the number of peers; if none decides, the row has no address. Packets and bytes are those of frames. Google QUIC
+--     (before the RFC) is not included.
+-- parameter: max integer 100000 maximum number of rows; further connections share the row (other)
+-- column: server_name text key ; SNI from the ClientHello, in lower case
 -- column: address address key ; of the server
 -- column: port integer key ; of the server
--- column: version text key ; of the server's packets, or of the client's where it did not answer
--- column: alpn text key ; the protocol agreed on, where it can be known
--- column: alpn_offered set union ; the protocols that the clients offered
+-- column: version text key ; of the server's packets; of the client's if the server did not answer
+-- column: alpn text key ; negotiated protocol, if it can be known
+-- column: alpn_offered set union ; protocols offered by clients
 -- column: connections integer sum
--- column: completed integer sum ; connections in which the server sent a Handshake packet
--- column: packets integer sum packets ; both ways
--- column: bytes integer sum bytes ; both ways
--- column: timed integer sum hidden ; handshakes that were seen from the beginning
--- column: time duration sum seconds hidden ; of all handshakes together
+-- column: completed integer sum ; connections with a Handshake packet from the server
+-- column: packets integer sum packets ; both directions
+-- column: bytes integer sum bytes ; both directions
+-- column: timed integer sum hidden ; handshakes seen from the start
+-- column: time duration sum seconds hidden ; total time of these handshakes
 -- column: min_handshake duration min seconds
 -- column: mean_handshake duration time/timed seconds
 -- column: max_handshake duration max seconds

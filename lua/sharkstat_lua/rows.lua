@@ -116,7 +116,7 @@ function rows.requests(run, give_up)
   local waiting = rows.waiting(MOST_REQUESTS, give_up)
   run:remark(function()
     if waiting.forgotten == 0 then return nil end
-    return ("more than %.0f requests waited for their response at one time, so the %.0f oldest count as unanswered"):format(
+    return ("more than %.0f requests were waiting for a response at once: the oldest %.0f count as unanswered"):format(
       waiting.half, waiting.forgotten)
   end)
   return waiting

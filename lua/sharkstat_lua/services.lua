@@ -1,34 +1,34 @@
 -- name: services
 -- title: Services
--- description: What is this traffic made of? Every byte belongs to a service, by connection and not by packet.
---     A row has all connections with the same application protocol, server name, server address, port and transport; all
---     of their packets count, those of handshakes, acknowledgements and retransmissions too. The server's name is the
---     first that the connection itself tells (an HTTP Host or :authority, or the server name of a TLS or QUIC handshake);
---     else the name for which DNS in the same capture gave the server's address. So an HTTP connection that asks several
---     hosts belongs to the first of them, and `http,requests` tells them apart. Where a connection shows no protocol or no
---     name, and all others with the same server and port have one and the same, it has that, too. A protocol called as the
---     transport means that nothing was recognised above it.
---     The server is who took the SYN, or answers requests; where neither was seen, the port tells, or who has more peers;
---     where nothing does, there is no server in the row, and no direction. Packets that belong to no connection of TCP,
---     UDP or SCTP are counted by their protocol. In a tunnel the innermost addresses count. All rows add up to the packets
---     and bytes that were read. Once there are `max` rows, all further services share the row `(other)`.
--- parameter: max integer 100000 rows; all further services share the row `(other)`
--- column: protocol text key; of the application: `http`, `tls`, `quic`, `dns`; `tcp` where nothing above it was recognised
--- column: server_name text key; none where neither the connection nor DNS tells one
--- column: server_address address key; none where the server is not known, and where there are no connections
+-- description: What is this traffic made of? Every byte is assigned to a service, by connection rather than by packet.
+--     One row per application protocol, server name, server address, port and transport, with all packets of the
+--     connections, including handshakes, ACKs and retransmissions. The server name is the first one in the connection
+--     (HTTP Host or :authority, or the SNI of a TLS or QUIC handshake), else the name that DNS in the same capture gave
+--     for the server's address. So an HTTP connection with requests to several hosts counts for the first;
+--     `http,requests` separates them. A connection without a recognized protocol or name takes that of the other
+--     connections to the same server and port, if they all have the same. If the protocol is the transport (`tcp`),
+--     nothing above it was recognized.
+--     The server is the host that received the SYN or answered requests; if neither was seen, the port number decides,
+--     then the number of peers; if none decides, the row has no server and no directions. Packets outside TCP, UDP and
+--     SCTP connections count by protocol. In tunnels, the innermost addresses count. The rows add up to all packets and
+--     bytes of the capture.
+-- parameter: max integer 100000 maximum number of rows; further services share the row `(other)`
+-- column: protocol text key; application protocol: `http`, `tls`, `quic`, `dns`; `tcp` if none was recognized
+-- column: server_name text key; empty if neither the connection nor DNS gives one
+-- column: server_address address key; empty if the server is unknown, or without connections
 -- column: server_port integer key
--- column: transport text key; `tcp`, `udp`, `sctp`; none for what has no connections
--- column: clients integer size:client_addresses; how many different addresses
--- column: connections integer sum; as tshark tells them apart
+-- column: transport text key; `tcp`, `udp`, `sctp`; empty without connections
+-- column: clients integer size:client_addresses; number of distinct client addresses
+-- column: connections integer sum; as counted by tshark's stream numbers
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes share
 -- column: packets_to_server integer sum packets hidden
 -- column: bytes_to_server integer sum bytes
 -- column: packets_from_server integer sum packets hidden
 -- column: bytes_from_server integer sum bytes
--- column: first time min hidden; the first packet
--- column: last time max hidden; the last packet
--- column: client_addresses set union:100000 hidden; at most 100,000 in a row
+-- column: first time min hidden; time of the first packet
+-- column: last time max hidden; time of the last packet
+-- column: client_addresses set union:100000 hidden; at most 100,000 per row
 -- section: 200 rows=6 bar=bytes
 --     columns=protocol,server_name=name,server_address:server_port=server,bytes,connections=conns,clients,packets
 -- sort: bytes descending, packets descending, protocol, server_name, server_address, server_port, transport

@@ -54,7 +54,7 @@ local function take_format(arguments)
     if not pair then break end
     if name == "format" then
       how = value:match("^(.-)%s*$")
-      if how ~= "rows" and how ~= "table" then error("format=" .. how .. ": take rows or table", 0) end
+      if how ~= "rows" and how ~= "table" then error("format=" .. how .. ": choose rows or table", 0) end
     else
       kept[#kept + 1] = pair
     end

@@ -44,7 +44,7 @@ function fields.reader(name)
         return values
       end,
       __index = function(_, key)
-        error(("only an extractor tells a field's %s: load the tap with -X lua_script1:%s"):format(key, name), 0)
+        error(("a field's %s needs an extractor: load the tap with -X lua_script1:%s"):format(key, name), 0)
       end,
     })
   end

@@ -26,7 +26,7 @@ end
 
 local function read_column(text)
   local name, kind, rule, rest = text:match("^[^;]*"):match("^(%S+)%s+(%S+)%s+(%S+)%s*(.-)%s*$")
-  if not name then error("bad column: " .. text, 0) end
+  if not name then error("invalid column: " .. text, 0) end
   local words, hidden = {}, false
   for word in rest:gmatch("%S+") do
     if word == "hidden" then
@@ -45,7 +45,7 @@ end
 
 local function read_parameter(text)
   local name, kind, default, description = text:match("^(%S+)%s+(%S+)%s*(%S*)%s*(.*)$")
-  if not name then error("bad parameter: " .. text, 0) end
+  if not name then error("invalid parameter: " .. text, 0) end
   if default == "" or default == "-" then default = nil end
   return { name = name, kind = kind, description = description, default = default }
 end

@@ -1,21 +1,21 @@
 -- name: talkers
 -- title: Talkers
 -- description: Which hosts send and receive the most, when, and with which services?
---     Bytes in, out and in all by host, for the whole capture or for every interval of `every`. Each packet counts once
---     for its sender and once for its receiver, by the innermost network addresses (what has none counts for its link
---     addresses). The services are the ports of servers with the most of the host's bytes: the server is who took the SYN;
---     where none was seen, the port tells, or who has more peers.
--- parameter: every duration - the length of the intervals, from the capture's first packet on; without it there is one
--- parameter: max integer 100000 rows; all further hosts share the row `(other)`
--- column: start time key; of the interval; none where there is but one
--- column: address address key; none where the packet has no such address, as no receiver on an `any` interface
+--     Bytes in, out and in total per host, for the whole capture or per interval (`every`). Each packet counts once for
+--     its sender and once for its receiver, by the innermost network addresses, or by link-layer addresses if it has
+--     none. The services are the server ports with most of the host's bytes. The server is the host that received the
+--     SYN; if none was seen, the port number decides, then the number of peers.
+-- parameter: every duration - length of the intervals, starting with the capture's first packet; by default one interval
+-- parameter: max integer 100000 maximum number of rows; further hosts share the row `(other)`
+-- column: start time key; start of the interval; empty if there is only one
+-- column: address address key; empty if the packet has none, e.g. no receiver on the interface `any`
 -- column: bytes integer sum bytes share=bytes_out; in and out
 -- column: bytes_in integer sum bytes
 -- column: bytes_out integer sum bytes
 -- column: packets integer sum packets; in and out
 -- column: packets_in integer sum packets
 -- column: packets_out integer sum packets
--- column: services text none; up to three, with their part of the host's bytes
+-- column: services text none; up to three, with their share of the host's bytes
 -- section: 300 title=Hosts rows=5 columns=address=host,bytes_in=in,bytes_out=out,packets,services
 -- sort: start, bytes descending, packets descending, address
 -- field: frame.protocols

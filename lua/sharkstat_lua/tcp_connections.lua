@@ -1,26 +1,26 @@
 -- name: tcp,connections
 -- title: TCP connections by server
 -- description: Which servers refuse, reset or ignore connections, and how many are still open?
---     Every connection ended in one way: refused (a reset instead of an answer to the SYN), reset (a reset before both sides
---     had said FIN), timed out (a SYN, and no answer at all), closed (a FIN from both sides) or open when the capture
---     ended. Those that began before the capture are connections, but not started. Where nothing tells which end is the
---     server (neither a SYN, nor the ports, nor who has more peers), the row has no address.
--- parameter: max integer 100000 rows; all further servers share the row `(other)`
+--     Each connection is in one state at the end of the capture: refused (RST in response to the SYN), reset (RST before
+--     both sides sent FIN), timed out (SYN without any response), closed (FIN from both sides) or open. Connections that
+--     began before the capture are counted, but not as started. If the server is unknown (no SYN, and neither the ports
+--     nor the number of peers decide), the row has no address.
+-- parameter: max integer 100000 maximum number of rows; further servers share the row `(other)`
 -- column: server_address address key
 -- column: server_port integer key
--- column: connections integer sum; refused, reset, timed out, closed and open together
--- column: started integer sum; their SYN was seen, or its answer
--- column: established integer sum; their handshake was seen to be completed
+-- column: connections integer sum; total of refused, reset, timed out, closed and open
+-- column: started integer sum; with a SYN or SYN/ACK in the capture
+-- column: established integer sum; with a completed handshake in the capture
 -- column: refused integer sum
 -- column: reset integer sum
 -- column: timed_out integer sum
--- column: closed integer sum; by both sides
+-- column: closed integer sum; with FIN from both sides
 -- column: open integer sum; at the end of the capture
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
 -- section: 810 rows=0
 -- finding: refused/connections warning=0.001 bad=0.1 worst=server_address:server_port TCP connections refused
--- finding: timed_out/connections warning=0.001 bad=0.1 worst=server_address:server_port TCP connections without any answer
+-- finding: timed_out/connections warning=0.001 bad=0.1 worst=server_address:server_port TCP connections without any response
 -- finding: reset/connections warning=0.02 bad=0.3 worst=server_address:server_port TCP connections reset
 -- sort: connections descending, bytes descending
 -- layer: transport

@@ -1,38 +1,38 @@
 -- name: tcp,health
 -- title: TCP health
--- description: Which TCP connections suffer, and from what: loss, delay, a slow receiver, or resets?
---     Every connection with the remarks that tshark makes on its segments (tcp.analysis), how long its handshake and its
---     round trips took, and its goodput. The client is who sent the SYN; where none was seen, the ports tell who the server
---     is, or who has more peers. Where nothing does (`server_known` is false), whoever sent the first packet stands as client.
---     What each side sent is in columns of its own for exports.
--- parameter: max integer 100000 rows; all further connections share the row `(other)`
+-- description: Which TCP connections have problems, and of which kind: loss, delay, a slow receiver, or resets?
+--     One row per connection, with tshark's TCP analysis flags (tcp.analysis), handshake time, round-trip time and
+--     goodput. The client is the sender of the SYN; if none was seen, the port numbers decide, then the number of peers;
+--     if neither does (`server_known` is false), the sender of the first packet counts as client. Exports also have
+--     separate columns per side.
+-- parameter: max integer 100000 maximum number of rows; further connections share the row `(other)`
 -- column: client_address address key
 -- column: client_port integer key local
 -- column: server_address address key
 -- column: server_port integer key
--- column: stream integer key hidden local; tshark's number for it
+-- column: stream integer key hidden local; tshark's stream number
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
 -- column: retransmissions integer sum packets; of all kinds
--- column: lost_segments integer sum packets; segments before which something is missing in the capture
+-- column: lost_segments integer sum packets; segments after a gap (previous segment not captured)
 -- column: resets integer sum packets
--- column: zero_windows integer sum packets; the sender of these could take no more
+-- column: zero_windows integer sum packets; segments with a zero window: the sender's receive buffer is full
 -- column: handshake_time duration none seconds; from the first SYN to the ACK that completed the handshake
 -- column: mean_rtt duration rtt_total/rtts seconds
--- column: min_rtt duration min seconds; the shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
+-- column: min_rtt duration min seconds; shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
 -- column: max_rtt duration max seconds
--- column: goodput number new_payload_bytes/duration bytes per second; new payload over the duration
+-- column: goodput number new_payload_bytes/duration bytes per second; new payload divided by the duration
 -- column: duplicate_acks integer sum packets
 -- column: out_of_order integer sum packets
--- column: fast_retransmissions integer sum packets; those that duplicate ACKs asked for
--- column: spurious_retransmissions integer sum packets; those of what was acknowledged before
+-- column: fast_retransmissions integer sum packets; retransmissions triggered by duplicate ACKs
+-- column: spurious_retransmissions integer sum packets; retransmissions of data already acknowledged
 -- column: duration duration sum seconds; from the first packet to the last
 -- column: payload_bytes integer sum bytes hidden; of all segments
--- column: new_payload_bytes integer sum bytes hidden; without what was sent again
+-- column: new_payload_bytes integer sum bytes hidden; without retransmitted bytes
 -- column: start time min hidden
 -- column: rtt_total duration sum seconds hidden
--- column: rtts integer sum hidden; how many times were measured
--- column: client_packets integer sum packets hidden; sent by the client; so all client_ columns
+-- column: rtts integer sum hidden; number of measured round trips
+-- column: client_packets integer sum packets hidden; sent by the client, like all client_ columns
 -- column: client_bytes integer sum bytes hidden
 -- column: client_payload_bytes integer sum bytes hidden
 -- column: client_retransmissions integer sum packets hidden
@@ -41,12 +41,12 @@
 -- column: client_lost_segments integer sum packets hidden
 -- column: client_zero_windows integer sum packets hidden
 -- column: client_resets integer sum packets hidden
--- column: client_min_rtt duration min seconds hidden; from where it was captured to the client and back
+-- column: client_min_rtt duration min seconds hidden; from the capture point to the client and back
 -- column: client_mean_rtt duration client_rtt_total/client_rtts seconds hidden
 -- column: client_max_rtt duration max seconds hidden
 -- column: client_rtt_total duration sum seconds hidden
 -- column: client_rtts integer sum hidden
--- column: server_packets integer sum packets hidden; sent by the server; so all server_ columns
+-- column: server_packets integer sum packets hidden; sent by the server, like all server_ columns
 -- column: server_bytes integer sum bytes hidden
 -- column: server_payload_bytes integer sum bytes hidden
 -- column: server_retransmissions integer sum packets hidden
@@ -55,12 +55,12 @@
 -- column: server_lost_segments integer sum packets hidden
 -- column: server_zero_windows integer sum packets hidden
 -- column: server_resets integer sum packets hidden
--- column: server_min_rtt duration min seconds hidden; from where it was captured to the server and back
+-- column: server_min_rtt duration min seconds hidden; from the capture point to the server and back
 -- column: server_mean_rtt duration server_rtt_total/server_rtts seconds hidden
 -- column: server_max_rtt duration max seconds hidden
 -- column: server_rtt_total duration sum seconds hidden
 -- column: server_rtts integer sum hidden
--- column: server_known boolean first hidden; whether anything tells which end is the server
+-- column: server_known boolean first hidden; whether it is known which side is the server
 -- sort: bytes descending, packets descending
 -- layer: transport
 -- field: tcp.analysis.flags

@@ -1,36 +1,37 @@
 -- name: tcp,servers
 -- title: TCP servers
--- description: Which TCP servers are slow, lossy or refuse, over all of their connections?
---     What tcp,health says of each connection, by the address and port of the side that took the SYN. Where none was
---     seen, the ports tell who the server is, or who has more peers; where nothing does, the row has no address. Goodput is the mean of a connection: new payload over the connections' durations.
--- parameter: max integer 100000 rows; all further servers share the row `(other)`
+-- description: Which TCP servers are slow, lose packets or reset connections?
+--     The values of tcp,health, summed over all connections of a server. The server is the host that received the SYN; if
+--     none was seen, the port numbers decide, then the number of peers; if neither does, the row has no address. Goodput
+--     is the total of new payload divided by the total duration of the connections.
+-- parameter: max integer 100000 maximum number of rows; further servers share the row `(other)`
 -- column: server_address address key
 -- column: server_port integer key
 -- column: connections integer sum
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
 -- column: retransmissions integer sum packets; of all kinds
--- column: lost_segments integer sum packets; segments before which something is missing in the capture
+-- column: lost_segments integer sum packets; segments after a gap (previous segment not captured)
 -- column: resets integer sum packets
--- column: zero_windows integer sum packets; the sender of these could take no more
+-- column: zero_windows integer sum packets; segments with a zero window: the sender's receive buffer is full
 -- column: mean_handshake duration handshake_total/handshakes seconds
 -- column: min_handshake duration min seconds; from the first SYN to the ACK that completed the handshake
 -- column: max_handshake duration max seconds
 -- column: mean_rtt duration rtt_total/rtts seconds
--- column: min_rtt duration min seconds; the shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
+-- column: min_rtt duration min seconds; shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
 -- column: max_rtt duration max seconds
--- column: goodput number new_payload_bytes/duration bytes per second; new payload over the duration
+-- column: goodput number new_payload_bytes/duration bytes per second; new payload divided by the duration
 -- column: duplicate_acks integer sum packets
 -- column: out_of_order integer sum packets
--- column: fast_retransmissions integer sum packets; those that duplicate ACKs asked for
--- column: spurious_retransmissions integer sum packets; those of what was acknowledged before
--- column: duration duration sum seconds; of all connections together
+-- column: fast_retransmissions integer sum packets; retransmissions triggered by duplicate ACKs
+-- column: spurious_retransmissions integer sum packets; retransmissions of data already acknowledged
+-- column: duration duration sum seconds; total over all connections
 -- column: payload_bytes integer sum bytes hidden; of all segments
--- column: new_payload_bytes integer sum bytes hidden; without what was sent again
+-- column: new_payload_bytes integer sum bytes hidden; without retransmitted bytes
 -- column: start time min hidden
 -- column: rtt_total duration sum seconds hidden
--- column: rtts integer sum hidden; how many times were measured
--- column: client_packets integer sum packets hidden; sent by clients; so all client_ columns
+-- column: rtts integer sum hidden; number of measured round trips
+-- column: client_packets integer sum packets hidden; sent by clients, like all client_ columns
 -- column: client_bytes integer sum bytes hidden
 -- column: client_payload_bytes integer sum bytes hidden
 -- column: client_retransmissions integer sum packets hidden
@@ -39,12 +40,12 @@
 -- column: client_lost_segments integer sum packets hidden
 -- column: client_zero_windows integer sum packets hidden
 -- column: client_resets integer sum packets hidden
--- column: client_min_rtt duration min seconds hidden; from where it was captured to clients and back
+-- column: client_min_rtt duration min seconds hidden; from the capture point to clients and back
 -- column: client_mean_rtt duration client_rtt_total/client_rtts seconds hidden
 -- column: client_max_rtt duration max seconds hidden
 -- column: client_rtt_total duration sum seconds hidden
 -- column: client_rtts integer sum hidden
--- column: server_packets integer sum packets hidden; sent by the server; so all server_ columns
+-- column: server_packets integer sum packets hidden; sent by the server, like all server_ columns
 -- column: server_bytes integer sum bytes hidden
 -- column: server_payload_bytes integer sum bytes hidden
 -- column: server_retransmissions integer sum packets hidden
@@ -53,17 +54,17 @@
 -- column: server_lost_segments integer sum packets hidden
 -- column: server_zero_windows integer sum packets hidden
 -- column: server_resets integer sum packets hidden
--- column: server_min_rtt duration min seconds hidden; from where it was captured to the server and back
+-- column: server_min_rtt duration min seconds hidden; from the capture point to the server and back
 -- column: server_mean_rtt duration server_rtt_total/server_rtts seconds hidden
 -- column: server_max_rtt duration max seconds hidden
 -- column: server_rtt_total duration sum seconds hidden
 -- column: server_rtts integer sum hidden
 -- column: handshake_total duration sum seconds hidden
--- column: handshakes integer sum hidden; how many were seen to be completed
+-- column: handshakes integer sum hidden; number of completed handshakes
 -- section: 800 rows=0
--- finding: retransmissions/packets warning=0.01 bad=0.05 worst=server_address:server_port TCP segments sent again
--- finding: zero_windows/packets warning=0.001 bad=0.05 worst=server_address:server_port TCP segments say that their sender can take no more
--- finding: lost_segments/packets warning=0.01 bad=0.1 worst=server_address:server_port TCP segments come after some that were not captured
+-- finding: retransmissions/packets warning=0.01 bad=0.05 worst=server_address:server_port TCP segments retransmitted
+-- finding: zero_windows/packets warning=0.001 bad=0.05 worst=server_address:server_port TCP segments with a zero window
+-- finding: lost_segments/packets warning=0.01 bad=0.1 worst=server_address:server_port TCP segments after segments that were not captured
 -- sort: bytes descending, packets descending
 -- layer: transport
 -- field: tcp.analysis.flags

@@ -171,7 +171,7 @@ function streams.follow(run, analysis)
   end
 
   local virtual_networks = networks.of(run, "tcp",
-    "they are told apart, with retransmissions by sequence numbers alone, and without round-trip times")
+    "they are separated, with retransmissions only by sequence numbers, and without round-trip times")
   local mixed = virtual_networks.mixed
 
   local function note_rtt(side, found)

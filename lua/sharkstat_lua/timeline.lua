@@ -1,15 +1,15 @@
 -- name: timeline
 -- title: Traffic over time
--- description: When was how much sent? Packets and bytes in intervals of the clock.
---     The length of the intervals fits itself to the capture: it is the shortest of 1 ms, 2 ms, 10 ms, 20 ms, 100 ms, 200 ms,
---     1 s, 2 s, 10 s, 20 s, 1 min, 2 min, 10 min, 20 min, 1 h, 2 h, 6 h, 12 h, and days by twos, with which there are at
---     most `intervals` of them. Those without a packet have no row. Tables can be merged where their intervals are as long.
--- parameter: intervals integer 500 how many there may be
+-- description: How much traffic is there over time? Packets and bytes per interval, aligned to UTC.
+--     The length of the intervals adapts to the capture: it is the shortest of 1 ms, 2 ms, 10 ms, 20 ms, 100 ms, 200 ms,
+--     1 s, 2 s, 10 s, 20 s, 1 min, 2 min, 10 min, 20 min, 1 h, 2 h, 6 h, 12 h, 1 day, 2 days, 4 days, ... that gives at
+--     most `intervals` intervals. Intervals without packets have no row.
+-- parameter: intervals integer 500 maximum number of intervals
 -- column: start time key
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
 -- column: rate number bytes/length bytes per second
--- column: length duration max seconds hidden; of the interval
+-- column: length duration max seconds hidden; length of the interval
 -- section: 100 bar=bytes
 -- sort: start
 -- layer: transport

@@ -1,30 +1,29 @@
 -- name: tls,servers
 -- title: TLS servers
--- description: Which TLS servers are spoken to, with what version, cipher suite and protocol, how long do handshakes
+-- description: Which TLS servers are used, with which SNI, version, cipher suite and ALPN protocol, how long do handshakes
 --     take, and when do certificates expire?
---     A row has the connections over TCP with the same server name, address, port and negotiated parameters; what is
---     missing was not in the capture, or is encrypted. A connection without any hello in the capture is not in it. In
---     TLS 1.3 the server's choice of ALPN and its certificate are: they are seen where tshark has the keys (--keylog).
---     The handshake's time goes from the ClientHello to the packet with the server's Finished, which is the first one
---     that it encrypts. Bytes are those of whole TCP conversations, as in `conv,tcp`. Once `max` rows are there, all
---     further connections are in a row with the server name (other).
--- parameter: max integer 100000 how many rows there may be
--- column: server_name text key ; from the ClientHello, in lower case
+--     One row per server name (SNI), address, port and negotiated parameters, for TLS over TCP. Missing values were not
+--     captured or are encrypted: in TLS 1.3, ALPN and the server's certificate are visible only if tshark has the keys
+--     (--keylog). Connections without a ClientHello or ServerHello in the capture are not included. The handshake time
+--     runs from the ClientHello to the packet with the server's Finished, its first encrypted one. Bytes are those of
+--     whole TCP conversations, as in `conv,tcp`.
+-- parameter: max integer 100000 maximum number of rows; further connections share the row (other)
+-- column: server_name text key ; SNI from the ClientHello, in lower case
 -- column: address address key ; of the server
 -- column: port integer key ; of the server
--- column: version text key ; that the server chose
--- column: cipher_suite text key ; that the server chose
--- column: alpn text key ; the protocol that the server chose, where it can be seen
--- column: alpn_offered set union ; the protocols that the clients offered
+-- column: version text key ; chosen by the server
+-- column: cipher_suite text key ; chosen by the server
+-- column: alpn text key ; protocol chosen by the server, if visible
+-- column: alpn_offered set union ; protocols offered by clients
 -- column: connections integer sum ; with a ClientHello or ServerHello
--- column: completed integer sum ; handshakes that were seen to end
--- column: bytes integer sum bytes ; of the TCP conversations, both ways
--- column: timed integer sum hidden ; handshakes that were seen from beginning to end
--- column: time duration sum seconds hidden ; of all handshakes together
+-- column: completed integer sum ; completed handshakes
+-- column: bytes integer sum bytes ; of the TCP conversations, both directions
+-- column: timed integer sum hidden ; handshakes captured from start to end
+-- column: time duration sum seconds hidden ; total time of these handshakes
 -- column: min_handshake duration min seconds
 -- column: mean_handshake duration time/timed seconds
 -- column: max_handshake duration max seconds
--- column: certificate_expires text min ; the earliest end of a server's own certificate, not of those that signed it, in UTC
+-- column: certificate_expires text min ; earliest expiry of a server certificate (not of CA certificates), in UTC
 -- section: 600 title=TLS rows=4 columns=server_name=name,address:port=server,version,connections=conns,bytes,mean_handshake=handshake
 -- sort: connections descending, bytes descending, server_name, address, port, version, cipher_suite, alpn
 -- field: tcp.stream

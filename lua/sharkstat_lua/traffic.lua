@@ -1,33 +1,32 @@
 -- name: traffic
 -- title: Traffic
--- description: What is every byte for? Services (as in `services`), by client and by what is asked for.
---     A packet belongs to the request that it carries, or whose answer it carries or acknowledges: all packets of a
---     connection from a request's first to the next request's, those of the handshake to the first. Requests are those
---     of HTTP/1, HTTP/2 (gRPC too), HTTP/3 and DNS; `path` is an HTTP request's template (docs/path-templates.md) or the
---     name that DNS is asked for, and `status` what came back. A packet that tshark takes for a retransmission has a row of
---     its own kind. Every packet is in one row, so all rows add up to the packets and bytes that were read, and so do
---     the rows of any service, client or request. A connection counts once, where its first packet does. Once there are
---     `max` rows, all further ones share the row `(other)`. This is what `sharkstat diff` explains changes with.
--- parameter: max integer 100000 rows; everything beyond is in the row `(other)`
--- parameter: at duration - cuts the capture in two, so long after its first packet
--- column: half integer key hidden; with `at`: 1 before the cut, 2 after it
+-- description: What is each byte for? Services (as in `services`), by client and request.
+--     A packet belongs to the request that it carries, or whose response it carries or acknowledges: all packets of a
+--     connection from the start of one request to the start of the next; the TCP handshake belongs to the first. Requests
+--     are those of HTTP/1, HTTP/2 (including gRPC), HTTP/3 and DNS. `path` is the template of an HTTP request
+--     (docs/path-templates.md) or the queried DNS name, and `status` the result. Packets that tshark considers
+--     retransmissions have rows of their own. Every packet is in one row, so the rows add up to the whole capture. A
+--     connection counts once, in the row of its first packet. `sharkstat diff` explains changes with this statistic.
+-- parameter: max integer 100000 maximum number of rows; the rest goes into the row `(other)`
+-- parameter: at duration - split the capture in two, at this time after its first packet
+-- column: half integer key hidden; with `at`: 1 before the split, 2 after it
 -- column: protocol text key; as in `services`
 -- column: server_name text key
 -- column: server_address address key
 -- column: server_port integer key
 -- column: transport text key
--- column: client address key; who asks; of packets without connections, the sender
--- column: operation text key; an HTTP method, or the type of records that DNS is asked for
--- column: path text key; a template, with the names of parameters; or a name in DNS
--- column: status text key; an HTTP status or a response code of DNS; none where nobody answered
+-- column: client address key; for packets without a connection, the sender
+-- column: operation text key; HTTP method or DNS record type
+-- column: path text key; path template with parameter names, or DNS name
+-- column: status text key; HTTP status or DNS response code; empty without a response
 -- column: retransmitted boolean key hidden
 -- column: connections integer sum
 -- column: requests integer sum
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes share
--- column: parts integer sum hidden; connections that have packets in the row; packets where there are no connections
--- column: squares number sum hidden; of the bytes of each of these parts: how much they differ
--- column: products number sum hidden; of the bytes of each of these parts and those of its whole connection
+-- column: parts integer sum hidden; connections with packets in the row (packets, if they have no connection)
+-- column: squares number sum hidden; sum of the squares of each part's bytes, for their variance
+-- column: products number sum hidden; sum of each part's bytes times those of its whole connection
 -- column: first time min hidden; the first packet of the connections that have packets in the row
 -- column: last time max hidden; the last one
 -- sort: bytes descending, packets descending, protocol, server_name, server_address, server_port, client, operation, path

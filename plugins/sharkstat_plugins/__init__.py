@@ -1,1 +1,1 @@
-"""The built-in statistics, one file a family; they use only what `sharkstat` gives every plugin."""
+"""The built-in statistics, one file per family. They use only the public API of `sharkstat`."""

@@ -22,7 +22,7 @@ class ArpHosts(ShippedTap):
             role="derived",
             size_of="macs",
             title="MACs",
-            description="how many MAC addresses claimed it: more than one is a duplicate, or a handover",
+            description="number of MAC addresses that claimed it; more than one is a duplicate or a failover",
         )
         return (address, several, *rest)
 

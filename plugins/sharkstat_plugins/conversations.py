@@ -58,14 +58,14 @@ class ConversationTable(Statistic):
         self.usage = f"conv,{kind}[,FILTER]"
         self.description = (
             f"Every {title_of(kind)} conversation with its packets and bytes in both directions, start and duration. "
-            "A is the sender of the first packet; bytes are frame lengths on the wire."
+            "A is the sender of the first packet. Bytes are frame lengths on the wire."
         )
         if kind == "ipv6":
             self.description += f" {EACH_FRAGMENT}"
         if kind == "eth":
-            self.description += " A pair of addresses has one row, also where tshark 4.4 parts it by its eth.stream."
+            self.description += " A pair of addresses has one row, even where tshark 4.4 splits it by eth.stream."
         if self.ports:
-            self.description += " A reused port is a new conversation, as tshark's stream number tells."
+            self.description += " A reused port starts a new conversation, with a new stream number."
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         """Those of tshark's text, whose bytes and ends are rounded."""
@@ -143,8 +143,8 @@ class ConversationTable(Statistic):
                 for row in rows:
                     if owner.setdefault(_pair(row), number) != number:
                         raise self.refuse_merge(
-                            f"{_shown(row)} is in two of "
-                            "the captures, as one conversation or as a reused port; read the captures together instead"
+                            f"{_shown(row)} is in two of the captures, as one conversation or as a reused port: read "
+                            "the captures in one run instead"
                         )
                 # tshark numbers streams within a capture: the number stays only where it tells rows apart.
                 times = Counter(map(_pair, rows))
@@ -170,7 +170,7 @@ class TapConversations(ConversationTable):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         stream = Column(
-            "stream", "integer", role="key", description="tshark's number for it", shown=False, local="always"
+            "stream", "integer", role="key", description="tshark's stream number", shown=False, local="always"
         )
         # tshark numbers no SCTP conversations; it does those of DCCP, whose ports its text has not.
         ports = self.ports or self.kind == "dccp"
@@ -208,7 +208,7 @@ def columns_of(ports: bool) -> tuple[Column, ...]:
 # The text -------------------------------------------------------------------------------------------
 
 OCCURRENCE = Column(
-    "occurrence", "integer", role="key", shown=False, description="which of the conversations between these ends"
+    "occurrence", "integer", role="key", shown=False, description="number of the conversation between these endpoints"
 )
 _SIZE = r" +(\d+) (\d+)(?: (bytes|[kMGTPE]B))?"
 _CONVERSATION = re.compile(

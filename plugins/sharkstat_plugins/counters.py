@@ -24,8 +24,8 @@ MILLISECOND = 10**6  # in nanoseconds
 
 CODES = (
     Column("kind", "text", role="key", description="response or request (wsp: status or pdu)"),
-    Column("code", "integer", role="key", description="the status code; none for requests"),
-    Column("name", "text", role="key", description="what the code means, or the request's method"),
+    Column("code", "integer", role="key", description="status code; empty for requests"),
+    Column("name", "text", role="key", description="meaning of the code, or request method"),
     Column("packets", "integer", "packets"),
 )
 
@@ -98,8 +98,8 @@ class CodeCounter(Statistic):
         self.title = f"{self.protocol} response codes and request methods"
         self.usage = f"{protocol},stat[,FILTER]"
         self.description = (
-            f"How many {self.protocol} messages had each status code or request method. A status code that tshark "
-            "does not know counts for the last of its hundred (199, 299, ...), and from 600 on for none."
+            f"Number of {self.protocol} messages per status code or request method. Status codes that tshark does not "
+            "know count as the last of their hundred (199, 299, ...); those from 600 on do not count."
         )
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
@@ -147,8 +147,8 @@ class Sip(Statistic):
     title = "SIP messages, response codes and request methods"
     usage = "sip,stat[,FILTER]"
     description = (
-        "How many SIP messages had each status code or request method. The row 'all' has every message, continuations "
-        "too, those that were sent again, and how long calls took to be set up (in whole milliseconds)."
+        "Number of SIP messages per status code or request method. The row 'all' has all messages, including "
+        "continuations and resent messages, and the call setup times (in whole milliseconds)."
     )
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ class Sip(Statistic):
         return (
             *CODES,
             Column("messages", "integer", "messages", description="all SIP messages"),
-            Column("resent_messages", "integer", "messages", description="those that were sent again"),
+            Column("resent_messages", "integer", "messages", description="messages that were resent"),
             Column("mean_setup_time", "duration", merge="none", **setup),  # type: ignore[arg-type]
             Column("min_setup_time", "duration", merge="min", **setup),  # type: ignore[arg-type]
             Column("max_setup_time", "duration", merge="max", **setup),  # type: ignore[arg-type]
@@ -218,9 +218,7 @@ class Wsp(Statistic):
     name = "wsp,stat"
     title = "WSP PDU types and status codes"
     usage = "wsp,stat[,FILTER]"
-    description = (
-        "How many WSP PDUs were of each type, and how many replies had each status code. tshark leaves out Put."
-    )
+    description = "Number of WSP PDUs per type, and of replies per status code. tshark does not count Put."
 
     def __init__(self) -> None:
         self.engines = (TsharkText(self.parse),)
@@ -258,8 +256,8 @@ class GsmA(Statistic):
     title = "GSM A interface messages"
     usage = "gsm_a"
     description = (
-        "How many messages of each type the GSM A and Um interfaces carried, by their protocol (BSSMAP, the DTAP "
-        "protocols, SACCH). tshark leaves out types that it has no name for."
+        "Number of messages per type on the GSM A and Um interfaces, by protocol (BSSMAP, the DTAP protocols, SACCH). "
+        "tshark does not count types that it has no name for."
     )
 
     _HEADER = b"Message (ID)Type                                        Number"
@@ -269,10 +267,10 @@ class GsmA(Statistic):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():
-            raise RequestError("gsm_a takes no arguments, not even a filter: ask for gsm_a alone")
+            raise RequestError("gsm_a takes no arguments and no filter: write -z gsm_a")
         return (
             Column("protocol", "text", role="key"),
-            Column("id", "integer", role="key", description="the message type's number"),
+            Column("id", "integer", role="key", description="number of the message type"),
             Column("message", "text", role="key"),
             Column("count", "integer", "messages"),
         )

@@ -14,8 +14,8 @@ class DnsNames(ShippedTap):
         responses = table.total("responses")
         unknown = [row for row in table if row["response_code"] == "NXDOMAIN"]
         failed = [row for row in table if row["response_code"] not in ("NXDOMAIN", "NOERROR", None)]
-        missing = "DNS answers say that there is no such name"
-        for rows, what, bad in ((failed, "DNS answers are failures", 0.05), (unknown, missing, 0.5)):
+        missing = "DNS answers are NXDOMAIN"
+        for rows, what, bad in ((failed, "DNS answers are errors", 0.05), (unknown, missing, 0.5)):
             count = sum(row["responses"] for row in rows if isinstance(row["responses"], int))
             codes = ", ".join(sorted({str(row["response_code"]) for row in rows})[:3])
             where = most_of(table, "responses", "name", rows, "for")

@@ -60,8 +60,8 @@ class EndpointTable(Statistic):
         self.title = f"{title_of(kind)} endpoints"
         self.usage = f"endpoints,{kind}[,FILTER]"
         self.description = (
-            f"Every {title_of(kind)} address{' and port' if self.ports else ''} with the packets and bytes that it "
-            "sent (Tx) and received (Rx). A packet counts at both its ends."
+            f"Every {title_of(kind)} address{' and port' if self.ports else ''} with the packets and bytes it "
+            "sent (Tx) and received (Rx). Each packet counts for both its endpoints."
         )
         if kind == "ipv6":
             self.description += f" {EACH_FRAGMENT}"

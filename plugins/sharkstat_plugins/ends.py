@@ -30,7 +30,7 @@ _TOLD = {
 }
 _FRAGMENT = "ipv6.fraghdr"
 EACH_FRAGMENT = (
-    "Each fragment of a packet counts; tshark's own text (--engine tshark) leaves out all of them but the last."
+    "Every IP fragment counts; tshark's own text (--engine tshark) counts only the last fragment of a packet."
 )
 
 

@@ -48,9 +48,9 @@ class Expert(Statistic):
     title = "Expert information"
     usage = "expert[,error|,warn|,note|,chat|,comment][,FILTER]"
     description = (
-        "What tshark remarks on packets, and how often: errors, warnings, notes, chats and packet comments. With a "
-        "severity, that one and the graver ones. A summary is cut after 239 bytes; where one was remarked in several "
-        "groups, tshark names the first."
+        "tshark's expert information: errors, warnings, notes, chats and packet comments, with their counts. If a "
+        "severity is given, only that one and more severe ones. Summaries are truncated to 239 bytes; if one occurs in "
+        "several groups, tshark names only the first."
     )
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ def _asked(arguments: str) -> tuple[int, str]:
     if word in WORDS:
         return WORDS.index(word), rest.strip()
     if word in NEARLY:
-        raise RequestError(f"expert has no severity {word!r}: write {NEARLY[word]!r}")
+        raise RequestError(f"expert has no severity {word!r}; did you mean {NEARLY[word]!r}?")
     return len(WORDS) - 1, arguments.strip()
 
 

@@ -36,10 +36,10 @@ class Flow(Statistic):
         self.engines = (self._text,)
         self.usage = f"flow,{kind}[,standard|network][,FILTER]"
         self.description = (
-            "A row a message, in order, with its ends, and a comment (the label is cut as in tshark's drawing). "
-            "standard takes network addresses, network those of the link where there are no others. An end is "
-            "empty where the drawing does not tell it: after the fortieth address, and where tshark 4.0 draws a "
-            "message to its own sender as one to the next address."
+            "One row per message of the flow graph, with source, destination and comment (labels are truncated as "
+            "in tshark's drawing). `standard` shows network addresses; `network` also shows link-layer addresses "
+            "of packets without them. A source or destination is empty if the drawing does not show it: beyond the "
+            "fortieth address, or where tshark 4.0 draws a message to its own sender as one to the next address."
         )
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
@@ -49,15 +49,17 @@ class Flow(Statistic):
                 "integer",
                 role="key",
                 local="always",
-                description="of the message, in the order of the drawing",
+                description="number of the message, in the order of the drawing",
             ),
             Column("time", "time", merge="none"),
-            Column("conversation", "integer", merge="none", description="where there are several"),
+            Column(
+                "conversation", "integer", merge="none", description="number of the conversation, if there are several"
+            ),
             Column("source", "address", merge="none"),
             Column("source_port", "integer", merge="none"),
             Column("destination", "address", merge="none"),
             Column("destination_port", "integer", merge="none"),
-            Column("label", "text", merge="none", shown=False, description="cut as in tshark's drawing"),
+            Column("label", "text", merge="none", shown=False, description="truncated as in tshark's drawing"),
             Column("comment", "text", merge="none"),
         )
 
@@ -89,7 +91,7 @@ class Flow(Statistic):
         return Parsed([[number, *row] for number, row in enumerate(rows, 1)], warnings=tuple(warnings))
 
     def align(self, tables):  # type: ignore[no-untyped-def]
-        raise self.refuse_merge("its rows are single messages; give the files together to read them as one capture")
+        raise self.refuse_merge("its rows are single messages: read the files in one run instead")
 
     def _label_fits(self, label: str, width: int, comment: str) -> bool:
         """Whether a label, cut to a width, and a comment may belong together."""

@@ -36,16 +36,16 @@ class Follow(Statistic):
         self.example = "ascii,0,0" if protocol in SUBSTREAMS else "ascii,0"
         self.usage = f"follow,{protocol},{'|'.join(MODES)},{self.parts}[,FIRST[-LAST]]"
         self.description = (
-            "A row a message of one stream, with the end that sent it and its data: printable characters (ascii), "
-            "text (utf-8, ebcdic), a hex dump (hex), hex digits (raw) or base64 (yaml)."
+            "One row per message of a stream, with its sender and its data: printable characters (ascii), text (utf-8, "
+            "ebcdic), a hex dump (hex), hex digits (raw) or base64 (yaml)."
         )
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         self._asked(arguments)
         return (
-            Column("number", "integer", role="key", local="always", description="of the message in the stream"),
+            Column("number", "integer", role="key", local="always", description="number of the message in the stream"),
             Column("packet", "integer", merge="none", description="the packet that completed it"),
-            Column("node", "integer", merge="none", description="0 or 1: which end sent it"),
+            Column("node", "integer", merge="none", description="which endpoint sent it: 0 or 1"),
             Column("source", "address", merge="none"),
             Column("source_port", "integer", merge="none"),
             Column("destination", "address", merge="none"),
@@ -57,7 +57,7 @@ class Follow(Statistic):
                 "bytes",
                 merge="none",
                 shown=False,
-                description="that the capture lacks here, where the data is tshark's note of it",
+                description="bytes missing in the capture here; the data is then tshark's note about it",
             ),
             Column("data", "text", merge="none"),
         )
@@ -65,7 +65,7 @@ class Follow(Statistic):
     def _asked(self, arguments: str) -> tuple[str, str, int, int]:
         """The mode, the stream, and the first and last message that are wanted (0: all that follow)."""
         if self.protocol == "sip":
-            raise RequestError("tshark can follow no SIP call: take flow,any,standard,sip, or follow,udp,ascii,STREAM")
+            raise RequestError("tshark cannot follow SIP calls: use flow,any,standard,sip or follow,udp,ascii,STREAM")
         mode, _, rest = (part.strip() for part in arguments.partition(","))
         if mode not in MODES:
             raise RequestError(f"follow needs a mode, {', '.join(MODES)}: write {self.name},ascii,{self._example}")
@@ -78,7 +78,7 @@ class Follow(Statistic):
             )
         first, last = int(found["first"] or 1), int(found["last"] or found["first"] or 0)
         if first < 1 or (found["first"] and last < first):
-            raise RequestError(f"{self.name}: messages count from 1, and the last comes after the first: not {rest!r}")
+            raise RequestError(f"{self.name}: invalid range {rest!r}: give the first and last message, counted from 1")
         return mode, found["stream"], first, last
 
     @property
@@ -120,7 +120,7 @@ class Follow(Statistic):
         return Parsed(rows)
 
     def align(self, tables):  # type: ignore[no-untyped-def]
-        raise self.refuse_merge("streams have other numbers in every file; give the files together to read them as one")
+        raise self.refuse_merge("streams have different numbers in every file: read the files in one run instead")
 
 
 def _end(host: str, port: str) -> tuple[str | None, int | None]:

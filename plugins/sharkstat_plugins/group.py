@@ -17,9 +17,9 @@ class AnyGroup(Declared):
         "[,mean=FIELD][,distinct=FIELD][,seen][,FILTER]"
     )
     description = (
-        "Packets by the values of any fields, and what is counted of them. by= takes one field, or several parted by / "
-        "for the first that a packet has; :last or :all behind it say which value counts where there are several. "
-        "A packet without the field is in a row of its own. Without a measure, packets are counted."
+        "Groups packets by any fields, and counts them or sums up other fields. by= takes a field, or alternatives "
+        "separated by / (the first that a packet has); if a field occurs several times, :last or :all after it select "
+        "the values to use. Packets without the field are in a row of their own. By default, packets are counted."
     )
     example = "by=ip.src,sum=frame.len"
 

@@ -20,9 +20,9 @@ class Hierarchy(Statistic):
     title = "Protocol hierarchy"
     usage = "io,phs[,FILTER]"
     description = (
-        "Every chain of protocols that packets begin with, with the packets that have it and all their bytes. tshark "
-        "tells nothing of what is inside what below the 16th protocol of a packet: such protocols are marked '...' and "
-        "numbered in its order, and their table cannot be merged."
+        "The protocol hierarchy, with the packets and bytes of each protocol including those inside it. Below the 16th "
+        "protocol of a packet, tshark does not show the nesting: these protocols are marked '...' and numbered in its "
+        "order, and the table cannot be merged."
     )
 
     def __init__(self) -> None:
@@ -30,9 +30,9 @@ class Hierarchy(Statistic):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return (
-            Column("path", "path", role="key", title="Protocol", description="the protocols, from the outermost"),
+            Column("path", "path", role="key", title="Protocol", description="protocols, from the outermost"),
             Column("frames", "integer", "packets"),
-            Column("bytes", "integer", "bytes", description="the bytes of these packets, whole"),
+            Column("bytes", "integer", "bytes", description="bytes of these whole packets"),
         )
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
@@ -74,7 +74,7 @@ class Hierarchy(Statistic):
 
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         if len(tables) > 1 and any(is_deep(table.rows) for table in tables):
-            raise self.refuse_merge("tshark does not tell what is inside what below the 16th protocol")
+            raise self.refuse_merge("tshark does not show the nesting below the 16th protocol of a packet")
         return super().align(tables)
 
 

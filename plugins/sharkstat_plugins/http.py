@@ -156,7 +156,7 @@ def register_statistics(register):  # type: ignore[no-untyped-def]
         HttpTree(
             "http_req,tree",
             "HTTP requests by host and path",
-            "HTTP requests by Host header and request path. A request without a Host header counts at the top only.",
+            "HTTP requests by Host header and request path. Requests without a Host header count only in the top row.",
             RequestTree,
         )
     )

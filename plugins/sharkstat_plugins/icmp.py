@@ -128,7 +128,7 @@ class IcmpErrors(ShippedTap):
         self.section = Section(860, rows=0)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
-        error = Column("error", "text", role="derived", description="what the type and code mean")
+        error = Column("error", "text", role="derived", description="meaning of the type and code")
         reporter, *others = super().columns(arguments)
         return (reporter, error, *others)
 

@@ -98,12 +98,12 @@ def parse(arguments: str) -> tuple[int, list[Part]]:
         interval = Decimal(interval_text.strip() or "nothing")
     except InvalidOperation:
         raise RequestError(
-            f"io,stat: bad interval {interval_text!r}: give seconds, as in io,stat,10 or io,stat,0.001,tcp"
+            f"io,stat: invalid interval {interval_text!r}: give seconds, e.g. io,stat,10 or io,stat,0.001,tcp"
         ) from None
     microseconds = int((interval * 10**6).to_integral_value()) if interval.is_finite() else -1
     if microseconds < 0 or (microseconds == 0 and interval != 0) or microseconds > 10**15:
         raise RequestError(
-            f"io,stat: bad interval {interval_text!r}: give seconds from 0.000001 up, or 0 for one interval"
+            f"io,stat: invalid interval {interval_text!r}: give at least 0.000001 seconds, or 0 for one interval"
         )
     return microseconds, _completed([_part(text.strip()) for text in columns] or [Part("", "", "")])
 
@@ -124,11 +124,11 @@ def _part(text: str) -> Part:
         return Part("", "", text)
     calculation, field, filter_text = found.groups()
     if calculation not in CALCULATIONS:
-        raise RequestError(f"io,stat: unknown calculation {calculation} in {text!r}: take {', '.join(CALCULATIONS)}")
+        raise RequestError(f"io,stat: unknown calculation {calculation} in {text!r}: choose {', '.join(CALCULATIONS)}")
     if calculation in ("FRAMES", "BYTES"):
         return Part(calculation, "", filter_text)
     if not field:
-        raise RequestError(f"io,stat: {calculation}() needs a field, as in {calculation}(frame.len)tcp")
+        raise RequestError(f"io,stat: {calculation}() needs a field, e.g. {calculation}(frame.len)tcp")
     return Part(calculation, field, filter_text)
 
 
@@ -137,14 +137,14 @@ class IoStat(Statistic):
     title = "I/O statistics"
     usage = "io,stat,INTERVAL[,FILTER | CALC(field)FILTER]..."
     description = (
-        "Frames and bytes in every interval of INTERVAL seconds, for each filter; or a calculation over a field: "
-        "FRAMES, BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. Where there are filters, all packets come first, and those "
-        "that no filter took last, as `other`, so that the columns add up. INTERVAL 0 is one interval for all. Time "
+        "Frames and bytes per interval of INTERVAL seconds, for each filter; or a calculation over a field: FRAMES, "
+        "BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. With filters, the first columns have all packets, and the last ones, "
+        "`other`, those that match no filter, so that the columns add up. INTERVAL 0 is one interval for all. Time "
         "starts at the "
-        "capture's first packet. Unlike tshark's own, every packet has its interval, whatever the order of times; "
-        "an interval without packets has no row; SUM and the like need not name the field again in the filter, and "
-        "AVG is not cut to a whole number. LOAD is the mean number of calls under way: each response time is laid over "
-        "the intervals that it spans (tshark puts what is left over in the packet's own)."
+        "capture's first packet. Differences to tshark's own: packets out of time order count in their own interval; "
+        "intervals without packets have no row; SUM and the like need no field in the filter; AVG is not rounded down. "
+        "LOAD is the mean number of concurrent calls: each response time is spread over the intervals that it spans "
+        "(tshark puts the remainder into the packet's own interval)."
     )
     family = "io_stat"
     example = "10"
@@ -217,7 +217,7 @@ class IoStat(Statistic):
             written.append(f"{part.calculation}({part.field}){chosen}" if part.calculation else chosen)
         if any("," in text for text in written):
             raise RequestError(
-                "io,stat: tshark itself splits filters at commas: write them without, or leave out --engine"
+                "io,stat: tshark splits filters at commas: use a filter without commas, or leave out --engine"
             )
         return ",".join(["io,stat", f"{Decimal(interval) / 10**6:f}", *([] if written == [""] else written)])
 
@@ -306,7 +306,9 @@ class IoStat(Statistic):
         microseconds, parts = parse(_arguments(tables[0]))
         interval = microseconds * 1000
         if len(tables) > 1 and any(part.calculation == "LOAD" for part in parts):
-            raise self.refuse_merge("LOAD reaches back over the start of a capture; read them together instead")
+            raise self.refuse_merge(
+                "LOAD reaches back before the start of a capture: read the captures in one run instead"
+            )
         starts = [t.reading.start for t in tables if t.reading.start is not None]
         if not starts or not interval:
             return [table.rows for table in tables]
@@ -315,9 +317,7 @@ class IoStat(Statistic):
         for table in tables:
             offset = (table.reading.start or origin) - origin
             if offset % interval and table.rows:
-                raise self.refuse_merge(
-                    "the captures do not start a whole number of intervals apart; read them together instead"
-                )
+                raise self.refuse_merge("the captures' intervals are not aligned: read the captures in one run instead")
             aligned.append([{**row, "start": int(row["start"]) + offset} for row in table.rows])  # type: ignore[arg-type]
         return aligned
 

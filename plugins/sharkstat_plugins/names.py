@@ -29,8 +29,8 @@ class Hosts(Statistic):
     title = "Resolved addresses"
     usage = "hosts[,ipv4|ipv6]"
     description = (
-        "Every IPv4 and IPv6 address that tshark knows a name for, from the capture's DNS answers and its own name "
-        "records. Names are resolved for it (-N d). Where a name in an answer holds a line end, the list is shown as "
+        "Every IPv4 and IPv6 address with a name known to tshark, from DNS answers and name resolution blocks in the "
+        "capture. It enables name resolution (-N d). If a name in an answer contains a line end, the list is shown as "
         "lines."
     )
 
@@ -41,7 +41,7 @@ class Hosts(Statistic):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip() and not set(_words(arguments)) <= set(HOSTS_KINDS):
-            raise RequestError(f"hosts takes ipv4 or ipv6, or nothing for both: not {arguments!r}")
+            raise RequestError(f"hosts,{arguments}: give hosts,ipv4, hosts,ipv6, or hosts for both")
         return (Column("address", "address", role="key"), Column("name", "text", role="key"))
 
     def filters(self, arguments: str) -> tuple[str, ...]:
@@ -108,8 +108,8 @@ class Credentials(Statistic):
     title = "Credentials"
     usage = "credentials"
     description = (
-        "Every user name that was sent with a password in clear text, with its packet and protocol. Spaces at a "
-        "name's end are lost in tshark's text."
+        "Every user name sent with a password in clear text, with its packet and protocol. tshark's text loses spaces "
+        "at the end of a name."
     )
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class Credentials(Statistic):
         if arguments.strip():
             raise RequestError(f"tshark's credentials takes no arguments: leave out {arguments!r}")
         return (
-            Column("number", "integer", role="key", local="always", description="of the row", shown=False),
+            Column("number", "integer", role="key", local="always", description="number of the row", shown=False),
             Column("packet", "integer", merge="none"),
             Column("protocol", "text", merge="none"),
             Column("username", "text", merge="none"),
@@ -141,7 +141,7 @@ class Credentials(Statistic):
         return Parsed([[number, *row] for number, row in enumerate(rows, 1)])
 
     def align(self, tables):  # type: ignore[no-untyped-def]
-        raise self.refuse_merge("its rows are single packets; give the files together to read them as one capture")
+        raise self.refuse_merge("its rows are single packets: read the files in one run instead")
 
 
 def _credential(line: str) -> tuple[int, str, str, str]:

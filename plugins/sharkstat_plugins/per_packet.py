@@ -25,7 +25,7 @@ from sharkstat_plugins.tshark_text import decimal, distinct
 if TYPE_CHECKING:
     from sharkstat import Packet
 
-ONE_CAPTURE = "its rows are single packets; give the files together to read them as one capture"
+ONE_CAPTURE = "its rows are single packets: read the files in one run instead"
 
 _MESSAGE = re.compile(
     r"frame='(\d+)' time='(-?\d+\.\d+)' src='([^']*)' srcport='(\d+)' dst='([^']*)' dstport='(\d+)' proto='diameter' "
@@ -40,7 +40,7 @@ _SUMMARY = re.compile(
 
 FIXED = (
     Column("packet", "integer", role="key"),
-    Column("message", "integer", role="key", description="of those in the packet, from 0"),
+    Column("message", "integer", role="key", description="number of the message in the packet, from 0"),
     Column(
         "time_since_1970",
         "duration",
@@ -67,8 +67,8 @@ class DiameterAvp(Statistic):
     title = "Diameter messages"
     usage = "diameter,avp[,CMD[,AVP...]]"
     description = (
-        "A row a Diameter message: those of one command code (0 for all), with the values of the AVPs that are asked "
-        "for; several values of one are parted by commas."
+        "One row per Diameter message with this command code (0 for all), with the values of the given AVPs; several "
+        "values of an AVP are separated by commas."
     )
 
     def __init__(self) -> None:
@@ -78,11 +78,11 @@ class DiameterAvp(Statistic):
         command, *avps = [word.strip() for word in arguments.split(",")]
         if command and not command.isdecimal():
             raise RequestError(
-                f"diameter,avp takes a command code before the AVPs, 0 for all, not {command!r}: "
-                "write diameter,avp,0,Session-Id"
+                f"diameter,avp: {command!r} is not a command code: give one before the AVPs, or 0 for all: "
+                "diameter,avp,0,Session-Id"
             )
         if "" in avps or len(set(avps)) < len(avps):
-            raise RequestError("diameter,avp takes each AVP once, and none without a name: diameter,avp,0,Session-Id")
+            raise RequestError("diameter,avp: give the name of each AVP once, e.g. diameter,avp,0,Session-Id")
         return (*FIXED, *(_avp_column(name) for name in map(_avp_name, avps) if "." not in name))
 
     def filters(self, arguments: str) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ class SampledValues(Statistic):
     name = "sv"
     title = "IEC 61850 sampled values"
     usage = "sv"
-    description = "A row a message of sampled values: when it came, its sample counter and the values measured."
+    description = "One row per sampled values message, with its time, sample counter and measured values."
 
     def __init__(self) -> None:
         self.engines = (TsharkText(self.parse, takes_filter=False, prints_at_once=True),)
@@ -172,9 +172,9 @@ class SampledValues(Statistic):
                 raise TextError(f"no sample in {line!r:.80}")
             rows.append([number, decimal(found[1], 10**9), int(found[2]), *map(int, found[3].split())])
         columns = (
-            Column("number", "integer", role="key", local="always", description="of the message"),
+            Column("number", "integer", role="key", local="always", description="number of the message"),
             Column("time", "time", merge="none", approximate=True),
-            Column("sample", "integer", merge="none", description="the sender's counter (smpCnt)"),
+            Column("sample", "integer", merge="none", description="the sender's sample counter (smpCnt)"),
         )
         width = max(map(len, rows), default=3)
         values = tuple(Column(f"value_{at}", "integer", merge="none") for at in range(1, width - 2))
@@ -190,8 +190,8 @@ class ColumnInfo(Statistic):
     usage = "proto,colinfo,FILTER,FIELD"
     example = "http,http.host"
     description = (
-        "A row a packet that has the field and matches the filter, with all the field's values. (tshark's own "
-        "proto,colinfo writes them into the packet list and has no table.)"
+        "One row per packet that has the field and matches the filter, with all values of the field. (tshark's own "
+        "proto,colinfo adds them to the packet list and has no table.)"
     )
 
     def __init__(self) -> None:
@@ -202,7 +202,7 @@ class ColumnInfo(Statistic):
         return (
             Column("packet", "integer", role="key"),
             Column("time", "time", merge="none"),
-            Column("value", "text", merge="none", description="several are parted by commas"),
+            Column("value", "text", merge="none", description="values, separated by commas"),
         )
 
     def filters(self, arguments: str) -> tuple[str, ...]:
@@ -216,7 +216,7 @@ def _filter_and_field(arguments: str) -> tuple[str, str]:
     """The filter, which may hold commas, and the field, which holds none."""
     display_filter, comma, field = arguments.rpartition(",")
     if not comma or not re.fullmatch(r"[A-Za-z_][\w.\-]*", field.strip()):
-        raise RequestError("proto,colinfo takes a filter and a field: write proto,colinfo,http,http.host")
+        raise RequestError("proto,colinfo needs a filter and a field, e.g. proto,colinfo,http,http.host")
     return display_filter.strip(), field.strip()
 
 
@@ -240,15 +240,17 @@ class SmbSids(Statistic):
     title = "SMB security identifiers"
     usage = "smb,sids"
     description = (
-        "tshark's own smb,sids ends with an error in every version, whatever is set. Take proto,colinfo,nt.sid,nt.sid: "
-        "the identifiers in every packet."
+        "tshark's own smb,sids fails in every version. Use proto,colinfo,nt.sid,nt.sid for the security identifiers in "
+        "each packet."
     )
 
     def __init__(self) -> None:
         self.engines = (TsharkText(self.parse),)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
-        raise RequestError("tshark's smb,sids always fails: take -z proto,colinfo,nt.sid,nt.sid (the SIDs a packet)")
+        raise RequestError(
+            "tshark's smb,sids always fails: use -z proto,colinfo,nt.sid,nt.sid for the SIDs of each packet"
+        )
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
         raise TextError("tshark's smb,sids always fails")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from sharkstat import Column, Parsed, Statistic, Table, TextError, TsharkText, Value, hookimpl, sort_rows, text_of
 
-_RAT = Column("rat", "text", role="key", title="RAT", description="the radio access technology: LTE or NR")
+_RAT = Column("rat", "text", role="key", title="RAT", description="radio access technology: LTE or NR")
 
 
 class Radio(Statistic):
@@ -82,10 +82,10 @@ class Mac(Radio):
     layer_name = "MAC"
     shared = "UL/DL-SCH"
     description = (
-        "The MAC frames of every phone (RNTI and UE identity) on the shared channels, up and down. The rows BCH, SIB, "
-        "PCH and RAR have what all phones hear: master and system information, paging, random access responses; the "
-        "row TTI the most phones that shared a time interval. Of a frame that was sent again, or failed its "
-        "checksum, only that is counted. (tshark must be told to look for MAC frames in UDP.)"
+        "MAC frames per UE (RNTI and UE identity) on the uplink and downlink shared channels. The rows BCH, SIB, PCH "
+        "and RAR have broadcast frames: master and system information, paging, random access responses; the row TTI "
+        "has the maximum number of UEs in one TTI. Retransmissions and CRC errors are only counted. "
+        "(Enable tshark's heuristic dissector for MAC frames in UDP.)"
     )
 
     _CHECKS = ("dl_crc_high_code_rate", "dl_crc_pdsch_lost", "dl_crc_duplicate")
@@ -104,8 +104,8 @@ class Mac(Radio):
             Column("dl_retransmissions", "integer", "frames"),
             Column("paging_ids", "integer"),
             Column("rar_entries", "integer"),
-            Column("max_ul_ues", "integer", merge="max", description="the most phones in one time interval"),
-            Column("max_dl_ues", "integer", merge="max", description="the most phones in one time interval"),
+            Column("max_ul_ues", "integer", merge="max", description="maximum number of UEs in one TTI"),
+            Column("max_dl_ues", "integer", merge="max", description="maximum number of UEs in one TTI"),
         )
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
@@ -160,9 +160,9 @@ class Rlc(Radio):
     layer_name = "RLC"
     shared = "UE"
     description = (
-        "The RLC frames of every phone (UE identity), up and down, with acknowledgements and what was missed. The "
-        "rows BCCH and PCCH have what all phones hear: broadcasts and paging. (tshark must be told to look for RLC "
-        "frames in UDP, or finds them in MAC frames.)"
+        "RLC frames per UE on the uplink and downlink, with ACKs, NACKs and missing frames. The rows BCCH and PCCH "
+        "have broadcast and paging frames. (RLC frames are found in MAC frames; for RLC frames in UDP, enable tshark's "
+        "heuristic dissector.)"
     )
 
     def columns(self, arguments: str) -> tuple[Column, ...]:

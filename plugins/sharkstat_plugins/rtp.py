@@ -38,8 +38,8 @@ class RtpStreams(Statistic):
     title = "RTP streams"
     usage = "rtp,streams"
     description = (
-        "Every RTP stream, from one end to the other with one SSRC: its packets, how many are lost by their sequence "
-        "numbers (fewer than none where packets came twice), and the time between packets and its jitter."
+        "Every RTP stream (one SSRC from one endpoint to another): its packets, lost packets by sequence number "
+        "(negative if packets are duplicated), and the delta and jitter between packets."
     )
 
     def __init__(self) -> None:

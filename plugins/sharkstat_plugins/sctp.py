@@ -46,8 +46,8 @@ class Sctp(Statistic):
     title = "SCTP chunks"
     usage = "sctp,stat"
     description = (
-        "The chunks that went from each SCTP port to each other, of the ten kinds that tshark counts. The first row, "
-        "without addresses, has the number of SCTP packets, whatever chunks they hold."
+        "SCTP chunks from each address and port to each other, for the ten chunk types that tshark counts. The first "
+        "row, without addresses, has the number of SCTP packets."
     )
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Sctp(Statistic):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():
-            raise RequestError("sctp,stat takes no arguments, not even a filter: ask for sctp,stat alone")
+            raise RequestError("sctp,stat takes no arguments and no filter: write -z sctp,stat")
         return (
             Column("source", "address", role="key"),
             Column("source_port", "integer", role="key", local="dynamic"),

@@ -59,8 +59,8 @@ def _duration(name: str, role: str = "", **more: object) -> Column:
 
 
 FRAMES = (
-    Column("min_frame", "integer", merge="none", description="the frame of the response that came soonest"),
-    Column("max_frame", "integer", merge="none", description="the frame of the response that came latest"),
+    Column("min_frame", "integer", merge="none", description="frame number of the fastest response"),
+    Column("max_frame", "integer", merge="none", description="frame number of the slowest response"),
 )
 
 
@@ -74,13 +74,13 @@ class ServiceTimes(Statistic):
         self._grammar, self._form, self.example, self._hint = ARGUMENTS.get(name, ("", "", "", ""))
         self.usage = ",".join(filter(None, (name, self._grammar))) + "[,FILTER]"
         self.description = (
-            "Every procedure that was answered: its calls, and the shortest, longest, mean and summed time from "
+            "Service response times per procedure: number of calls, and minimum, maximum, average and total time from "
             "request to response."
         )
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         self._split(arguments)
-        table = Column("table", "text", role="key", description="the field that tells its procedures apart")
+        table = Column("table", "text", role="key", description="field that identifies the procedure")
         return (
             *((table,) if self.name in SUB_TABLES else ()),
             *((Column("index", "integer", role="key"),) if self._indexed else ()),
@@ -102,7 +102,7 @@ class ServiceTimes(Statistic):
             return "", arguments
         found = re.fullmatch(rf"({self._form})(?:,(.*))?", arguments.strip(), re.DOTALL)
         if not found:
-            raise RequestError(f"{self.name} needs {self._grammar}, as in -z {self.name},{self.example}{self._hint}")
+            raise RequestError(f"{self.name} needs {self._grammar}, e.g. -z {self.name},{self.example}{self._hint}")
         return found[1], found[2] or ""
 
     def filters(self, arguments: str) -> Sequence[str]:
@@ -132,7 +132,7 @@ class ServiceTimes(Statistic):
                 low, high, total = (_clock(times[at]) for at in (0, 1, 3))
                 rows.append([*kept, int(calls), low, high, _credible(total, low, high, int(calls))])
         lost = any(row[-1] is None for row in rows)
-        remark = "responses before their requests: tshark's sum of times is wrong, and left out"
+        remark = "some responses come before their requests: tshark's sum of times is wrong and not shown"
         return Parsed(distinct(rows, len(rows[0]) - 4 if rows else 0), warnings=(remark,) if lost else ())
 
     def derive(self, table: Table) -> None:
@@ -198,9 +198,9 @@ class ResponseDelays(Statistic):
         self.usage = f"{name}[,FILTER]"
         self._overall = OVERALL.get(name, "Overall")
         self.description = (
-            "Every type of message that was answered: the messages, and their shortest, longest and mean time from "
-            "request to response. Requests without a response, and what was sent twice, stand beside each type, or "
-            f"in the row {self._overall} where tshark counts them for all types at once."
+            "Response time delays per message type: number of messages, and minimum, maximum and average time from "
+            "request to response. Open and duplicate requests are shown per type, or in the row "
+            f"{self._overall} if tshark counts them only in total."
         )
         if name == "megaco,rtd":
             self.description += " It needs -o megaco.ctx_info:TRUE -o h248.ctx_info:TRUE."
@@ -259,8 +259,8 @@ class EchoTimes(Statistic):
         self.title = f"{protocol} service response times"
         self.usage = f"{name}[,FILTER]"
         self.description = (
-            f"One row for all {protocol} echo requests: how many were answered, and how soon. tshark counts nothing "
-            "where no request matches."
+            f"One row for all {protocol} echo requests: requests, replies, and response times. tshark shows nothing if "
+            "no request matches."
         )
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
@@ -315,9 +315,8 @@ class CamelTimes(Statistic):
     title = "CAMEL service response times"
     usage = "camel,srt[,FILTER]"
     description = (
-        "Every pair of CAMEL operations (and whole TCAP sessions) that was seen: how often, how long the second took "
-        "to come, and the time within which 5 % to 99.9 % of them came. tshark does not tell operations that took "
-        "longer than 9.999 s from one another: such times are left out."
+        "Response times per pair of CAMEL operations (and per TCAP session): count, times, and percentiles from 5 % to "
+        "99.9 %. tshark does not distinguish times longer than 9.999 s: they are not shown."
     )
 
     def __init__(self) -> None:
@@ -353,7 +352,7 @@ class CamelTimes(Statistic):
                 shown = [_below_most(*time) for time in times]
                 percentiles = [_below_most(time, MILLISECOND) for time in within.get(name, ())]
                 rows.append([name, int(count), *shown, *map(int, frames), *(percentiles or [None] * len(PERCENTILES))])
-        remark = "tshark writes 9999.00 ms for every time that is longer: such times are left out"
+        remark = "tshark writes 9999.00 ms for all longer times: they are not shown"
         lost = any(value is None for row in rows for value in row[2:5])
         return Parsed(distinct(rows, keys=1), warnings=(remark,) if lost else ())
 
@@ -377,9 +376,9 @@ class Programs(Statistic):
     title = "ONC-RPC programs"
     usage = "rpc,programs"
     description = (
-        "Every version of an ONC-RPC program that was answered: its calls, and the shortest, longest and mean time "
-        "from call to reply. tshark forgets the shortest time where a reply came in no time at all (by the clock of "
-        "the capture); it is left out where it cannot be right."
+        "Response times per ONC-RPC program and version: number of calls, and minimum, maximum and average time from "
+        "call to reply. tshark loses the minimum if a reply has the timestamp of its call; it is not shown where it "
+        "cannot be right."
     )
 
     def __init__(self) -> None:
@@ -387,7 +386,7 @@ class Programs(Statistic):
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         if arguments.strip():
-            raise RequestError("rpc,programs takes no arguments, no filter either: ask for rpc,programs alone")
+            raise RequestError("rpc,programs takes no arguments and no filter: write -z rpc,programs")
         return (
             Column("program_number", "integer", role="key"),
             Column("version", "integer", role="key"),
@@ -403,7 +402,7 @@ class Programs(Statistic):
         if lines[:1] != [PROGRAM_HEADER]:
             raise TextError("the table's header is another")
         rows = list(map(_program, lines[1:]))
-        remark = "tshark forgot a shortest time of zero, or took a negative one for a long one: it is left out"
+        remark = "tshark lost a minimum of zero, or misread a negative time: the minimum is not shown"
         lost = any(value is None for row in rows for value in row)
         return Parsed(distinct(rows, keys=2), warnings=(remark,) if lost else ())
 

@@ -152,9 +152,9 @@ ANSI_MAP = Layout(
 UNITS = Layout(
     "OPC |DPC |SI |MSUs |Bytes |Avg Bytes |",
     (
-        Column("opc", "text", role="key", title="OPC", description="the originating point code"),
-        Column("dpc", "text", role="key", title="DPC", description="the destination point code"),
-        Column("si", "text", role="key", title="SI", description="the service indicator: whose message it is"),
+        Column("opc", "text", role="key", title="OPC", description="originating point code"),
+        Column("dpc", "text", role="key", title="DPC", description="destination point code"),
+        Column("si", "text", role="key", title="SI", description="service indicator: the user part of the message"),
         Column("msus", "integer", "messages", title="MSUs"),
         BYTE_COUNT,
         MEAN_BYTES,
@@ -164,15 +164,15 @@ UNITS = Layout(
     derive=_mean_bytes("msus"),
 )
 
-TYPES = "Every type of message that was seen, and how often."
+TYPES = "Number of messages per message type."
 RATES = (
-    "Every type of message that was seen: its messages and bytes, their share of all, when the first and the last "
-    "came, and how many came a second in between."
+    "Messages and bytes per message type, their share of the total, the times of the first and the last message, "
+    "and the rate between them."
 )
 TABLES = {
     "ansi_a,bsmap": ("ANSI A-interface BSMAP messages", NAMED, TYPES),
     "ansi_a,dtap": ("ANSI A-interface DTAP messages", NAMED, TYPES),
-    "ansi_map": ("ANSI MAP operations", ANSI_MAP, "Every operation that was seen: its messages and their bytes."),
+    "ansi_map": ("ANSI MAP operations", ANSI_MAP, "Messages and bytes per operation."),
     "asap,stat": ("ASAP messages", RATED, RATES),
     "calcappprotocol,stat": ("CalcAppProtocol messages", RATED, RATES),
     "camel,counter": ("CAMEL messages", COUNTED, TYPES),
@@ -193,18 +193,18 @@ TABLES = {
     "gsm_map,operation": (
         "GSM MAP operations",
         OPERATIONS,
-        "Every operation that was seen: how often it was invoked and its result returned, with their bytes.",
+        "Invocations and returned results per operation, with their bytes.",
     ),
     "h225,counter": (
         "H.225 messages and reasons",
         H225,
-        "Every type of message that was seen and every reason that one gave, and how often. The kind says which "
-        "messages they are, or whose reason.",
+        "Number of messages per message type, and per reason that they give. The kind tells which messages they are, "
+        "or which message the reason belongs to.",
     ),
     "mtp3,msus": (
         "MTP3 signal units",
         UNITS,
-        "The message signal units from one point code to another, and their bytes, for each kind of user.",
+        "Message signal units (MSUs) and bytes per originating and destination point code and service indicator.",
     ),
     "npm,stat": ("NetPerfMeter messages", RATED, RATES),
     "pingpongprotocol,stat": ("PingPongProtocol messages", RATED, RATES),
@@ -312,7 +312,7 @@ class OranFlows(Statistic):
     name = "oran-fh-cus,stat"
     title = "O-RAN fronthaul flows"
     usage = "oran-fh-cus,stat[,FILTER]"
-    description = "Every flow of O-RAN fronthaul control and user plane messages: its frames and what they hold."
+    description = "O-RAN fronthaul control and user plane flows, with their frames and contents."
 
     def __init__(self) -> None:
         self.engines = (TsharkText(self.parse, once=True),)

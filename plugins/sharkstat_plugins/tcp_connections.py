@@ -21,7 +21,7 @@ class TcpConnections(ShippedTap):
         yield from super().findings(table)
         never = ("established", "refused", "timed_out")
         half_open = table.total("started") - sum(table.total(name) for name in never)
-        what = "TCP connections half-open: the handshake was answered and never completed"
+        what = "TCP connections half-open (handshake never completed)"
         yield from part_of(max(half_open, 0), table.total("connections"), what, warning=0.02, bad=0.2)
 
 

@@ -41,7 +41,7 @@ class TcpHealth(ShippedTap):
                 if owner.setdefault(_ends(row), number) != number and row["server_address"] is not None:
                     raise self.refuse_merge(
                         "{}:{} to {}:{} is in two of the captures, as one connection or as a reused port; read the "
-                        "captures together instead".format(*_ends(row))
+                        "captures in one run instead".format(*_ends(row))
                     )
             # tshark numbers streams within a capture: the number stays only where it tells rows apart.
             aligned.append([row if times[_ends(row)] > 1 else {**row, "stream": None} for row in rows])

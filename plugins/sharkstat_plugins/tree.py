@@ -18,11 +18,11 @@ COLUMNS = (
     Column("count", "integer"),
     Column("percent", "number", "percent", role="derived"),
     Column("rate", "number", "per millisecond", role="derived", title="Rate (ms)"),
-    Column("burst", "integer", merge="none", shown=False, description="the largest count within 100 ms"),
+    Column("burst", "integer", merge="none", shown=False, description="largest count within 100 ms"),
     Column("burst_rate", "number", "per millisecond", role="derived", title="Burst rate"),
     Column("burst_start", "duration", "seconds", merge="none", title="Burst start"),
-    Column("first", "time", merge="min", shown=False, description="of all the tree's messages"),
-    Column("last", "time", merge="max", shown=False, description="of all the tree's messages"),
+    Column("first", "time", merge="min", shown=False, description="over all messages of the tree"),
+    Column("last", "time", merge="max", shown=False, description="over all messages of the tree"),
 )
 
 

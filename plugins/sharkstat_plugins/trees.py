@@ -94,7 +94,7 @@ class NativeTree(TreeStatistic):
         self.title = TITLES.get(topic, f"{topic} tree")
         self.usage = f"{name}[,FILTER]"
         self.description = (
-            f"tshark's tree {name}: how often each node was counted, its share of its parent, rate and burst."
+            f"tshark's statistics tree {name}: count, share of the parent node, rate and burst of each node."
         )
         self.known = topic in TITLES
         self.engines = (TsharkText(self.parse, doubts=[f'{field} matches "^[ ]"' for field in NAMED.get(topic, ())]),)

@@ -50,19 +50,23 @@ def make_source(
         list[str] | None,
         typer.Option("-a", metavar="CONDITION", help="When to stop capturing, e.g. duration:60 (with -i)."),
     ] = None,
-    write: Annotated[str, typer.Option("-w", metavar="FILE", help="Keep the packets in this file, too, for -i.")] = "",
+    write: Annotated[
+        str, typer.Option("-w", metavar="FILE", help="Also write the captured packets to this file (with -i).")
+    ] = "",
     ring: Annotated[
         list[str] | None,
-        typer.Option("-b", metavar="CONDITION", help="Change -w's file, as filesize:100000; files:5 keeps five."),
+        typer.Option(
+            "-b", metavar="CONDITION", help="Ring buffer for -w: filesize:KB, duration:SECONDS, files:N; repeatable."
+        ),
     ] = None,
     buffer_size: Annotated[
-        int | None, typer.Option("-B", metavar="MIB", help="The kernel's buffer, for -i (32 by default).")
+        int | None, typer.Option("-B", metavar="MIB", help="Capture buffer size (with -i; default: 32).")
     ] = None,
-    link_type: Annotated[str, typer.Option("-y", metavar="TYPE", help="Link type, for -i.")] = "",
+    link_type: Annotated[str, typer.Option("-y", metavar="TYPE", help="Link-layer header type (with -i).")] = "",
     time_stamp_type: Annotated[
-        str, typer.Option("--time-stamp-type", metavar="TYPE", help="Where times come from, for -i, as adapter.")
+        str, typer.Option("--time-stamp-type", metavar="TYPE", help="Timestamp type, e.g. adapter (with -i).")
     ] = "",
-    monitor: Annotated[bool, typer.Option("-I", help="In monitor mode, for -i.")] = False,
+    monitor: Annotated[bool, typer.Option("-I", help="Capture in monitor mode (with -i).")] = False,
     max_drop: Annotated[
         float,
         typer.Option("--max-drop", metavar="PERCENT", help="Results are incomplete if more packets were dropped."),

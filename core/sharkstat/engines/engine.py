@@ -1,6 +1,6 @@
-"""What an engine is: an `Engine` of a statistic, the `Task` it makes of one request, and its `Part` in one pass.
+"""What an engine is: the `Engine` of a statistic, the `Task` for one request, and the `Part` in one pass.
 
-A run knows these three and no engine by name. To add an engine is to add a module beside this one.
+A run uses only these three and no engine by name. A new engine is a new module next to this one.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Question:
 
 
 class Engine(ABC):
-    """One way to count a statistic. A `Statistic` has one or more in its `engines`; the first is the default.
+    """One way to count a statistic. A `Statistic` has one or more `engines`; the first is the default.
 
-    `name` is what --engine calls it. `own` says whether sharkstat's or a plugin's code counts, rather than tshark's;
-    `resolve` has tshark's letters (-N) for the names without which it has nothing to show; `file` is the Lua file
-    that can count in plain tshark, too.
+    `name` is its name for --engine. `own` says whether sharkstat or a plugin counts, rather than tshark. `resolve` has
+    tshark's name resolution flags (-N) if it shows nothing without names. `file` is the Lua file that also counts in
+    plain tshark.
     """
 
     name: ClassVar[str]

@@ -77,7 +77,7 @@ class Layer(JsonLayer):  # type: ignore[misc]
         found = names.get(name) or names.get(_plain(name))
         if found is None:
             full = f"{self._layer_name}.{name}"
-            raise UndeclaredField(f'the field {full} was not declared: add "{full}" to the counter\'s fields')
+            raise UndeclaredField(f'the field {full} is not declared: add "{full}" to the counter\'s fields')
         full, position = found
         raw = self._words[position]
         if not raw:
@@ -99,12 +99,12 @@ class Layer(JsonLayer):  # type: ignore[misc]
 
 
 class Packet(PysharkPacket):  # type: ignore[misc]
-    """One packet with the fields that were declared: `packet.ip.src`, `"tcp" in packet`.
+    """A packet with the declared fields: `packet.ip.src`, `"tcp" in packet`.
 
-    Beside pyshark's attributes: `number` (int), `length` (int, bytes on the wire), `relative_ns` and
-    `time_ns` (int, nanoseconds since the capture's first packet, and since 1970), and `hits`: for each
-    of the counter's `listens`, what the tap told, a tuple a header or message (None for what it did not tell);
-    empty where it is silent. A field reads as a str; `values` gives all its values in the packet.
+    In addition to pyshark's attributes it has `number` (int), `length` (int, bytes on the wire), `relative_ns` and
+    `time_ns` (int, nanoseconds since the capture's first packet and since 1970), and `hits`: for each of the counter's
+    `listens`, one tuple per header or message with the tap's info (None where it has none), empty if the tap did not
+    call. A field is a str; `values` gives all its values in the packet.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Packet(PysharkPacket):  # type: ignore[misc]
         time_ns: int = 0,
         hits: Sequence[Sequence[tuple[Any, ...]]] = ([("",)],),
     ) -> Packet:
-        """A packet for the tests of a counter: its fields, each with its value or its values.
+        """Make a packet to test a counter with: its fields, each with its value or values.
 
         >>> Packet.made({"ip.src": "192.0.2.1", "tcp.len": ""}, length=80).ip.src
         '192.0.2.1'
@@ -162,13 +162,13 @@ class Packet(PysharkPacket):  # type: ignore[misc]
             return self._words[self._shape.at[field]]
         except KeyError:
             raise UndeclaredField(
-                f'the field {field} was not declared: add "{field}" to the counter\'s fields'
+                f'the field {field} is not declared: add "{field}" to the counter\'s fields'
             ) from None
 
     def values(self, field: str) -> list[str]:
-        """All values of a declared field in this packet, in order; none where the packet has none.
+        """All values of a declared field in this packet, in order; empty if the packet has none.
 
-        Raises UndeclaredField for a field that the counter did not declare.
+        Raises UndeclaredField if the counter did not declare the field.
         """
         raw = self._raw(field)
         return [unescape(part) for part in raw.split(LIST)] if raw else []
@@ -182,7 +182,7 @@ class Packet(PysharkPacket):  # type: ignore[misc]
         known = self._shape.layers.get(item.lower())
         if known is None:
             raise UndeclaredField(
-                f'no field of {item} was declared: add one, as "{item.lower()}", to the counter\'s fields'
+                f'no field of {item} is declared: add one, e.g. "{item.lower()}", to the counter\'s fields'
             )
         return any(self._words[position] for position in known[0])
 
@@ -206,7 +206,7 @@ class Packet(PysharkPacket):  # type: ignore[misc]
             raise AttributeError(item)
         if item in self:
             return Layer(item, self._words, self._shape)
-        raise AttributeError(f"packet {self.number} has no {item} layer: ask `{item!r} in packet` first")
+        raise AttributeError(f"packet {self.number} has no {item} layer: check `{item!r} in packet` first")
 
     def __dir__(self) -> list[str]:
         return [*object.__dir__(self), *(layer.layer_name for layer in self.layers)]

@@ -1,4 +1,4 @@
-"""Packets in Python: tshark sends the packets and fields that counters ask for, and they count."""
+"""Counting in Python: tshark sends the packets and fields that counters ask for."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Listen:
-    """One tap of tshark's that a packet counter listens to.
+    """A tshark tap that a packet counter listens to.
 
-    `tap` is "frame" (every packet once) or a protocol's tap ("eth", "ip", "ipv6", "tcp", "udp",
-    "http"), which tshark announces once for every header or message that counts; `filter` is a
-    display filter that the packet must match; `info` names what the tap itself says of each, as
-    tshark gives it to Lua ("ip_src", "th_sport", ...), or the packet's own addresses and ports ("pinfo.src",
-    "pinfo.dst", "pinfo.src_port", "pinfo.dst_port").
+    `tap` is "frame" (once per packet) or a protocol's tap ("eth", "ip", "ipv6", "tcp", "udp", "http"), which tshark
+    calls once per header or message; `filter` is a display filter that the packet must match; `info` names values of
+    the tap's info, as tshark gives them to Lua ("ip_src", "th_sport", ...), or the packet's addresses and ports
+    ("pinfo.src", "pinfo.dst", "pinfo.src_port", "pinfo.dst_port").
     """
 
     tap: str = "frame"
@@ -41,9 +40,9 @@ class Listen:
 class PacketCounter(ABC):
     """Counts decoded packets in Python for one request.
 
-    `listens` says which packets are wanted; `fields` which fields they carry. `fields` = None asks
-    for whole packets, as pyshark's own capture gives them: everything is there, very slowly. Before the
-    first packet, `types` is set to the types of the fields, in tshark's words ("UINT32", "RELATIVE_TIME").
+    `listens` selects the packets, `fields` the fields they carry. `fields` = None gives complete packets, like
+    pyshark's own capture, but this is very slow. Before the first packet, `types` is set to the fields' types, in
+    tshark's terms ("UINT32", "RELATIVE_TIME").
     """
 
     listens: Sequence[Listen] = (Listen(),)
@@ -51,29 +50,29 @@ class PacketCounter(ABC):
     types: Mapping[str, str] = MappingProxyType({})
 
     def begin(self) -> None:
-        """Called once, when `types` is set and before the first packet. RequestError ends the run."""
+        """Called once, after `types` is set and before the first packet. A RequestError ends the run."""
         return
 
     @abstractmethod
     def packet(self, packet: Packet) -> None:
-        """Count one packet; it is called once a packet that any of `listens` takes."""
+        """Count one packet. Called once for each packet that any of `listens` matches."""
 
     @abstractmethod
     def rows(self) -> Iterable[Sequence[Value]]:
-        """The rows: values in the order of the statistic's columns that are not derived.
+        """The rows: values in the order of the statistic's columns, without derived ones.
 
-        A live run that is watched asks copies of the counter (copy.deepcopy) while packets come.
+        In a watched live run, this is called on copies of the counter (copy.deepcopy) while packets arrive.
         """
 
     def column_types(self) -> Sequence[Type] | None:
-        """The types of those columns, where they depend on the fields that were asked for."""
+        """The types of these columns, if they depend on the requested fields."""
         return None
 
 
 class Packets(Engine):
-    """Decoded packets, counted in Python.
+    """An engine that counts decoded packets in Python.
 
-    `counter` makes a new `PacketCounter` of a request's arguments; a class whose constructor takes them is one.
+    `counter` makes a new `PacketCounter` from a request's arguments; usually it is the class itself.
 
     engines = (sharkstat.Packets(NameCounter),)
     """
@@ -89,8 +88,8 @@ class Packets(Engine):
         if counter.fields is not None:
             return PacketsTask(question, "transport", [*reads, *counter.fields], counter=counter)
         remark = (
-            f"{question.text}: whole packets are slow, some hundreds a second: say in {type(counter).__name__} what "
-            'it reads, as in fields = ("ip.src", "tcp.len")'
+            f"{question.text}: complete packets are slow (some hundred per second): declare in "
+            f'{type(counter).__name__} which fields it reads, e.g. fields = ("ip.src", "tcp.len")'
         )
         return PacketsTask(question, "application", reads, (remark,), counter=counter)
 

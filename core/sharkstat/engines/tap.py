@@ -1,4 +1,4 @@
-"""Taps in Lua: they count inside tshark, and send their rows."""
+"""Lua taps: they count inside tshark and send their rows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 
 
 class Tap(Engine):
-    """A tap in Lua, that counts inside tshark.
+    """An engine that counts in Lua, inside tshark.
 
-    `file` is the Lua file, which registers the statistic's name (docs/taps.md). `layer` is "transport" where neither
-    the numbers nor the names that it gives depend on anything above TCP and UDP, "http" where they depend on HTTP
-    but not on what its bodies hold, "messages" where they depend on any protocol but not on pages, scripts, images
-    and the like in the bodies of HTTP: tshark is then spared the work above. `fields` gives, for the arguments, the
-    fields that the tap reads, where `layer` alone does not say how far up it looks. `call` gives the name and
-    arguments with which the tap is started, by default the statistic's own.
+    `file` is the Lua file, which registers the statistic's name (see docs/taps.md). `layer` tells how far up packets
+    must be dissected, which saves time: "transport" if the results do not depend on anything above TCP and UDP, "http"
+    if they depend on HTTP but not on its bodies, "messages" if they depend on any protocol but not on pages, scripts
+    or images in HTTP bodies. `fields` returns the fields that the tap reads for given arguments, if `layer` alone does
+    not tell. `call` returns the name and arguments to start the tap with, by default the statistic's own.
 
     engines = (sharkstat.Tap(Path(__file__).with_name("dns_slow.lua")),)
     """
@@ -99,14 +98,13 @@ class TapPart(Part):
         raw = self._rows.pop(number, [])
         if self._counted.pop(number, None) != len(raw):
             raise TsharkError(
-                f"the tap did not reach its end (tshark says: {last_words}); "
-                "nothing is shown, since it would not be whole"
+                f"the tap did not finish (tshark said: {last_words}): its results would be incomplete and are not shown"
             )
         counted = [column for column in columns if column.role != "derived"]
         names = [words.rpartition(" ")[0] for words in said]
         declared = [c.name for c in counted]
         if len(names) != len(declared) or any(n in declared and n != d for n, d in zip(names, declared, strict=True)):
-            raise StatisticError(f"the tap gives the columns {names}, not {declared}")
+            raise StatisticError(f"the tap sends the columns {names} instead of {declared}")
         readers = [reader(column, self._records.base_ns) for column in counted]
         empty: Row = dict.fromkeys((c.name for c in columns), None)
         rows = []

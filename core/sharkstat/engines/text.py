@@ -1,8 +1,8 @@
-"""tshark's own statistics: what each is asked, and what a reader makes of the text that it printed.
+"""tshark's own statistics: how they are requested, and how their text is read.
 
-tshark prints all that it was asked for on one standard output, in layouts of its own. Between two requests the host in
-tshark (host.lua) prints a mark that no packet can hold, since it is made for the run, so each one's text is known to
-the byte. What a text means is for its reader to say; a text that none understands is shown as it is, line by line.
+tshark prints all results to standard output, each in its own layout. Between two requests, the Lua host (host.lua)
+prints a mark that no packet can contain, since it is random for each run, so the text of each request is known to
+the byte. Its reader parses the text; a text that no reader understands is shown unchanged, line by line.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 MARK = "sharkstat,mark"  # the name for -z under which host.lua registers the marks
 
 LINES = (
-    Column("line", "integer", role="key", description="the line's number in tshark's text"),
-    Column("text", "text", merge="none", description="what tshark printed"),
+    Column("line", "integer", role="key", description="line number in tshark's text"),
+    Column("text", "text", merge="none", description="the line"),
 )
 
 # Names from DNS that tshark prints raw under -N, and that no honest host has: with blanks and control characters, which
@@ -37,9 +37,9 @@ HOSTILE_NAMES = (r'(dns.a || dns.aaaa) && dns.resp.name matches "[\\x00-\\x20\\x
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a text of tshark's says: rows, in the order of `columns` (those that are not derived).
+    """The content of a tshark text: rows, in the order of `columns` without derived ones.
 
-    Times are nanoseconds since the capture's first packet. Without `columns`, they are the statistic's own.
+    Times are nanoseconds since the capture's first packet. Without `columns`, the statistic's columns apply.
     """
 
     rows: Sequence[Sequence[Value]]
@@ -54,18 +54,17 @@ def as_lines(text: bytes) -> Parsed:
 
 
 class TsharkText(Engine):
-    """A statistic of tshark's own, read from the text that it prints.
+    """An engine that reads one of tshark's own statistics from the text that tshark prints.
 
-    `parse` is given the text and the request's arguments, and raises TextError where the layout is not the one that
-    it knows: the text is shown unparsed then. `native` gives what follows tshark's -z, for the arguments and the run's
-    display filter; without it that is the name and the arguments, and, where tshark `takes_filter` at their end, the
-    display filter with them.
+    `parse` gets the text and the request's arguments, and raises TextError if the layout is not as expected; the text
+    is then shown unparsed. `native` returns the text after tshark's -z for given arguments and the run's display
+    filter; by default the name and the arguments, with the display filter at their end if tshark `takes_filter`.
 
-    `prints_at_once` says that tshark prints while packets are read, `once` that it counts but once a run; `resolve`
-    has tshark's letters (-N) for the names without which it shows nothing. `doubts` are display filters for packets
-    whose content, printed raw, could mislead the reader: where one comes, the text is shown unparsed; a filter with
-    a field that this tshark has not takes none. `layer` is that of a `Tap`. `version` is set to the version of the
-    tshark that printed, before `parse` is called.
+    `prints_at_once` says that tshark prints while it reads packets, `once` that tshark can count it only once per run.
+    `resolve` has tshark's name resolution flags (-N) if it shows nothing without names. `doubts` are display filters
+    for packets whose content, printed raw, could mislead the reader: if one matches, the text is shown unparsed. A
+    filter with a field unknown to this tshark never matches. `layer` is that of a `Tap`. `version` is set to tshark's
+    version before `parse` is called.
 
     engines = (sharkstat.TsharkText(parse_hosts, takes_filter=False, resolve="d"),)
     """
@@ -98,7 +97,7 @@ class TsharkText(Engine):
     def native(self, name: str, arguments: str, display_filter: str) -> str:
         """What follows tshark's -z. RequestError where there is a display filter, and tshark takes none."""
         if display_filter and not self.takes_filter:
-            raise RequestError(f"tshark's {name} takes no filter: leave out -Y, or read with -2 -R FILTER")
+            raise RequestError(f"tshark's {name} takes no filter: leave out -Y, or use -2 -R FILTER")
         if self._native is not None:
             return self._native(arguments, display_filter)
         own = both_filters(display_filter, arguments) if self.takes_filter else arguments
@@ -127,10 +126,12 @@ class TextPart(Part):
         for task in tasks.values():
             asked.setdefault(task.question.name, set()).add(task.native)
             if task.engine.once and len(asked[task.question.name]) > 1:
-                raise RequestError(f"tshark counts {task.question.name} but once a run: ask for one filter a run")
+                raise RequestError(f"tshark counts {task.question.name} only once per run: use one run per filter")
         talkers = {task.native: task.question.name for task in tasks.values() if task.engine.prints_at_once}
         if len(talkers) > 1:
-            raise RequestError(f"{' and '.join(talkers.values())} print while packets are read: ask for one a run")
+            raise RequestError(
+                f"{' and '.join(talkers.values())} print while tshark reads packets: use one run for each"
+            )
 
     def options(self) -> Sequence[str]:
         """The statistics, with marks around each."""
@@ -164,7 +165,7 @@ class TextPart(Part):
         pieces = re.split(b"\n" + self._nonce.encode() + rb" (\d+)\n", self._output.text)
         numbers, texts = [int(n) for n in pieces[1::2]], pieces[2::2]
         if numbers != list(range(len(self._natives), -1, -1)):
-            raise TsharkError("tshark did not print its statistics to their end: nothing of them is shown")
+            raise TsharkError("tshark did not print its statistics completely: they are not shown")
         self._at_once, self._texts = pieces[0], texts[: len(self._natives)][::-1]
 
     def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
@@ -177,14 +178,14 @@ class TextPart(Part):
         unread = False
         try:
             if doubt:
-                raise TextError(f"what packet {doubt} holds could be mistaken for a part of it")
+                raise TextError(f"the content of packet {doubt} could be mistaken for part of it")
             parsed = task.engine.parse(text, question.arguments)
             columns = parsed.columns or question.columns
             counted = [column for column in columns if column.role != "derived"]
             for values in parsed.rows:
                 check_types(counted, values)
         except (TextError, ValueError, IndexError, KeyError) as problem:
-            cause = "cannot be read with certainty" if doubt else "has not the layout that is known"
+            cause = "cannot be parsed reliably" if doubt else "does not have the expected layout"
             remark = f"{question.text}: tshark's text {cause}, so it is shown unparsed ({problem})"
             parsed, unread = replace(as_lines(text), warnings=(remark,)), True
             columns, counted = parsed.columns, list(parsed.columns)

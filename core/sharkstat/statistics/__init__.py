@@ -1,1 +1,1 @@
-"""What authors write, and how it is found."""
+"""What plugin authors write, and the registry that finds it."""

@@ -1,4 +1,4 @@
-"""Statistics that are only declared: a group, its parameters, and where it runs."""
+"""Declared statistics: a group and its parameters, without code that counts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OF_ORDER = re.compile(r"time|analysis|resp_|response|retrans|reassembled|stream
 
 
 class Declared(Statistic):
-    """A statistic that is declared: its keys, its measures, a filter, and parameters of its own.
+    """A statistic declared by its keys, measures, filter and parameters.
 
     import sharkstat
 
@@ -41,10 +41,9 @@ class Declared(Statistic):
         keys = (sharkstat.Key("tls.handshake.extensions_server_name", "server_name"),)
         measures = (sharkstat.Count(), sharkstat.Sum("frame.len"))
 
-    Its arguments are its parameters (NAME=VALUE) and a display filter. Where parameters change what is counted,
-    `group` is overridden. Rows come by time first, then by the first measure, the largest first, unless `order` says
-    otherwise.
-    ValueError, when it is made, for a declaration that cannot be.
+    Its arguments are its parameters (NAME=VALUE) and a display filter. Override `group` if parameters change what is
+    counted. Rows are sorted by time, then by the first measure in descending order, unless `order` is overridden.
+    The constructor raises ValueError for an invalid declaration.
     """
 
     filter: str = ""
@@ -63,7 +62,7 @@ class Declared(Statistic):
             raise ValueError(f"{type(self).__name__}: {problem}") from None
 
     def group(self, parameters: Mapping[str, Any]) -> Group:
-        """What is counted, for these values of the parameters."""
+        """What to count for these parameter values."""
         return Group(self.keys, self.measures, self.filter)
 
     def asked(self, arguments: str) -> tuple[Group, str]:

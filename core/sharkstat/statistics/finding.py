@@ -1,4 +1,4 @@
-"""Which plugins there are: entry points of installed distributions, and files in the user's plugin folder."""
+"""Finds plugins: entry points of installed distributions, and files in the user's plugin folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_FILES = 2000  # that are looked at in the folders of packages
 
 @dataclass(frozen=True)
 class Found:
-    """A plugin that was found and not loaded: its name, where it is from, and what to load.
+    """A plugin that was found but not loaded: its name, origin, and what to load.
 
     `target` is an entry point's "module" or "module:attribute", or a file's path; `folder` is where the distribution
     of an entry point lies, "" for a file.
@@ -34,7 +34,7 @@ class Found:
 
     @property
     def is_here(self) -> bool:
-        """Whether its package lies in the current directory, which Python may search first."""
+        """Whether its package is in the current directory, which Python may search first."""
         return bool(self.folder) and Path(self.folder).resolve() == Path.cwd()
 
     @property
@@ -43,7 +43,7 @@ class Found:
         return self.target.partition(":")[0].split(".")[0] if self.folder else module_name(Path(self.target))
 
     def load(self) -> Any:
-        """Import it. Whatever its code raises comes through."""
+        """Import it. Passes on any exception of its code."""
         if not self.folder:
             return load_file(Path(self.target))
         name, _, attributes = self.target.partition(":")
@@ -141,7 +141,10 @@ def in_folder() -> tuple[list[Path], str]:
     if not folder.is_absolute():
         return [], ""
     if state.st_uid not in (0, os.geteuid()) or state.st_mode & 0o022:
-        return [], f"{folder} is not loaded: others can write to it (chmod go-w, chown to yourself)"
+        return (
+            [],
+            f"plugin folder {folder} ignored: others can write to it (fix with chmod go-w, or chown it to yourself)",
+        )
     return sorted(path for path in folder.iterdir() if path.suffix in (".py", ".lua")), ""
 
 
@@ -161,7 +164,7 @@ def load_file(path: Path) -> Any:
     name = module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is neither a Python file nor a tap's .lua")
+        raise ImportError(f"{path} is neither a Python file nor a Lua tap")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -1,8 +1,7 @@
-"""Groups: packets by the values of fields, and what is counted of them.
+"""Groups: packets grouped by the values of fields, and measures of each group.
 
-A `Group` is what is asked for: keys, measures and a filter. It runs inside tshark through one tap
-(lua/sharkstat_lua/group.lua), which reads the text that `Group.text` writes, and on packets through a
-counter (grouping.py), with the same result:
+A `Group` has keys, measures and a filter. It runs inside tshark in one tap (lua/sharkstat_lua/group.lua), which reads
+the text written by `Group.text`, and on packets in a counter (grouping.py), with the same result:
 
     by=FIELD[/FIELD...][:first|:last|:all]     a key: the first of these fields that a packet has
     every=DURATION                             a key: the interval that the packet's time is in
@@ -35,7 +34,9 @@ def _fields_of(text: str) -> tuple[str, ...]:
     names = tuple(text.split("/"))
     for name in names:
         if not _FIELD.fullmatch(name):
-            raise ValueError(f"{name!r} is no field: write a field's name, as ip.src, or several, as ip.src/ipv6.src")
+            raise ValueError(
+                f"{name!r} is not a field name: write one like ip.src, or alternatives like ip.src/ipv6.src"
+            )
     return names
 
 
@@ -45,11 +46,12 @@ def _snake(text: str) -> str:
 
 @dataclass(frozen=True)
 class Key:
-    """Rows by the value of a field: `Key("ip.src")`. ValueError for what is no field.
+    """A key: one row per value of a field, e.g. `Key("ip.src")`. Raises ValueError for an invalid field name.
 
-    `field` may be several, as "ip.src/ipv6.src": the first that a packet has. `occurrence` says which value counts
-    where a packet has several: "first", "last", or "all" (it is then counted in the row of each). A packet without the
-    field is in a row without a value. `name` is the column's; by default the field's, with _ for what is no letter.
+    `field` may list alternatives, e.g. "ip.src/ipv6.src": the first one that a packet has is used. If a packet has
+    several values, `occurrence` picks the "first", the "last", or "all" (the packet counts in the row of each). Packets
+    without the field are in a row without a value. `name` is the column's name, by default the field's name with
+    underscores for dots.
 
     >>> Key("tls.handshake.extensions_server_name", "server_name").text
     'by=tls.handshake.extensions_server_name'
@@ -64,7 +66,7 @@ class Key:
     def __post_init__(self) -> None:
         _fields_of(self.field)
         if self.occurrence not in _OCCURRENCES:
-            raise ValueError(f"{self.field}:{self.occurrence}: take first, last or all")
+            raise ValueError(f"{self.field}:{self.occurrence}: no such occurrence; choose first, last or all")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -78,16 +80,14 @@ class Key:
     def column(self) -> Column:
         name = self.name or _snake(self.fields[0] if len(self.fields) == 1 else "_or_".join(self.fields))
         title = self.title or ("" if self.name else " or ".join(self.fields))
-        return Column(
-            name, "text", role="key", title=title, description=self.description or f"the value of {self.field}"
-        )
+        return Column(name, "text", role="key", title=title, description=self.description or f"value of {self.field}")
 
 
 @dataclass(frozen=True)
 class Every:
-    """Rows by time: `Every("10s")`. The intervals are those of the clock (UTC), so that captures can be merged.
+    """A key: one row per time interval, e.g. `Every("10s")`. Intervals are aligned to UTC, so captures can be merged.
 
-    ValueError for an interval that is not above 0, or longer than 7 days.
+    Raises ValueError for an interval that is not above 0, or longer than 7 days.
     """
 
     interval: str
@@ -95,7 +95,7 @@ class Every:
 
     def __post_init__(self) -> None:
         if not 0 < duration(self.interval) <= LONGEST:
-            raise ValueError(f"every={self.interval}: take an interval of up to 7d")
+            raise ValueError(f"every={self.interval}: give an interval of at most 7d")
 
     fields: ClassVar[tuple[str, ...]] = ()
 
@@ -105,7 +105,7 @@ class Every:
 
     @property
     def column(self) -> Column:
-        return Column(self.name, "time", role="key", description=f"the beginning of an interval of {self.interval}")
+        return Column(self.name, "time", role="key", description=f"start of the interval of {self.interval}")
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,15 @@ class Level:
 
 
 class Tree:
-    """Rows by a path of fields, with a row for every node: `Tree("ip.src", "tcp.dstport")`.
+    """A key: a tree of fields with one row per node, e.g. `Tree("ip.src", "tcp.dstport")`.
 
-    A level whose field is split gives several: "dns.qry.name:split.:reverse" is a domain's parts, from the last.
-    ValueError for what is no level.
+    Splitting a field gives several levels: "dns.qry.name:split.:reverse" has one level per domain label, from the TLD.
+    Raises ValueError for an invalid level.
     """
 
     def __init__(self, *levels: str, name: str = "path", title: str = "") -> None:
         if not levels:
-            raise ValueError("a tree needs a level: Tree('ip.src', 'tcp.dstport')")
+            raise ValueError("a tree needs at least one level, e.g. Tree('ip.src', 'tcp.dstport')")
         self.text = f"tree={'+'.join(levels)}"
         self.levels = tuple(Level.of(level) for level in levels)
         self.name, self.title = name, title
@@ -155,7 +155,11 @@ class Tree:
     def column(self) -> Column:
         title = self.title or " / ".join("/".join(level.fields) for level in self.levels)
         return Column(
-            self.name, "path", role="key", title=title, description="a node: the packets below it count in it"
+            self.name,
+            "path",
+            role="key",
+            title=title,
+            description="node of the tree; counts include the nodes below it",
         )
 
 
@@ -164,9 +168,9 @@ AnyKey = Key | Every | Tree
 
 @dataclass(frozen=True)
 class Measure:
-    """What is counted in a row. `Count()` counts packets; the others all values of a `field` in them.
+    """The base class of measures. `Count()` counts packets; the others use all values of a `field` in them.
 
-    `name` is the column's; it has a default. Take one of the classes below.
+    `name` is the column's name; it has a default. Use one of the subclasses.
     """
 
     field: str = ""
@@ -181,13 +185,11 @@ class Measure:
 
     def __post_init__(self) -> None:
         if not self.kind:
-            raise ValueError(
-                "Measure is what the measures have in common: take Count, Sum, Min, Max, Mean, Distinct or Seen"
-            )
+            raise ValueError("Measure is abstract: use Count, Sum, Min, Max, Mean, Distinct or Seen")
         if self.field or self.kind not in ("count", "seen"):
             _fields_of(self.field)
             if "/" in self.field:
-                raise ValueError(f"{self.kind}={self.field}: a measure has one field")
+                raise ValueError(f"{self.kind}={self.field}: a measure takes one field")
 
     @property
     def text(self) -> str:
@@ -209,10 +211,10 @@ class Measure:
 
 
 class Count(Measure):
-    """Packets; with a field, its values: `Count()`, `Count("dns.qry.name")`."""
+    """Counts packets, or the values of a field: `Count()`, `Count("dns.qry.name")`."""
 
     kind = "count"
-    says = "values of {}"
+    says = "number of values of {}"
 
     @property
     def column_name(self) -> str:
@@ -225,7 +227,7 @@ class Count(Measure):
 
 
 class Sum(Measure):
-    """The sum of a field's values; of "frame.len" it is called bytes: `Sum("frame.len")`."""
+    """The sum of a field's values, e.g. `Sum("frame.len")`, whose column is called bytes."""
 
     kind = "sum"
     says = "sum of {}"
@@ -240,10 +242,10 @@ class Sum(Measure):
 
 
 class Min(Measure):
-    """The least value of a field."""
+    """The smallest value of a field."""
 
     kind = "min"
-    says = "least {}"
+    says = "smallest {}"
 
     def columns(self) -> tuple[Column, ...]:
         return (self._column(self.column_name, "number", "min"),)
@@ -260,25 +262,25 @@ class Max(Measure):
 
 
 class Mean(Measure):
-    """The mean of a field's values; its sum and count are hidden columns, so that it can be merged."""
+    """The mean of a field's values. Hidden columns hold the sum and the count, so that it can be merged."""
 
     kind = "mean"
-    says = "mean {}"
+    says = "mean of {}"
 
     def columns(self) -> tuple[Column, ...]:
         total, count = f"{self.column_name}_sum", f"{self.column_name}_count"
         return (
             self._column(total, "number", "sum", shown=False, title="", description=f"sum of {self.field}"),
-            Column(count, "integer", "values", shown=False, description=f"values of {self.field}"),
+            Column(count, "integer", "values", shown=False, description=f"number of values of {self.field}"),
             self._column(self.column_name, "number", "", role="derived", ratio=(total, count)),
         )
 
 
 class Distinct(Measure):
-    """How many different values a field has. The values themselves are a hidden column, so that it can be merged."""
+    """The number of distinct values of a field. A hidden column holds the values, so that it can be merged."""
 
     kind = "distinct"
-    says = "different {}"
+    says = "distinct values of {}"
 
     def columns(self) -> tuple[Column, ...]:
         values = f"{self.column_name}_values"
@@ -289,7 +291,7 @@ class Distinct(Measure):
 
 
 class Seen(Measure):
-    """When a row's first and last packet came."""
+    """The times of a row's first and last packet."""
 
     kind = "seen"
 
@@ -306,9 +308,9 @@ MEASURES: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Count, Sum
 
 @dataclass(frozen=True)
 class Group:
-    """What is asked for: keys, measures, and a display filter.
+    """Keys, measures and a display filter.
 
-    ValueError for two columns of one name, or for what is no key or measure.
+    Raises ValueError for invalid keys or measures, and for two columns with the same name.
     """
 
     keys: Sequence[AnyKey | str] = ()
@@ -322,16 +324,16 @@ class Group:
         ):
             given = getattr(self, name)
             if isinstance(given, (str, *AnyKey.__args__, Measure)):
-                raise ValueError(f"{name}: write a tuple, as {name} = ({example},)")
+                raise ValueError(f"{name} must be a tuple, e.g. {name} = ({example},)")
             for item in given:
                 if not isinstance(item, kind):
-                    raise ValueError(f"{name}: {item!r} is none: write {example}")
+                    raise ValueError(f"{name}: {item!r} is not valid: write e.g. {example}")
         object.__setattr__(self, "keys", tuple(Key(key) if isinstance(key, str) else key for key in self.keys))
         object.__setattr__(self, "measures", tuple(self.measures) or (Count(),))
         seen: set[str] = set()
         for column in self.columns():
             if column.name in seen:
-                raise ValueError(f"two columns are called {column.name}: give one another name")
+                raise ValueError(f"two columns are named {column.name}: rename one with name=")
             seen.add(column.name)
 
     def made_keys(self) -> tuple[AnyKey, ...]:
@@ -342,12 +344,12 @@ class Group:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that it reads, each once."""
+        """The fields it reads, each once."""
         of_keys = (name for key in self.made_keys() for name in key.fields)
         return tuple(dict.fromkeys([*of_keys, *(m.field for m in self.measures if m.field)]))
 
     def text(self, display_filter: str = "") -> str:
-        """The arguments of the tap, in the grammar above, and a filter.
+        """The tap's arguments in the grammar above, followed by the filter.
 
         >>> Group([Key("ip.src"), Every("10s")], [Count(), Sum("frame.len")]).text("tcp")
         'by=ip.src,every=10s,count,sum=frame.len,tcp'
@@ -357,7 +359,7 @@ class Group:
 
     @classmethod
     def parse(cls, text: str) -> Group:
-        """The group that such a text describes; what follows its words is the filter. RequestError for bad words.
+        """Parse such a text; anything after its words is the filter. Raises RequestError if a word is invalid.
 
         >>> Group.parse("by=ip.src,sum=frame.len,tcp.port == 80").filter
         'tcp.port == 80'

@@ -80,7 +80,9 @@ class GroupCounter(PacketCounter):
             allowed = {"integer", "number", "duration", *(["time"] if measure.kind in ("min", "max") else [])}
             if measure.kind in ("sum", "min", "max", "mean") and self._type(measure.field) not in allowed:
                 kind = self._type(measure.field)
-                raise RequestError(f"group: {measure.text}: the field is {'an' if kind == 'address' else 'a'} {kind}")
+                raise RequestError(
+                    f"group: {measure.text}: the field is {'an' if kind == 'address' else 'a'} {kind}, not a number"
+                )
 
     def packet(self, packet: Packet) -> None:
         self._values = {}

@@ -1,4 +1,4 @@
-"""The taps as files: which there are, and their place in Wireshark's plugin folders, where plain tshark finds them."""
+"""The taps' files, and their installation in Wireshark's plugin folders, where plain tshark finds them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def plugin_folder(tshark: Tshark, place: Place) -> Path:
         found = re.search(rf"^{name}:\s*(/.*)$", said, re.MULTILINE)
         if found:
             return Path(found[1].strip())
-    raise TsharkError(f"{tshark.path} -G folders names no folder for the plugins of the {place}")
+    raise TsharkError(f"{tshark.path} -G folders lists no plugin folder for --{place}")
 
 
 def _answer(tshark: Tshark, *arguments: str) -> str:
@@ -82,7 +82,7 @@ def _answer(tshark: Tshark, *arguments: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, timeout=60, env=environment, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as problem:
-        raise TsharkError(f"{' '.join(command)} does not run: {problem}") from None
+        raise TsharkError(f"cannot run {' '.join(command)}: {problem}") from None
     return (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
 
 
@@ -120,7 +120,7 @@ class Installation:
             return {}
         except (OSError, ValueError) as problem:
             raise OutputError(
-                f"{self._note} cannot be read ({problem}): remove it, and what is stale beside it"
+                f"cannot read {self._note} ({problem}): remove it, and any outdated files in its folder"
             ) from None
         return noted
 
@@ -143,7 +143,9 @@ class Installation:
         """
         report = Report(self.folder)
         if self.folder.is_symlink():
-            raise OutputError(f"{self.folder} is a link: sharkstat writes into no folder but its own; remove the link")
+            raise OutputError(
+                f"{self.folder} is a symbolic link, and sharkstat does not write through links: remove it"
+            )
         texts = {path.name: path.read_bytes() for path in (*sources, *own)}
         with _explained(self.folder):
             self._make_folder()
@@ -229,7 +231,7 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        raise OutputError(f"{folder}: you may not write there: install with --user, or as root with --system") from None
+        raise OutputError(f"{folder}: permission denied: install with --user, or as root with --system") from None
     except OSError as problem:
         raise OutputError(f"{folder}: {problem.strerror}") from None
 
@@ -239,11 +241,11 @@ def check_own(paths: Sequence[Path]) -> None:
     taken = {path.name for path in lua_folder().glob("*.lua")}
     for path in paths:
         if path.suffix != ".lua" or not path.is_file():
-            raise RequestError(f"{path} is no tap's Lua file")
+            raise RequestError(f"{path} is not a Lua file")
         if path.name in taken:
-            raise RequestError(f"{path}: there is a built-in file {path.name}: give yours another name")
+            raise RequestError(f"{path}: {path.name} is the name of a built-in file: rename yours")
         if not header_of(path) and not is_tap(path):
-            raise RequestError(f"{path} is no tap: it has no header and registers nothing (docs/taps.md)")
+            raise RequestError(f"{path} is not a tap: it has no header and registers no statistic (see docs/taps.md)")
 
 
 def summary(report: Report) -> str:
@@ -254,9 +256,9 @@ def summary(report: Report) -> str:
 
     done = (
         (report.written, "written"),
-        (report.replaced, "replaced by this version's"),
+        (report.replaced, "updated"),
         (report.removed, "removed"),
-        (report.there, "there already"),
+        (report.there, "already installed"),
     )
     said = ", ".join(counted(names, what) for names, what in done if names)
     return f"{report.folder}: {said or 'nothing to do'}"
@@ -264,8 +266,8 @@ def summary(report: Report) -> str:
 
 def kept(report: Report) -> list[str]:
     """A line for each file that was left as it is."""
-    said = [f"{report.folder / name} was changed since it was installed, and is kept" for name in report.changed]
-    return said + [f"{report.folder / name} is not sharkstat's, and is kept" for name in report.foreign]
+    said = [f"kept {report.folder / name}: it was changed since it was installed" for name in report.changed]
+    return said + [f"kept {report.folder / name}: sharkstat did not install it" for name in report.foreign]
 
 
 def names_in(tshark: Tshark, names: Sequence[str]) -> tuple[list[str], str]:
@@ -275,8 +277,11 @@ def names_in(tshark: Tshark, names: Sequence[str]) -> tuple[list[str], str]:
     if not missing:
         return [], ""
     if 0 in (os.geteuid(), os.getegid()):
-        return missing, "tshark 4.4 and later load no Lua as root or in group 0; other users' tshark has them"
-    return missing, "is Lua off (enable_lua in init.lua), or is another file of the same name loaded first?"
+        return missing, "tshark 4.4 and later load no Lua as root or in group 0; other users do have them"
+    return (
+        missing,
+        "check that Lua is enabled (enable_lua in init.lua), and that no other file of that name is loaded first",
+    )
 
 
 def installations(tshark: Tshark) -> Mapping[str, Installation]:

@@ -20,14 +20,14 @@ def listed(tshark: Tshark) -> tuple[str, ...]:
     names = re.findall(r"^ {5}(\S+)$", answer(tshark, "-z", "help"), re.MULTILINE)
     if not names:
         tshark.check()
-        raise TsharkError(f"{tshark.path} -z help lists no statistics: it is no tshark that sharkstat knows")
+        raise TsharkError(f"{tshark.path} -z help lists no statistics: is it really tshark?")
     return tuple(name for name in names if not name.startswith("sharkstat,"))  # taps that are installed for all users
 
 
 class Unparsed(Statistic):
-    """A statistic of tshark's that no family takes: its text, and never a wrong table."""
+    """A tshark statistic that no family reads: its text, rather than a wrong table."""
 
-    description = "A statistic of tshark's that sharkstat has no reader for: the lines of its text, as they are."
+    description = "A tshark statistic that sharkstat cannot parse. Its text is shown unchanged, line by line."
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -45,4 +45,4 @@ class Unparsed(Statistic):
         return as_lines(text)
 
     def align(self, tables):  # type: ignore[no-untyped-def]
-        raise self.refuse_merge("nobody knows what its lines mean; --per-file gives a table a file")
+        raise self.refuse_merge("its text is not parsed; --per-file gives one table per file")

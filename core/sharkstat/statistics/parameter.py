@@ -1,8 +1,8 @@
-"""A statistic's own parameters: `NAME=VALUE` at the beginning of its arguments, before the filter.
+"""A statistic's parameters: `NAME=VALUE` at the beginning of its arguments, before the filter.
 
     -z 'dns,slow,over=100ms,ip.addr == 192.0.2.53'
 
-A value ends at the next comma. What begins with no parameter's name is the display filter.
+A value ends at the next comma. Text that does not start with a parameter's name is the display filter.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _BOOLEANS = {"yes": True, "true": True, "1": True, "no": False, "false": False, 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter: its name, type and default (as text), and the values that it may have, where they are few.
+    """A parameter: its name, type, default (as text), and its choices if it has only a few possible values.
 
-    A duration is given with its unit (ns, us, ms, s, m, h, d; a bare number is seconds) and read as an integer of
-    nanoseconds. Without a default the value is None where none is given.
+    A duration has a unit (ns, us, ms, s, m, h, d; seconds without one) and becomes an integer number of nanoseconds.
+    Without a default, the value is None if the parameter is not given.
 
     >>> Parameter("over", "duration", "100ms").value()
     100000000
@@ -57,29 +57,29 @@ class Parameter:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z_]\w*", self.name):
-            raise ValueError(f"bad parameter {self.name!r}: a name has letters, digits and _")
+            raise ValueError(f"invalid parameter name {self.name!r}: use letters, digits and _")
         if self.type not in get_args(ParameterType):
             raise ValueError(
-                f"parameter {self.name}: bad type {self.type!r}: take {', '.join(get_args(ParameterType))}"
+                f"parameter {self.name}: unknown type {self.type!r}: choose {', '.join(get_args(ParameterType))}"
             )
         if self.default is not None:
             try:
                 self.read(self.default)
             except RequestError as problem:
-                raise ValueError(f"the default of {problem}") from None
+                raise ValueError(f"default of {problem}") from None
 
     def value(self) -> ParameterValue:
-        """The default's value."""
+        """The value of the default."""
         return None if self.default is None else self.read(self.default)
 
     def read(self, text: str) -> ParameterValue:
-        """The value that a text gives. RequestError where it gives none.
+        """The value of a text. Raises RequestError if it is invalid.
 
         >>> Parameter("every", "duration").read("1.5s"), Parameter("top", "integer").read("10")
         (1500000000, 10)
         """
         if self.choices and text not in self.choices:
-            raise RequestError(f"{self.name}={text}: take {' or '.join(self.choices)}")
+            raise RequestError(f"{self.name}={text}: choose {' or '.join(self.choices)}")
         try:
             if self.type == "integer" and _INTEGER.fullmatch(text):
                 return int(text)
@@ -91,24 +91,24 @@ class Parameter:
                 return _BOOLEANS[text.lower()]
             return duration(text) if self.type == "duration" else text
         except (ValueError, KeyError):
-            meant = {"boolean": "yes or no", "duration": "a duration, as 500ms, 10s or 5m"}
+            meant = {"boolean": "yes or no", "duration": "a duration, e.g. 500ms, 10s or 5m"}
             raise RequestError(f"{self.name}={text}: give {meant.get(self.type, f'a whole {self.type}')}") from None
 
 
 def duration(text: str) -> int:
-    """Nanoseconds. ValueError where the text is no duration.
+    """A duration in nanoseconds. Raises ValueError if the text is not a duration.
 
     >>> duration("10"), duration("250us")
     (10000000000, 250000)
     """
     found = _DURATION.fullmatch(text.strip(_SPACE))
     if not found:
-        raise ValueError(f"no duration: {text}")
+        raise ValueError(f"not a duration: {text}")
     return int((Decimal(found[1]) * _NANOSECONDS[found[2]]).to_integral_value(ROUND_HALF_UP))
 
 
 def read_arguments(name: str, arguments: str, parameters: Sequence[Parameter]) -> tuple[dict[str, ParameterValue], str]:
-    """The value of every parameter, and what follows them: the filter. RequestError names what is wrong.
+    """The value of every parameter, and the filter after them. Raises RequestError if one is invalid.
 
     >>> read_arguments("dns,slow", "over=1s,udp", [Parameter("over", "duration", "100ms")])
     ({'over': 1000000000}, 'udp')
@@ -121,9 +121,9 @@ def read_arguments(name: str, arguments: str, parameters: Sequence[Parameter]) -
         if key not in known:
             if not known:
                 break  # tshark says what it thinks of such a filter
-            raise RequestError(f"{name} has no parameter {key}: it has {', '.join(known)}")
+            raise RequestError(f"{name} has no parameter {key}; it has {', '.join(known)}")
         if key in given:
-            raise RequestError(f"{name}: {key} is given twice")
+            raise RequestError(f"{name}: {key} is given twice: leave out one")
         try:
             given[key] = known[key].read(text)
         except RequestError as problem:

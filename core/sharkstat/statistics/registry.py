@@ -1,4 +1,4 @@
-"""The statistics at hand, and the one that a request names. A plugin is loaded when something of it is asked for."""
+"""The registry of statistics. It finds the statistic that a request names, and loads its plugin only then."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Plugin:
-    """Where a plugin comes from, what it gives, and why it did not load; `nanoseconds` says how long that took."""
+    """A plugin: its origin, what it registers, why it failed to load, and its load time in `nanoseconds`."""
 
     name: str
     origin: str
@@ -45,7 +45,7 @@ class Plugin:
 
 
 class Registry:
-    """The statistics at hand. Plugins are loaded one by one: a broken one is reported, not fatal."""
+    """The available statistics. Plugins are loaded one by one: a broken one is reported, but is not fatal."""
 
     def __init__(self) -> None:
         self.plugins: list[Plugin] = []
@@ -65,9 +65,9 @@ class Registry:
     def default(cls, files: Sequence[Path] = (), *, only_built_in: bool = False) -> Registry:
         """All installed plugins, those in the user's plugin folder, and the given plugin files.
 
-        With `only_built_in`, or where the environment variable SHARKSTAT_NO_PLUGINS is set, there is no stranger's
-        plugin but the given files. Nothing is loaded from the current directory by itself. A plugin of which it is
-        known what it gives is loaded when that is asked for, the others at once.
+        With `only_built_in`, or if the environment variable SHARKSTAT_NO_PLUGINS is set, only the built-in plugins and
+        the given files. Nothing is loaded from the current directory unless named. Plugins in the index are loaded when
+        one of their statistics is used, the others at once.
         """
         return cls._made(files, only_built_in or bool(os.environ.get("SHARKSTAT_NO_PLUGINS")), trusting=True)
 
@@ -151,7 +151,7 @@ class Registry:
             ):
                 manager.subset_hook_caller(hook, others)(register=register)
             if not (plugin.statistics or plugin.families or plugin.formats):
-                raise ValueError("it registers nothing: mark its register_statistics with @sharkstat.hookimpl")
+                raise ValueError("it registers nothing: mark register_statistics with @sharkstat.hookimpl")
         except (Exception, SystemExit) as problem:  # whatever a stranger's plugin does, the others must work
             plugin.problem = f"{type(problem).__name__}: {problem}"
             for statistic in plugin.statistics:
@@ -161,7 +161,7 @@ class Registry:
             for format_name in plugin.formats:
                 del self._exporters[format_name]
             plugin.statistics, plugin.families, plugin.formats = [], [], []
-            self.warnings.append(f"plugin {plugin.name} ({plugin.origin}) did not load: {plugin.problem}")
+            self.warnings.append(f"plugin {plugin.name} ({plugin.origin}) failed to load: {plugin.problem}")
         plugin.nanoseconds = time.perf_counter_ns() - started
 
     def _load_known(self, plugins: Iterable[Plugin]) -> None:
@@ -208,17 +208,17 @@ class Registry:
 
     @property
     def statistics(self) -> dict[str, Statistic]:
-        """Every statistic that a plugin registers, by name; it loads all plugins."""
+        """Every statistic that a plugin registers, by name. Loads all plugins."""
         self._load_known(self.plugins)
         return self._statistics
 
     @property
     def names(self) -> list[str]:
-        """The names of these statistics; no plugin is loaded for them."""
+        """The names of these statistics, without loading plugins."""
         return list(dict.fromkeys([*self._statistics, *(name for p in self.plugins for name in p.statistics)]))
 
     def named(self, name: str) -> Statistic | None:
-        """The statistic of exactly that name, if a plugin registers one."""
+        """The statistic of exactly this name, if a plugin registers one."""
         self._load_known([plugin for plugin in self.plugins if name in plugin.statistics])
         return self._statistics.get(name)
 
@@ -233,7 +233,7 @@ class Registry:
         return self._exporters.get(name)
 
     def find(self, request: str) -> tuple[Statistic, str]:
-        """The statistic that a request names, by the longest name that it begins with, and its arguments."""
+        """The statistic of a request (the longest name that it starts with), and its arguments."""
         text = request.strip()
         # Asking tshark for its own takes a quarter of a second.
         found = self._registered(text) or self._listed(text) or _longest(text, self.discovered)
@@ -304,7 +304,7 @@ class Registry:
         return None
 
     def all(self) -> dict[str, Statistic]:
-        """Every statistic at hand, by name; it loads all plugins."""
+        """Every available statistic, by name. Loads all plugins."""
         return {**self.statistics, **self.discovered}
 
     def described(self, *, discovered: bool) -> Iterator[tuple[str, Described, str]]:
@@ -331,8 +331,8 @@ class Registry:
         near = difflib.get_close_matches(head, known, n=3, cutoff=0.5)
         near += [n for n in known if n.startswith(text.split(",")[0] + ",") and n not in near][: 5 - len(near)]
         if near:
-            return f"the nearest: {', '.join(near)}"
-        return "`sharkstat list` has them all"
+            return f"did you mean {', '.join(near)}?"
+        return "see `sharkstat list`"
 
 
 def described(statistic: Statistic) -> Described:
@@ -357,10 +357,10 @@ def _check_engines(statistic: Statistic) -> None:
     from sharkstat.engines.engine import Engine
 
     engines = statistic.engines
-    fix = "write engines = (sharkstat.Packets(MyCounter),), or give it a Tap"
+    fix = "set engines = (sharkstat.Packets(MyCounter),), or use a Tap"
     if not engines:
         raise ValueError(f"{statistic.name} has no engine: {fix}")
     if not isinstance(engines, (tuple, list)) or not all(isinstance(engine, Engine) for engine in engines):
-        raise ValueError(f"{statistic.name}: its engines are {engines!r:.80}: {fix}")
+        raise ValueError(f"{statistic.name}: invalid engines {engines!r:.80}: {fix}")
     if len({engine.name for engine in engines}) < len(engines):
-        raise ValueError(f"{statistic.name} has two engines of one name: leave out one")
+        raise ValueError(f"{statistic.name} has two engines with the same name: remove one")

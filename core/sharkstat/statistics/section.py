@@ -1,4 +1,4 @@
-"""A statistic as a part of `sharkstat overview`: its block of rows, and what it finds wrong."""
+"""A statistic's part of `sharkstat overview`: its block of rows, and the problems it finds."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 @dataclass(frozen=True)
 class Section:
-    """The block of a statistic in the overview.
+    """A statistic's block in the overview.
 
-    `position` says where: blocks come in ascending order, from 1 on. The built-in ones are traffic over time (100),
-    services (200), hosts (300), HTTP requests (400), DNS names (500), TLS and QUIC servers (600, 650). Health is last.
+    Blocks are sorted by `position`, from 1. The built-in ones are traffic over time (100), services (200), hosts (300),
+    HTTP requests (400), DNS names (500), TLS and QUIC servers (600, 650). Health comes last.
 
-    `columns` are names of columns, the most important first: those that do not fit leave from the right. "address:port"
-    joins two columns by a colon, "host/path" without anything; "name=Heading" gives a heading of its own. The title
-    (by default the statistic's) is the heading of the first column.
+    `columns` are column names, the most important first: if space is short, columns at the right are dropped.
+    "address:port" joins two columns with a colon, "host/path" with nothing; "name=Heading" sets the heading. The
+    `title` (by default the statistic's) is the heading of the first column.
 
-    `rows` says how many rows are shown; with 0 there is no block, and the statistic is run for its findings alone.
-    `bar` is a column with a total, drawn as a bar behind the others; where the only key of the table is a time, it is
-    drawn as a graph. `arguments` are those of the request.
+    `rows` is the number of rows shown; with 0 there is no block, and the statistic runs only for its findings.
+    `bar` is a column with a total, drawn as a bar at the right, or as a graph if the table's only key is a time.
+    `arguments` are those of the request.
 
     >>> Section(420, ("server_name=Name", "address:port=Server", "connections"), rows=3, bar="bytes").rows
     3
@@ -48,10 +48,10 @@ class Section:
 
 @dataclass(frozen=True)
 class HealthFinding:
-    """Something that is wrong, in a sentence with its figure and what that is part of.
+    """A problem found in a capture: a sentence, with its figure and the base of that figure.
 
-    `figure` and `base` are numbers, those with the unit "seconds" in nanoseconds. Findings of one severity are shown in
-    the order of their share (figure / base), the largest first.
+    `figure` and `base` are numbers, in nanoseconds if the unit is "seconds". Findings of equal severity are sorted by
+    their share (figure / base), the largest first.
 
     >>> HealthFinding("certificate of a.example expired on 2024-01-31", 1).severity
     'warning'
@@ -65,12 +65,12 @@ class HealthFinding:
 
     @property
     def share(self) -> float | None:
-        """Figure by base; None where there is no base."""
+        """Figure divided by base; None without a base."""
         return self.figure / self.base if self.base else None
 
     @property
     def rank(self) -> tuple[int, float]:
-        """The worst first."""
+        """The sort key: the worst first."""
         return SEVERITIES.index(self.severity), -(self.share or 0.0)
 
 
@@ -84,14 +84,14 @@ def part_of(
     warning: float = 0.01,
     bad: float = 0.1,
 ) -> list[HealthFinding]:
-    """The finding that so many of so many are wrong; none where the figure is 0.
+    """A finding of the form "FIGURE of BASE ..."; none if the figure is 0.
 
-    `where` is put behind the percentage. From the share `warning` on it is a warning, from `bad` on it is bad; below
-    that it is a note.
+    `where` is appended after the percentage. A share of at least `warning` is a warning, at least `bad` is bad, less
+    is a note.
 
-    >>> [finding] = part_of(2, 243, "TCP segments sent again")
+    >>> [finding] = part_of(2, 243, "TCP segments retransmitted")
     >>> finding.sentence, finding.severity
-    ('2 of 243 TCP segments sent again (0.8 %)', 'note')
+    ('2 of 243 TCP segments retransmitted (0.8 %)', 'note')
     """
     if not figure or not base:
         return []
@@ -119,9 +119,9 @@ def _shown(number: int | float, unit: str) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """A finding that needs no code: the total of one column as a part of the total of another.
+    """A finding without code: the total of one column as a share of the total of another.
 
-    `worst` names the column (or "address:port") that says which row has the most of it.
+    `worst` is the column (or "address:port") that names the row with the most.
 
     >>> Check("unanswered", "queries", "DNS queries without an answer", warning=0.02).text
     'DNS queries without an answer'
@@ -135,7 +135,7 @@ class Check:
     worst: str = ""
 
     def of(self, table: Table) -> list[HealthFinding]:
-        """The finding in a table, or none."""
+        """The finding of a table, if any."""
         unit = table.column(self.figure).unit
         unit = unit if unit in ("bytes", "seconds") else ""
         totals = table.total(self.figure), table.total(self.base)
@@ -145,7 +145,7 @@ class Check:
 
 
 def most_of(table: Table, figure: str, name: str, rows: Sequence[Row] | None = None, at: str = "at") -> str:
-    """Which row has the most of a figure, as ", most at 192.0.2.1:80", or ", all at ..." where no other has any.
+    """The row with the most of a figure: ", most at 192.0.2.1:80", or ", all at ..." if no other row has any.
 
     `name` is a column, or "address:port"; `rows` are some of the table's; `at` is the word before the name.
     """
@@ -174,10 +174,10 @@ def read_section(text: str, columns: Sequence[Column]) -> Section:
     names = tuple(filter(None, given.get("columns", "").split(",")))
     rows = given.get("rows", str(Section.rows))
     used = [part for name in names for part in parts(name)] + [given.get("bar", "")]
-    wrong = _unknown(used, columns) or ("it cannot be read" if left or not (position + rows).isdigit() else "")
+    wrong = _unknown(used, columns) or ("it cannot be parsed" if left or not (position + rows).isdigit() else "")
     if wrong:
         example = "`section: 420 rows=3 columns=name,answers`"
-        raise ValueError(f"bad section {text!r}: {wrong}; write {SECTION}, as in {example}")
+        raise ValueError(f"invalid section {text!r}: {wrong}; write {SECTION}, e.g. {example}")
     title, bar, arguments = (given.get(name, "") for name in ("title", "bar", "arguments"))
     return Section(int(position), names, int(rows), title.replace("_", " "), bar, arguments)
 
@@ -191,10 +191,10 @@ def read_check(text: str, columns: Sequence[Column]) -> Check:
     wrong = _unknown([figure, base, *(parts(worst) if worst else ())], columns)
     warning, bad = given.get("warning", str(Check.warning)), given.get("bad", str(Check.bad))
     if not slash or not said or not all(re.fullmatch(r"\d*\.?\d+", share) for share in (warning, bad)):
-        wrong = "it cannot be read"
+        wrong = "it cannot be parsed"
     if wrong:
         example = "`finding: unanswered/queries warning=0.02 DNS queries without an answer`"
-        raise ValueError(f"bad finding {text!r}: {wrong}; write {FINDING}, as in {example}")
+        raise ValueError(f"invalid finding {text!r}: {wrong}; write {FINDING}, e.g. {example}")
     return Check(figure, base, said, float(warning), float(bad), worst)
 
 

@@ -1,4 +1,4 @@
-"""What a plugin author implements: a `Statistic`, which says what the table is, and has engines that count it.
+"""What a plugin author implements: a `Statistic`, which describes a table and has engines that count it.
 
 import sharkstat
 
@@ -38,39 +38,39 @@ hookimpl = pluggy.HookimplMarker("sharkstat")
 
 
 class Hooks:
-    """The hooks that a plugin may implement, in a module or an object, marked with `hookimpl`."""
+    """The hooks that a plugin may implement, in a module or object, marked with `hookimpl`."""
 
     @hookspec
     def register_statistics(self, register: Callable[[Statistic], None]) -> None:
-        """Call `register(statistic)` once for every statistic that the plugin brings."""
+        """Call `register(statistic)` once for every statistic of the plugin."""
 
     @hookspec
     def register_families(self, register: Callable[[str, Callable[[str], Statistic | None]], None]) -> None:
         """Call `register(family, take)` for every family of tshark's own statistics that the plugin reads.
 
-        `take` is called with a name that the installed tshark lists (`tshark -z help`), and gives the
-        statistic for it, or None for a name of another family.
+        `take` is called with a name that the installed tshark lists (`tshark -z help`). It returns the statistic for
+        that name, or None if the name belongs to another family.
         """
 
     @hookspec
     def register_exporters(self, register: Callable[[str, Callable[[Sequence[Table]], Iterable[str]]], None]) -> None:
-        """Call `register(format, exporter)` for every output format that the plugin brings."""
+        """Call `register(format, exporter)` for every output format of the plugin."""
 
 
 class Statistic(ABC):
-    """A statistic that can be asked for with -z.
+    """A statistic for -z.
 
-    `name` is what is asked for, `title` a heading, `description` a paragraph for `sharkstat show`,
-    `usage` its argument grammar, `parameters` those of its arguments that are NAME=VALUE, `example` arguments, where
-    it needs some; `family` names the family of tshark's own statistics that it belongs to.
+    `name` is its name after -z, `title` its heading, `description` a paragraph for `sharkstat show`. `usage` is the
+    grammar of its arguments, `parameters` are its NAME=VALUE arguments, and `example` has arguments to show it with if
+    it needs some. `family` is the family of tshark's own statistics that it belongs to.
 
     `engines` are the ways to count it, each with the same columns: a `Tap` in Lua, `Packets` in Python, or
-    `TsharkText`. Without --engine, the first one runs.
+    `TsharkText`. The first one is used unless --engine is given.
 
-    `by_connection` says that its tap can keep rows apart by connection, so that --process can tell whose they are;
-    "only", that it tells nothing without that.
+    `by_connection` says that its tap can split rows by connection, so that --process can find their owner; "only" means
+    that it has no use otherwise.
 
-    With a `section` it is a part of `sharkstat overview`, which also tells its `findings`: those of its `checks`.
+    With a `section` it is part of `sharkstat overview`, which also shows its `findings`, by default those of `checks`.
     """
 
     name: str = ""
@@ -87,26 +87,26 @@ class Statistic(ABC):
 
     @abstractmethod
     def columns(self, arguments: str) -> tuple[Column, ...]:
-        """The table's columns for these arguments (what follows the name); RequestError if they are bad.
+        """The table's columns for these arguments (the text after the name). Raises RequestError if they are invalid.
 
-        Columns that are not derived come in the order in which the engines give their values.
+        Columns that are not derived must be in the order in which the engines give their values.
         """
 
     def filters(self, arguments: str) -> Sequence[str]:
-        """The display filters in the arguments. By default the arguments are one."""
+        """The display filters in the arguments. By default, the arguments are one display filter."""
         return (arguments,) if arguments.strip() else ()
 
     def follows_time(self, arguments: str, engine: Engine) -> bool:
-        """Whether its numbers depend on the packets being in time order: the run then warns where they are not.
+        """Whether its numbers depend on packets being in time order; the run then warns if they are not.
 
-        By default they do. Counts of headers do not; response times and whatever needs TCP's payload put together do.
+        True by default. Counts of headers do not depend on it; response times and anything that reassembles TCP do.
         """
         return True
 
     def derive(self, table: Table) -> None:
-        """Set the derived columns of every row of the table, from its measures.
+        """Compute the derived columns of every row from its measures.
 
-        By default those that have a `ratio` or `size_of`.
+        By default, those with a `ratio` or `size_of`.
         """
         derived = [column for column in table.columns if column.ratio or column.size_of]
         for row in table.rows if derived else ():
@@ -114,29 +114,29 @@ class Statistic(ABC):
                 row[column.name] = column.derived_from(row)
 
     def order(self, table: Table) -> None:
-        """Put the rows in the order in which they are shown by default."""
+        """Sort the rows into their default order."""
         return
 
     def findings(self, table: Table) -> Iterable[HealthFinding]:
-        """What is wrong, going by its table; for the overview. By default what `checks` say."""
+        """The problems that the table shows, for the overview. By default, those of `checks`."""
         for check in self.checks:
             yield from check.of(table)
 
     def facts(self, table: Table) -> Iterable[str]:
-        """What its table says of the capture as a whole, in a few words each; for the first lines of the overview."""
+        """Facts about the capture as a whole, a few words each, for the first lines of the overview."""
         return ()
 
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
-        """The rows of the tables, such that rows of equal key may be combined. MergeError if they cannot."""
+        """The rows of the tables, so that rows with equal keys can be combined. Raises MergeError if they cannot."""
         return [table.rows for table in tables]
 
     def engine(self, name: str = "") -> Engine:
-        """The engine of that name; "" takes the first. RequestError where there is none."""
+        """The engine of this name; the first one for "". Raises RequestError if there is none."""
         for engine in self.engines:
             if name in ("", engine.name):
                 return engine
         names = " or ".join(engine.name for engine in self.engines)
-        raise RequestError(f"{self.name} does not run on {name}: take --engine {names}")
+        raise RequestError(f"{self.name} has no engine {name}: use --engine {names}")
 
     def refuse_arguments(self, arguments: str) -> RequestError:
         return RequestError(f"{self.name} takes no arguments: leave out {arguments!r}")
@@ -146,5 +146,5 @@ class Statistic(ABC):
 
 
 def sort_rows(table: Table, key: Callable[[Row], Any], descending: bool = False) -> None:
-    """Sort a table's rows in place; for `Statistic.order`."""
+    """Sort a table's rows in place, e.g. in `Statistic.order`."""
     table.rows.sort(key=key, reverse=descending)

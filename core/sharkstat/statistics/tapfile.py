@@ -1,7 +1,7 @@
-"""A tap's Lua file as a plugin by itself: what its header says.
+"""A Lua tap as a plugin of its own, described by the header of its file.
 
-The header is the comment that the file begins with, one `-- KEY: VALUE` a line; an indented line goes on with the
-value before it:
+The header is the comment at the beginning of the file, with one `-- KEY: VALUE` per line. An indented line continues
+the value before it:
 
     -- name: dns,slow
     -- title: Slow DNS answers
@@ -46,9 +46,9 @@ RULES = (*(rule for rule in get_args(Merge) if rule), "key")
 
 
 class TapFile(Statistic):
-    """The statistic that a tap's file describes. ValueError, naming the file and the fix, for a bad header.
+    """The statistic that a tap's Lua file describes. Raises ValueError, with the file and the fix, for a bad header.
 
-    A plugin in Python may register one by itself, or a subclass that does more: `register(TapFile(path))`.
+    A Python plugin may register it, or a subclass of it: `register(TapFile(path))`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,20 +111,18 @@ class TapFile(Statistic):
                 found.setdefault(name, set()).update(row[name] or ())  # type: ignore[arg-type]
         most = self.read(_arguments_of(self, table))[0].get("max")
         if most is not None and len(sets) > most:
-            raise self.refuse_merge(f"together they have more rows than max={most}; take a larger one")
+            raise self.refuse_merge(f"together they have more rows than max={most}: use a larger max=")
         for found in sets.values():
             for name, limit in self._most_in_sets.items():
                 if len(found.get(name, ())) > limit:
-                    raise self.refuse_merge(f"{name} has at most {limit:,} values, and together there are more")
+                    raise self.refuse_merge(f"{name} holds at most {limit:,} values, and together there are more")
 
     def _check_intervals(self, table: Table, parts: Sequence[Sequence[Row]]) -> None:
         every = self.read(_arguments_of(self, table))[0].get("every")
         for name in (column.name for column in table.keys if column.type == "time" and every):
             offsets = {row[name] % every for part in parts for row in part if row[name] is not None}  # type: ignore[operator]
             if len(offsets) > 1:
-                raise self.refuse_merge(
-                    "the intervals of the captures do not begin together; read the captures together instead"
-                )
+                raise self.refuse_merge("the captures' intervals are not aligned: read the captures in one run instead")
 
     def order(self, table: Table) -> None:
         for name, descending in reversed(self._sort):
@@ -154,23 +152,21 @@ def read_header(path: Path) -> dict[str, list[str]]:
             continue
         key, value = match.groups()
         if key not in ONCE + MANY:
-            raise ValueError(f"{path.name}: unknown key {key!r} in the header: take {', '.join(ONCE + MANY)}")
+            raise ValueError(f"{path.name}: unknown key {key!r} in the header; known keys: {', '.join(ONCE + MANY)}")
         if key in ONCE and key in found:
-            raise ValueError(f"{path.name}: {key!r} is in the header twice")
+            raise ValueError(f"{path.name}: {key!r} occurs twice in the header")
         last = found.setdefault(key, [])
         last.append(value)
     for key in NEEDED:
         if not any(found.get(key, ())):
-            raise ValueError(
-                f"{path.name} is missing required field: '{key}' (a line `-- {key}: ...` at its beginning)"
-            )
+            raise ValueError(f"{path.name}: the header lacks the required key '{key}' (a line `-- {key}: ...`)")
     return found
 
 
 def _one_of(path: Path, header: dict[str, list[str]], key: str, allowed: tuple[str, ...]) -> Any:
     value = header.get(key, [allowed[0]])[0]
     if value not in allowed:
-        raise ValueError(f"{path.name}: {key} is {', '.join(allowed[:-1])} or {allowed[-1]}, not {value!r}")
+        raise ValueError(f"{path.name}: {key} must be {', '.join(allowed[:-1])} or {allowed[-1]}, not {value!r}")
     return value
 
 
@@ -179,7 +175,7 @@ def _parameter(path: Path, text: str) -> Parameter:
     choices = tuple(kind.split("|")) if "|" in kind else ()
     if name == "format":
         raise ValueError(
-            f"{path.name}: a parameter cannot be called format: in plain tshark format=rows is every tap's"
+            f"{path.name}: a parameter cannot be named format, since every tap has format=rows in plain tshark"
         )
     try:
         return Parameter(
@@ -191,9 +187,9 @@ def _parameter(path: Path, text: str) -> Parameter:
         )
     except ValueError as problem:
         raise ValueError(
-            f"{path.name}: bad parameter {text!r}: {problem}; write NAME TYPE DEFAULT DESCRIPTION, as in "
-            f"`over duration 100ms what is slow` (types: {', '.join(get_args(ParameterType))}, or choices as a|b; "
-            "`-` is no default)"
+            f"{path.name}: invalid parameter {text!r}: {problem}; write NAME TYPE DEFAULT DESCRIPTION, e.g. "
+            f"`over duration 100ms what is slow` (types: {', '.join(get_args(ParameterType))}, or choices like a|b; "
+            "`-` means no default)"
         ) from None
 
 
@@ -203,7 +199,7 @@ def _columns(path: Path, texts: Sequence[str]) -> tuple[Column, ...]:
     for column in columns:
         for name in (*(column.ratio or ()), *filter(None, [column.share, column.size_of])):
             if name not in measures:
-                raise ValueError(f"{path.name}: column {column.name}: {name} is no measure of this tap")
+                raise ValueError(f"{path.name}: column {column.name}: this tap has no measure {name}")
     return columns
 
 
@@ -220,9 +216,9 @@ def _column(path: Path, text: str) -> Column:
     ratio, size = _RATIO.fullmatch(rule), _SIZE.fullmatch(rule)
     if kind not in get_args(Type) or not (rule in RULES or ratio or size):
         raise ValueError(
-            f"{path.name}: bad column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [share] [; DESCRIPTION], "
-            f"as in `packets integer sum packets` (types: {', '.join(get_args(Type))}; rules: {', '.join(RULES)}, or "
-            "MEASURE/MEASURE, size:SET, or union:MOST)"
+            f"{path.name}: invalid column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [share] "
+            f"[; DESCRIPTION], e.g. `packets integer sum packets` (types: {', '.join(get_args(Type))}; rules: "
+            f"{', '.join(RULES)}, or MEASURE/MEASURE, size:SET, or union:MOST)"
         )
     role: Any = "derived" if ratio or size else "key" if rule == "key" else "measure"
     merge: Any = rule if role == "measure" else ""
@@ -257,7 +253,7 @@ def _sort(path: Path, text: str, columns: Sequence[Column]) -> tuple[tuple[str, 
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, direction = part.partition(" ")
         if name not in known or direction not in ("", "ascending", "descending"):
-            raise ValueError(f"{path.name}: bad sort {part!r}: write COLUMN or COLUMN descending")
+            raise ValueError(f"{path.name}: invalid sort {part!r}: write COLUMN or COLUMN descending")
         order.append((name, direction == "descending"))
     return tuple(order)
 

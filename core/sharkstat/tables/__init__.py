@@ -1,1 +1,1 @@
-"""The one contract, a table, and what is done with it."""
+"""Tables: the one form of every result, and what can be done with them."""

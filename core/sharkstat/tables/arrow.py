@@ -33,7 +33,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def library(name: str) -> Any:
-    """An optional library. OutputError that says how to install it, where it is missing."""
+    """Import an optional library. Raises OutputError, with how to install it, if it is missing."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -42,7 +42,7 @@ def library(name: str) -> Any:
 
 
 def to_arrow(table: Table) -> pyarrow.Table:
-    """The table as a `pyarrow.Table`. OutputError where pyarrow is not installed."""
+    """The table as a `pyarrow.Table`. Raises OutputError if pyarrow is not installed."""
     from sharkstat.tables.export import described
 
     arrow = library("pyarrow")

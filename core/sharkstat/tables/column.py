@@ -101,7 +101,7 @@ def check_types(columns: Sequence[Column], values: Sequence[Value]) -> None:
             continue
         wanted = _PYTHON[column.type]
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-            raise TextError(f"{column.name} is {value!r}, no {column.type}")
+            raise TextError(f"{column.name} is {value!r}, which is not of type {column.type}")
 
 
 def typed(columns: tuple[Column, ...], types: Sequence[str] | None) -> tuple[Column, ...]:

@@ -233,18 +233,18 @@ def make_scale(before: int, after: int, per: str) -> tuple[Scale, list[str]]:
     rates = per == "second" or (not per and longest - shortest > ALIKE * longest)
     if rates and shortest <= 0:
         rates = False
-        remarks.append("A side has no span of time, so totals are compared.")
+        remarks.append("One capture has no duration, so totals are compared.")
     elif rates:
-        remarks.append("The spans differ, so rates are compared (--per capture compares totals).")
+        remarks.append("The captures differ in length, so rates are compared (--per capture compares totals).")
     elif longest - shortest > ALIKE * longest:
-        remarks.append("Totals are compared, though the spans differ.")
+        remarks.append("Totals are compared, although the captures differ in length.")
     if shortest < SHORT:
         remarks.append(
-            f"A span of {view.humanised_duration(shortest)} is short: what is rare may be missing by chance."
+            f"A capture of {view.humanised_duration(shortest)} is short: rare traffic may be missing by chance."
         )
     elif longest > UNLIKE * shortest:
         remarks.append(
-            "One span is more than ten times the other: what comes at certain times may be in one of them only."
+            "One capture is more than ten times as long as the other: periodic traffic may be in only one of them."
         )
     return Scale((before, after), rates), remarks
 
@@ -310,13 +310,15 @@ def causes_table(found: Explanation, scale: Scale, reading: Reading) -> Table:
 
     columns = (
         Column("cause", "path", role="key"),
-        Column("kind", "text", role="derived", description="changed, new, gone, moved, or the rest"),
-        Column("dimension", "text", role="derived", description="by what the level was told apart", shown=False),
+        Column("kind", "text", role="derived", description="changed, new, gone, moved, or rest"),
+        Column(
+            "dimension", "text", role="derived", description="the dimension by which this level was split", shown=False
+        ),
         amount("before"),
         amount("after"),
         amount("change"),
-        Column("share", "number", "percent", role="derived", description="of all that went up and down"),
-        Column("unit", "text", role="derived", title="Unit", description="what there are more of, or larger ones"),
+        Column("share", "number", "percent", role="derived", description="share of everything that went up and down"),
+        Column("unit", "text", role="derived", title="Unit", description="the unit that became more, or larger"),
         amount("count_before", kind="number", of="per second" if scale.rates else ""),
         amount("count_after", kind="number", of="per second" if scale.rates else ""),
         amount("size_before", kind=exact, of=_UNITS[found.by]),

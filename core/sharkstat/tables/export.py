@@ -300,5 +300,5 @@ def find(name: str, others: Sequence[str] = (), raw: bool = False) -> Exporter:
     found = built_in(raw).get(name)
     if found is None:
         known = ", ".join(["table", *built_in(), *DRAWN, *others])
-        raise RequestError(f"unknown format {name!r}: take one of {known}")
+        raise RequestError(f"unknown format {name!r}: choose one of {known}")
     return found

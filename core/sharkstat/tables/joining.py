@@ -23,7 +23,7 @@ def joined(before: Table, after: Table, scale: Scale, by: str = "") -> Table:
     (`Column.local`, and all times) are summed over first. RequestError for tables that do not compare.
     """
     if (before.name, before.request) != (after.name, after.request):
-        raise RequestError(f"{before.request} and {after.request} are not the same request: compare equal ones")
+        raise RequestError(f"cannot compare {before.request} with {after.request}: the requests must be equal")
     for table in (before, after):
         if table.omitted:
             raise RequestError(f"{table.request}: the saved result lacks rows: save it without --top")
@@ -40,7 +40,7 @@ def joined(before: Table, after: Table, scale: Scale, by: str = "") -> Table:
     columns = [replace(c, local="", shown=c.shown and known) for c, known in zip(keys, told, strict=True)]
     rows: list[Row] = []
     if keys:
-        columns.append(Column("state", "text", role="derived", title="", description="new, gone, or nothing"))
+        columns.append(Column("state", "text", role="derived", title="", description="new, gone, or empty"))
     for column in values:
         columns += _columns(column, main, scale)
     # Of a tree, the roots are the whole.
@@ -147,9 +147,9 @@ def _main(values: Sequence[Column], by: str, request: str) -> Column:
         if by and column.name == by:
             return column
     if by and by not in ("bytes", "packets", "connections", "requests"):
-        raise RequestError(f"{request} has no numbers in a column {by!r}; it has {', '.join(c.name for c in values)}")
+        raise RequestError(f"{request} has no numeric column {by!r}; it has {', '.join(c.name for c in values)}")
     if not sums and not values:
-        raise RequestError(f"{request} has no numbers that could be compared")
+        raise RequestError(f"{request} has no numbers to compare")
     named = {column.name: column for column in sums}
     shown = [column for column in sums if column.shown] or sums
     return named.get("bytes") or (shown[0] if shown else values[0])

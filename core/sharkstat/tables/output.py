@@ -1,4 +1,4 @@
-"""Where results go: standard output, a file, or a folder with a file a table; whole, or not at all."""
+"""Writes results to standard output, a file, or a folder with one file per table; completely or not at all."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def format_for(output: str, wanted: str, others: Collection[str] = ()) -> str:
     known = {".txt": "table", **{f".{ending}": name for name, ending in ENDINGS.items()}}
     known.update({f".{name}": name for name in others})
     if suffix and not Path(output).is_dir() and suffix.lower() not in known:
-        raise RequestError(f"--output {output}: which format is {suffix}? Give --format, or one of {', '.join(known)}")
+        raise RequestError(
+            f"--output {output}: unknown suffix {suffix}: give --format, or a suffix of {', '.join(known)}"
+        )
     return known.get(suffix.lower(), "table")
 
 
@@ -82,24 +84,24 @@ class Output:
         there = _exists(self.path)
         target = self.path if there else self.path.parent
         if not target.exists():
-            raise OutputError(f"{self.output}: the folder {target} does not exist: make it first")
+            raise OutputError(f"{self.output}: the folder {target} does not exist: create it first")
         if not os.access(target, os.W_OK):
-            raise OutputError(f"{self.output}: permission denied: choose a place where you may write")
+            raise OutputError(f"{self.output}: permission denied: choose another folder")
         if self.folder or not there:
             return
         for name in read:
             with contextlib.suppress(OSError):
                 if name != "-" and self.path.samefile(name):
-                    raise OutputError(f"{self.output} is what is read: choose another name")
+                    raise OutputError(f"{self.output} is an input file: choose another name")
         self._refuse_files(self.path)
 
     def _refuse_links(self, path: Path) -> None:
         if path.is_symlink() and not _special(str(path)):
-            raise OutputError(f"{path} is a symbolic link: name the file itself, or remove the link")
+            raise OutputError(f"{path} is a symbolic link: give the file itself, or remove the link")
 
     def _refuse_files(self, path: Path) -> None:
         if _exists(path) and path.is_file() and not self.force and not _special(str(path)):
-            raise OutputError(f"{path} is there already: choose another name, or replace it with --force")
+            raise OutputError(f"{path} already exists: choose another name, or overwrite it with --force")
 
     def expect(self, requests: Iterable[str]) -> None:
         """OutputError where files in the folder are in the way of those that these requests will give."""
@@ -135,7 +137,7 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as problem:
-            raise OutputError(f"{self.output}: {problem.strerror}: the results were not written") from None
+            raise OutputError(f"{self.output}: {problem.strerror}: results not written") from None
 
     def _print(self, pieces: Iterable[str | bytes]) -> None:
         try:
@@ -149,7 +151,7 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as problem:
-            raise OutputError(f"standard output: {problem.strerror}: nothing more can be written there") from None
+            raise OutputError(f"standard output: {problem.strerror}: results are incomplete") from None
 
     def _write(self, path: Path, pieces: Iterable[str | bytes]) -> None:
         """Whole or not at all: a file that was there stays as it was until the new one is written."""
@@ -182,7 +184,7 @@ class Output:
         try:
             path.hardlink_to(written)
         except FileExistsError:
-            raise OutputError(f"{path} is there already: choose another name, or replace it with --force") from None
+            raise OutputError(f"{path} already exists: choose another name, or overwrite it with --force") from None
         except OSError:  # a file system without links
             self._refuse_files(path)
             written.replace(path)

@@ -77,7 +77,7 @@ def _from_lines(text: str) -> Iterator[Table]:
         try:
             record = json.loads(line, parse_float=Decimal)
         except ValueError:
-            raise _Unreadable(f"line {number} is no JSON") from None
+            raise _Unreadable(f"line {number} is not JSON") from None
         kind = record.get("type") if isinstance(record, dict) else None
         if kind == "table":
             _check_schema(record)
@@ -85,7 +85,7 @@ def _from_lines(text: str) -> Iterator[Table]:
         elif kind == "row" and found:
             found[-1]["rows"].append(record)
         else:
-            raise _Unreadable(f"line {number} is neither a table nor a row of one")
+            raise _Unreadable(f"line {number} is neither a table nor a row")
     if not found:
         raise _Unreadable("it holds no table")
     yield from map(table_of, found)
@@ -93,13 +93,13 @@ def _from_lines(text: str) -> Iterator[Table]:
 
 def _check_schema(document: Mapping[str, Any]) -> None:
     if document.get("schema") != SCHEMA:
-        raise _Unreadable(f"its layout has the number {document.get('schema')!r}, and {SCHEMA} is known")
+        raise _Unreadable(f"its schema is {document.get('schema')!r}, and only {SCHEMA} is supported")
 
 
 def table_of(entry: Any) -> Table:
     """One table as JSON has it. ValueError, with what is wrong, where it is none."""
     if not isinstance(entry, dict):
-        raise _Unreadable("a table is no object")
+        raise _Unreadable("a table is not an object")
     try:
         columns = tuple(_column(told) for told in _list(entry["columns"], "columns"))
         readers = [(column.name, _reader(column)) for column in columns]
@@ -124,12 +124,12 @@ def table_of(entry: Any) -> Table:
     except KeyError as problem:
         raise _Unreadable(f"a table lacks {problem}") from None
     except (TypeError, ArithmeticError) as problem:
-        raise _Unreadable(f"a value is not what its column says: {problem}") from None
+        raise _Unreadable(f"a value does not match its column's type: {problem}") from None
 
 
 def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise _Unreadable(f"{name} is no list")
+        raise _Unreadable(f"{name} is not a list")
     return value
 
 
@@ -208,7 +208,7 @@ def _nanoseconds(seconds: Decimal | int | float) -> int:
     # A float's shortest digits are those that were written, as far as a float can hold them.
     sign, digits, exponent = Decimal(str(seconds) if isinstance(seconds, float) else seconds).as_tuple()
     if not isinstance(exponent, int):
-        raise _Unreadable(f"{seconds} is no time")
+        raise _Unreadable(f"{seconds} is not a time")
     number = int("".join(map(str, digits)))
     shift = exponent + 9
     whole: int = number * 10**shift if shift >= 0 else number // 10**-shift
@@ -218,7 +218,7 @@ def _nanoseconds(seconds: Decimal | int | float) -> int:
 def _checked(kind: type | tuple[type, ...], column: Column) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise TypeError(f"{column.name} is {value!r}, and its type {column.type}")
+            raise TypeError(f"{column.name} is {value!r}, but its type is {column.type}")
         return value
 
     return read

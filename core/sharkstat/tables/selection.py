@@ -1,4 +1,4 @@
-"""Which rows and columns of a table are shown: --sort, --top, --columns, --share."""
+"""Selects the rows and columns to show: --sort, --top, --columns, --share."""
 
 from __future__ import annotations
 

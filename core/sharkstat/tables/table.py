@@ -111,11 +111,11 @@ class Table:
     def total(self, column: str) -> int | float:
         """The sum of a numeric column; values that are None count as nothing.
 
-        KeyError where there is no such column, TypeError where it holds no numbers.
+        Raises KeyError for an unknown column, TypeError if it holds no numbers.
         """
         kind = self.column(column).type
         if kind not in ("integer", "number", "duration"):
-            raise TypeError(f"{self.name}: {column} is {kind}, and only numbers have a total")
+            raise TypeError(f"{self.name}: {column} is of type {kind}; only numbers have a total")
         return sum(value for value in self[column] if isinstance(value, (int, float)))
 
     def with_rows(self, rows: list[Row]) -> Table:
@@ -124,7 +124,7 @@ class Table:
     def sort(self, by: str, *, descending: bool = True) -> Table:
         """A table with the rows in the order of a column, the largest first; no value is less than any.
 
-        KeyError where there is no such column. A tree is sorted level by level.
+        A tree is sorted level by level. Raises KeyError for an unknown column.
 
         >>> table = Table("hosts", "Hosts", "hosts", (Column("packets", "integer"),), [{"packets": 1}, {"packets": 2}])
         >>> table.sort("packets")["packets"]
@@ -147,7 +147,7 @@ class Table:
     def where(self, predicate: Callable[[Row], Any] | None = None, /, **values: Value) -> Table:
         """The rows for which `predicate` is true and whose columns have the given values.
 
-        KeyError where there is no such column. `reading` still describes all that was read.
+        `reading` still describes everything that was read. Raises KeyError for an unknown column.
 
         >>> table = Table("hosts", "Hosts", "hosts", (Column("packets", "integer"),), [{"packets": 1}, {"packets": 2}])
         >>> len(table.where(packets=2)), len(table.where(lambda row: row["packets"] > 0))
@@ -179,7 +179,7 @@ class Table:
         return to_arrow(self)
 
     def to_polars(self) -> polars.DataFrame:
-        """The table as a `polars.DataFrame`. OutputError where polars or pyarrow is not installed."""
+        """The table as a `polars.DataFrame`. Raises OutputError if polars or pyarrow is not installed."""
         from sharkstat.tables.arrow import library
 
         return library("polars").DataFrame(self)  # type: ignore[no-any-return]
@@ -224,7 +224,7 @@ class Table:
         """One table of a parsed JSON document, as in `json.load(file)["tables"][0]`.
 
         Everything that JSON holds comes back, with its Python types. To keep every digit of durations, parse with
-        `parse_float=decimal.Decimal`, as `sharkstat.read` does. ValueError where it is no table.
+        `parse_float=decimal.Decimal`, as `sharkstat.read` does. Raises ValueError if it is not a table.
 
         >>> import json, sharkstat
         >>> table = sharkstat.run("tests/data/dns.pcapng", "conv,udp")[0]
@@ -253,21 +253,21 @@ class Table:
         head = tables[0]
         for table in tables:
             if (table.request, _meaning(table)) != (head.request, _meaning(head)):
-                raise MergeError(f"cannot merge {head.request} with {table.request}: merge equal requests only")
+                raise MergeError(f"cannot merge {head.request} with {table.request}: the requests must be equal")
             if table.reading.display_filter != head.reading.display_filter:
-                raise MergeError(f"cannot merge {head.request}: the tables were made with different display filters")
+                raise MergeError(f"cannot merge {head.request}: the tables have different display filters")
             if table.omitted:
                 raise MergeError(f"cannot merge {table.request}: --top removed rows; merge first, then use --top")
             if table.capped and len(tables) > 1:
                 raise MergeError(
-                    f"cannot merge {table.request}: more was found than is told apart; take a larger max=, or read the "
-                    "captures together"
+                    f"cannot merge {table.request}: it reached a limit and lumps rows together; use a larger "
+                    "max=, or read the captures together"
                 )
         if len(tables) == 1:
             return head
         statistic = head.statistic
         if statistic is None:
-            raise MergeError(f"cannot merge {head.name}: its statistic is not known here; run it again to merge")
+            raise MergeError(f"cannot merge {head.name}: its statistic is not installed here")
         in_time, apart = _in_time(tables)
         aligned = statistic.align(in_time)
         rows = merge_rows(head.columns, [row for part in aligned for row in part], apart)
@@ -351,7 +351,7 @@ def merge_rows(columns: Sequence[Column], rows: Sequence[Row], in_time: bool = T
             a, b = known[column.name], row[column.name]
             if not in_time and column.merge in ("first", "last") and a != b and a is not None and b is not None:
                 raise MergeError(
-                    f"cannot merge: {column.name} is that which came {column.merge}, and the captures overlap in time; "
+                    f"cannot merge: {column.name} is the {column.merge} value, and the captures overlap in time; "
                     "read them together"
                 )
             known[column.name] = combine(column.merge, a, b)

@@ -1,7 +1,7 @@
-"""What the tests of a plugin use: run a statistic on a capture, and check what every good statistic keeps.
+"""For the tests of a plugin: run a statistic on a capture, and check what holds for every good statistic.
 
-The names are those of `sharkstat.testing.checks`, loaded when first used: pytest loads this package in every project
-that has sharkstat installed.
+The names are those of `sharkstat.testing.checks`, loaded on first use, since pytest loads this package in every
+project that has sharkstat installed.
 """
 
 from __future__ import annotations

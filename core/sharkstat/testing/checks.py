@@ -1,7 +1,7 @@
-"""For the tests of a statistic: run it on a capture, and check what every good statistic keeps.
+"""For the tests of a statistic: run it on a capture, and check what holds for every good statistic.
 
-The fixtures of the pytest plugin (sharkstat.testing.pytest_plugin) are these functions, with the plugins at hand as
-their `registry`. Each works without pytest, too. docs/testing.md.
+The fixtures of the pytest plugin (sharkstat.testing.pytest_plugin) are these functions, with the installed plugins as
+their `registry`. Each also works without pytest. See docs/testing.md.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Check(Protocol):
 
 
 def capture(name: str) -> Path:
-    """A small capture of real traffic that comes with sharkstat: "dns", "http" or "tls". ValueError for others.
+    """A small capture of real traffic that comes with sharkstat: "dns", "http" or "tls". ValueError for other names.
 
     >>> capture("dns").name
     'dns.pcapng'
@@ -64,16 +64,16 @@ def capture(name: str) -> Path:
     path = CAPTURES / f"{name}.pcapng"
     if not path.is_file():
         known = ", ".join(sorted(path.stem for path in CAPTURES.glob("*.pcapng")))
-        raise ValueError(f"no capture {name!r} comes with sharkstat: take one of {known}, or a path of your own")
+        raise ValueError(f"sharkstat has no capture {name!r}: choose one of {known}, or use your own file")
     return path
 
 
 def mutants(capture: StrPath, folder: StrPath, seeds: Sequence[int] = (0, 1)) -> Iterator[Path]:
-    """Write spoilt copies of a capture into a folder, one after the other: their paths.
+    """Write damaged copies of a capture into a folder, and yield their paths one by one.
 
-    There is one without packets, one that is cut short in the middle of a packet, one in which each packet comes twice,
-    and for each seed one with wrong bits, one with only the beginnings of packets, and one in the wrong order. Equal
-    seeds give equal files. SourceError where the capture cannot be read.
+    They are: one without packets, one that is cut short within a packet, one with every packet twice, and for each
+    seed one with flipped bits, one with truncated packets, and one in random order. Equal seeds give equal files.
+    Raises SourceError if the capture cannot be read.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -84,9 +84,9 @@ def mutants(capture: StrPath, folder: StrPath, seeds: Sequence[int] = (0, 1)) ->
 
 
 def run(capture: StrPath, request: str, *, engine: str = "", registry: Registry | None = None, **options: Any) -> Table:
-    """Run one statistic on a capture: its table. `options` are those of sharkstat.run.
+    """Run one statistic on a capture and return its table. `options` are those of sharkstat.run.
 
-    Raises what sharkstat.run raises; AssertionError where a value is not what its column says.
+    Raises the errors of sharkstat.run, and AssertionError if a value does not match its column's type.
 
     >>> run(capture("dns"), "conv,udp").total("packets")
     50
@@ -123,9 +123,9 @@ def assert_engines_agree(
     registry: Registry | None = None,
     **options: Any,
 ) -> None:
-    """Check that a statistic gives the same table on each of the engines: by default, on all but tshark's text.
+    """Check that a statistic gives the same table on each engine; by default on all except tshark's text.
 
-    AssertionError tells the first differences; RequestError that it has not these engines.
+    Raises AssertionError with the first differences, and RequestError if it does not have these engines.
 
     >>> assert_engines_agree(capture("http"), "conv,tcp")
     """
@@ -133,7 +133,7 @@ def assert_engines_agree(
     registry = registry or Registry.default()
     engines = engines or _own_engines(request, registry)
     if len(engines) < 2:
-        raise RequestError(f"{request} runs on {' and '.join(engines) or 'tshark'} alone: there is nothing to compare")
+        raise RequestError(f"{request} runs only on {' and '.join(engines) or 'tshark'}: nothing to compare")
     first, *others = _on_each(capture, request, engines, registry, options)
     for engine, other in zip(engines[1:], others, strict=True):
         _assert_equal(first, other, f"{request} on {engine}", f"on {engines[0]}")
@@ -153,10 +153,10 @@ def assert_balanced(
     registry: Registry | None = None,
     **options: Any,
 ) -> None:
-    """Check that the rows add up to the packets and bytes that were read: that each packet was placed once.
+    """Check that the rows add up to the packets and bytes of the capture, so that each packet counts once.
 
-    `packets` and `bytes` name the columns; "" leaves one out. Give a `display_filter` where the statistic counts but
-    some of a capture's packets. In a tree, the rows at the top add up. AssertionError tells both numbers.
+    `packets` and `bytes` name the columns; "" skips one. Give a `display_filter` if the statistic counts only some of
+    the packets. In a tree, the top-level rows must add up. Raises AssertionError with both numbers.
 
     >>> assert_balanced(capture("http"), "conv,eth")
     >>> assert_balanced(capture("http"), "endpoints,ip", display_filter="ip", packets="tx_packets", bytes="tx_bytes")
@@ -168,7 +168,7 @@ def assert_balanced(
     for name, read in ((packets, table.reading.packets), (bytes, table.reading.bytes)):
         counted = top.total(name) if name else read
         if counted != read:
-            raise AssertionError(f"{request}: {name} adds up to {counted:,} of the {read:,} that were read")
+            raise AssertionError(f"{request}: {name} adds up to {counted:,}, but {read:,} were read")
 
 
 def assert_merges(
@@ -181,11 +181,11 @@ def assert_merges(
     registry: Registry | None = None,
     **options: Any,
 ) -> None:
-    """Check that the tables of a capture's parts, merged in any order, are the table of the whole.
+    """Check that the tables of a capture's parts, merged in any order, equal the table of the whole.
 
-    `by` "packets" cuts in time order into parts of as many packets; "pair" shares out the pairs of hosts, so that no
-    conversation is cut. Columns that a merge does not keep (`merge="none"`), and those in `without`, are not
-    compared. AssertionError tells the first differences, or why a merge was refused.
+    `by="packets"` splits the capture in time order into parts with equal numbers of packets; `by="pair"` splits it by
+    pairs of hosts, so that no conversation is split. Columns that a merge does not keep (`merge="none"`), and those in
+    `without`, are not compared. Raises AssertionError with the first differences, or the reason why merging failed.
 
     >>> assert_merges(capture("http"), "conv,ip")
     >>> assert_merges(capture("http"), "conv,tcp", by="pair", without=["stream"])
@@ -200,7 +200,7 @@ def assert_merges(
         try:
             merged = Table.merge(order)
         except MergeError as problem:
-            hint = ' (by="pair" cuts no conversation)' if by == "packets" else ""
+            hint = ' (by="pair" splits no conversation)' if by == "packets" else ""
             raise AssertionError(f"{request}: {problem}{hint}") from None
         _assert_equal(whole, merged, f"{request} merged of {len(tables)} parts", "in the whole", lost)
 
@@ -213,9 +213,9 @@ def assert_survives(
     registry: Registry | None = None,
     **options: Any,
 ) -> None:
-    """Check that a statistic gives a table, on each of its engines that are not tshark's, of every one of `mutants`.
+    """Check that a statistic gives a table for each of the `mutants`, on each of its engines except tshark's text.
 
-    AssertionError names the mutant, which is kept, and the packet at which it failed; `sharkstat run` on it shows more.
+    Raises AssertionError with the mutant, which is kept, and the packet at which it failed; try `sharkstat run` on it.
 
     >>> assert_survives(capture("dns"), "conv,udp", seeds=[1])
     """
@@ -223,7 +223,7 @@ def assert_survives(
     registry = registry or Registry.default()
     engines = _own_engines(request, registry)
     if not engines:
-        raise RequestError(f"{request} runs on tshark alone, which reads what it likes: there is nothing to check")
+        raise RequestError(f"{request} runs only on tshark's text: nothing to check")
     folder = Path(tempfile.mkdtemp(prefix="sharkstat-test-"))
     for path in mutants(capture, folder, seeds):
         try:
@@ -257,7 +257,7 @@ def _parts(path: Path, by: str, count: int, folder: str) -> list[Path]:
     elif by == "pair":
         shares = whole.shared_out(_pairs(path), count)
     else:
-        raise ValueError(f"by={by!r}: take packets or pair")
+        raise ValueError(f"by={by!r}: choose packets or pair")
     paths = []
     for number, share in enumerate(shares):
         paths.append(Path(folder) / f"{number}.pcap")
@@ -302,14 +302,14 @@ def _differences(wanted: Table, found: Table, names: Sequence[str], where: str) 
     for key, rows in _by_key(wanted, keys, others).items():
         matching = left.pop(key, [])
         if len(matching) != len(rows):
-            yield f"the row {_named(keys, key)} is there {len(matching)} times, {where} {len(rows)} times"
+            yield f"the row {_named(keys, key)} occurs {len(matching)} times, {where} {len(rows)} times"
             continue
         for one, other in zip(rows, matching, strict=True):
             for name in others:
                 if not _same(one[name], other[name]):
                     yield f"the row {_named(keys, key)}: {name} is {other[name]!r}, {where} {one[name]!r}"
     for key in left:
-        yield f"the row {_named(keys, key)} is not there {where}"
+        yield f"the row {_named(keys, key)} is missing {where}"
 
 
 def _by_key(table: Table, keys: Sequence[str], others: Sequence[str]) -> dict[tuple[Value, ...], list[Row]]:

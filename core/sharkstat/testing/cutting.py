@@ -51,7 +51,7 @@ class Records:
         )
         if len(done.stdout) < _HEADER.size:
             said = done.stderr.decode(errors="replace").strip() or "nothing"
-            raise SourceError(f"{path} cannot be cut: editcap says {said}")
+            raise SourceError(f"cannot split {path}: editcap says {said}")
         return cls(_HEADER.unpack_from(done.stdout)[6], tuple(_records(done.stdout)))
 
     def written(self) -> bytes:

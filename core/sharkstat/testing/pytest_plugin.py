@@ -1,6 +1,6 @@
-"""The pytest plugin for those who test a statistic of their own: sharkstat.testing as fixtures. docs/testing.md.
+"""The pytest plugin: the functions of sharkstat.testing as fixtures, for tests of plugins. See docs/testing.md.
 
-pytest loads it wherever sharkstat is installed, so nothing is imported here until a fixture is asked for.
+pytest loads it wherever sharkstat is installed, so it imports nothing until a fixture is used.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FILES = "sharkstat_plugins"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addini(FILES, "Files of sharkstat plugins that are under test, where they are not installed.", type="paths")
+    parser.addini(FILES, "Files of sharkstat plugins to test that are not installed.", type="paths")
 
 
 @pytest.fixture(scope="session")
 def sharkstat_registry(pytestconfig: pytest.Config) -> Registry:
-    """The statistics at hand: those of installed plugins, and of the files that the ini option sharkstat_plugins names.
+    """The registry of installed plugins and of the files in the ini option sharkstat_plugins.
 
-    A plugin that did not load is told as a warning.
+    A plugin that fails to load gives a warning.
     """
     from sharkstat import Registry
 

@@ -1,1 +1,1 @@
-"""The tshark process, and the lines between it and Python."""
+"""The tshark process, and the records it sends to Python."""

@@ -1,4 +1,4 @@
-"""The fields that the installed tshark knows: their names, for completion and for the nearest to a typo."""
+"""The fields of the installed tshark, for completion and for suggestions after a typo."""
 
 from __future__ import annotations
 
@@ -55,4 +55,4 @@ def nearest_fields(tshark: Tshark, wanted: str) -> str:
         near = nearest(known_fields(tshark), wanted)
     except SharkstatError:
         near = []
-    return f"; the nearest: {', '.join(near)}" if near else " (Wireshark's display filter reference has them all)"
+    return f"; did you mean {', '.join(near)}?" if near else " (see Wireshark's display filter reference)"

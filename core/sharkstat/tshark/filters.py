@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def both_filters(one: str, other: str) -> str:
-    """A display filter that takes what both take; "" takes everything.
+    """A display filter that matches if both match; "" matches everything.
 
     >>> both_filters("ip", "tcp || udp"), both_filters("", "tcp")
     ('(ip) && (tcp || udp)', 'tcp')

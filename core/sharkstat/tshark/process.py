@@ -34,7 +34,7 @@ class Tshark:
     path: str
 
     def check(self) -> Facts:
-        """TsharkError if it is no tshark, too old, or was built without Lua."""
+        """Raise TsharkError if it is not tshark, too old, or built without Lua."""
         try:
             done = subprocess.run(
                 [self.path, "--version"],
@@ -44,20 +44,20 @@ class Tshark:
                 env=clean_environment(None),
             )
         except (OSError, subprocess.TimeoutExpired) as problem:
-            raise TsharkError(f"{self.path} does not run ({problem}): {INSTALL}") from None
+            raise TsharkError(f"cannot run {self.path} ({problem}): {INSTALL}") from None
         found = re.search(r"TShark \(Wireshark\) (\d+)\.(\d+)\.(\d+)", done.stdout)
         if not found and (done.returncode < 0 or done.stderr.strip()):
             said = done.stderr.strip().splitlines() or [f"it was killed: {signal.Signals(-done.returncode).name}"]
-            raise TsharkError(f"{self.path} does not run here: {said[-1]}")
+            raise TsharkError(f"cannot run {self.path}: {said[-1]}")
         if not found:
-            raise TsharkError(f"{self.path} does not tell its version, so it is no tshark: {INSTALL}")
+            raise TsharkError(f"{self.path} prints no version and is probably not tshark: {INSTALL}")
         version = ".".join(found.groups())
         if tuple(map(int, found.groups()))[:2] < OLDEST:
             raise TsharkError(f"{self.path} is {version}: sharkstat needs tshark 4.0 or later; {INSTALL}")
         lua = re.search(r"(?:with\s+|\+)Lua\s+(\S+?)[,\s]", done.stdout.replace("\n", " "))  # "+Lua" since 4.6
         if not lua:
             raise TsharkError(
-                f"{self.path} was built without Lua, which the taps need: install your system's own package"
+                f"{self.path} was built without Lua, which the taps need: install your distribution's package"
             )
         return Facts(version, lua.group(1))
 
@@ -67,7 +67,7 @@ def find_tshark() -> Tshark:
     wanted = os.environ.get("SHARKSTAT_TSHARK", "tshark")
     path = shutil.which(wanted)
     if path is None:
-        raise TsharkError(f"{wanted} was not found: {INSTALL}")
+        raise TsharkError(f"{wanted} not found: {INSTALL}")
     return Tshark(path)
 
 
@@ -77,7 +77,7 @@ def find_tool(name: str, tshark: Tshark) -> str:
     path = str(beside) if beside.exists() else shutil.which(name)
     if path is None:
         raise TsharkError(
-            f"{name} was not found beside tshark: install the rest of Wireshark (Debian: wireshark-common)"
+            f"{name} not found next to tshark: install the other Wireshark tools (Debian: wireshark-common)"
         )
     return path
 

@@ -38,11 +38,11 @@ def _spelt(text: str) -> str:
 
 
 def text_of(raw: bytes) -> str:
-    r"""What packets or tshark say, as text; `bytes_of` is the way back, so nothing is lost.
+    r"""Bytes from packets or tshark as text. `bytes_of` reverses it without loss.
 
-    A byte that is no UTF-8 is written `\xNN`. A backslash that would read as the beginning of one (before x and two
-    hexadecimal digits in lower case) is written `\x5c`; every other backslash stays as it is. A text that is "(other)",
-    as the row of all others is called, is written `\x28other)`.
+    A byte that is not valid UTF-8 becomes `\xNN`. A backslash that would look like the start of one (before x and two
+    lower-case hexadecimal digits) becomes `\x5c`; other backslashes stay. The text "(other)", which is the name of the
+    row of all others, becomes `\x28other)`.
 
     >>> text_of(b"caf\xc3\xa9 \xff"), text_of(rb"C:\tmp"), text_of(rb"\xff")
     ('café \\xff', 'C:\\tmp', '\\x5cxff')
@@ -51,7 +51,7 @@ def text_of(raw: bytes) -> str:
 
 
 def bytes_of(text: str) -> bytes:
-    r"""The bytes that a text of a table stands for: what `text_of` was given.
+    r"""The bytes that a table's text stands for: the inverse of `text_of`.
 
     >>> bytes_of(r"café \xff"), bytes_of(r"\x5cxff")
     (b'caf\xc3\xa9 \xff', b'\\xff')

@@ -69,7 +69,7 @@ class Workspace:
             way = 0o010 if state.st_gid == self.user.gid else 0o001
             if not state.st_mode & way and state.st_uid != self.user.uid:
                 raise TsharkError(
-                    f"{folder} is closed to the user without rights that tshark runs as: set TMPDIR to another folder"
+                    f"tshark, which runs as an unprivileged user, cannot access {folder}: set TMPDIR to another folder"
                 )
 
     # What is in it -----------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Workspace:
                 self._copy(source, self.path / "config" / "profiles" / profile)
                 return
         places = " or ".join(str(folder / "profiles") for folder in folders)
-        raise RequestError(f"there is no profile {profile!r} in {places}")
+        raise RequestError(f"no configuration profile {profile!r} in {places}")
 
     def pipe(self) -> tuple[int, int]:
         """A pipe whose ends tshark may open again by /dev/fd, whoever it runs as."""
@@ -239,5 +239,5 @@ def answer(tshark: Tshark, *arguments: str) -> str:
             process.kill()
             process.communicate()
             asked = " ".join(arguments)
-            raise TsharkError(f"{tshark.path} {asked} does not end: it is no tshark that sharkstat knows") from None
+            raise TsharkError(f"{tshark.path} {asked} does not finish: is it really tshark?") from None
     return b"".join(part or b"" for part in said).decode("utf-8", "replace")
