@@ -17,7 +17,6 @@ _TSHARK: dict[tuple[int, int], dict[str, str]] = {
         "test_every_packet_has_a_sender_and_a_receiver": "two packets of tunnels have other addresses",
         "test_remarks_are_those_of_tshark": "payload of one direction differs where headers are cut",
         "test_addresses_after_the_fortieth_are_not_told": "the flow graph has another layout: shown as lines",
-        "test_every_message_is_in_a_row": "a cut .lz4 is refused rather than read to the cut",
     },
     (4, 6): {
         "test_garbage_on_standard_input": "an unknown file on standard input is refused in tshark's words",

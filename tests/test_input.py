@@ -122,10 +122,16 @@ def test_archives_are_read_whole_or_are_incomplete(ending: str, tmp_path: Path) 
         assert counted(pipe)["frames"] == [FRAMES]
     with fed(tmp_path, packed[: len(packed) * 2 // 3]) as pipe:
         for sources in ([cut], [cut, HTTP], [pipe]):
-            table = counted(*sources)
-            assert not table.complete
-            assert "is cut short" in table.warnings[0] and sources[0].name in table.warnings[0]
-            assert table.reading.packets < FRAMES * len(sources)
+            try:
+                table = counted(*sources)
+            except library.SourceError as problem:  # it is cut in its first block
+                assert ending in ("zst", "lz4")
+                said = str(problem)
+            else:
+                assert not table.complete and table.reading.packets < FRAMES * len(sources)
+                assert ending in ("xz", "bz2") or sources == [pipe]
+                (said,) = table.warnings
+            assert "cut short" in said and sources[0].name in said
 
 
 def test_a_damaged_archive_is_told(tmp_path: Path) -> None:
@@ -146,7 +152,7 @@ def test_every_cut_of_an_archive_is_seen(ending: str, tmp_path: Path) -> None:
     for length in [*range(0, len(packed), 7), len(packed) - 1, len(packed)]:
         path.write_bytes(packed[:length])
         with path.open("rb") as file:
-            whole = formats.is_whole(file.fileno(), {"zst": "zstd"}.get(ending, ending))
+            whole = formats.frames_of(file.fileno(), {"zst": "zstd"}.get(ending, ending)).whole
         assert whole == (length in (0, len(packed)))
 
 

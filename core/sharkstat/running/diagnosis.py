@@ -61,6 +61,8 @@ class Ending:
                 raise SourceError(NO_CAPTURE.format(", ".join(self.opened.strangers)))
             for name in self.plan.source.files:
                 strange = "isn't a capture file" in line or name in self.opened.strangers
+                if f'"{name}"' in line and name in self.opened.cut:
+                    raise SourceError(f"{name} is cut short: no packet can be read")
                 if f'"{name}"' in line and strange:
                     raise SourceError(NO_CAPTURE.format(name))
         if records.stranger:
@@ -207,7 +209,9 @@ class Ending:
             complete = False
         # mergecap's exit status only repeats what was already said about a file.
         new = [how for how in died if complete or " was killed " in how]
-        troubles = self.opened.problems() + [f"{how}: packets before that are counted" for how in new]
+        told = [text for text in warnings if "cut short" in text]
+        troubles = [text for text in self.opened.problems() if not any(text.split(" is cut")[0] in t for t in told)]
+        troubles += [f"{how}: packets before that are counted" for how in new]
         if complete and not troubles:
             troubles = [reason_of([line]) for line in helper_errors if line.startswith("dumpcap: ")][:1]
         if troubles:

@@ -68,6 +68,7 @@ class Frames:
     """Follows the frames of a compressed file as its bytes pass by, without decompressing them."""
 
     def __init__(self, kind: str) -> None:
+        self.blocks = 0  # of data that are whole
         self._have = bytearray()
         self._took = b""
         self._walk = {"zstd": self._zstd, "lz4": self._lz4}[kind]()
@@ -141,6 +142,7 @@ class Frames:
                 header = int.from_bytes(self._took, "little")
                 last = bool(header & 1)
                 yield -(1 if header >> 1 & 3 == 1 else header >> 3)
+                self.blocks += 1
             yield -(4 if descriptor & 4 else 0)
 
         return self._magic(frame, b"\x28\xb5\x2f\xfd")
@@ -156,17 +158,18 @@ class Frames:
                 if not size:
                     break
                 yield -(size + (4 if flags & 16 else 0))
+                self.blocks += 1
             yield -(4 if flags & 4 else 0)
 
         return self._magic(frame, b"\x04\x22\x4d\x18")
 
 
-def is_whole(descriptor: int, kind: str) -> bool:
-    """Whether a compressed file is complete; only the frame headers are read."""
+def frames_of(descriptor: int, kind: str) -> Frames:
+    """The frames of a compressed file, of which only the headers are read."""
     frames, at, size = Frames(kind), 0, os.fstat(descriptor).st_size
     while data := os.pread(descriptor, 64, at):
         at += len(data)
         passed = min(frames.feed(data), size - at)
         frames.pass_over(passed)
         at += passed
-    return frames.whole
+    return frames

@@ -204,8 +204,12 @@ class Opened:
                 raise SourceError("standard input is empty: the command before the pipe wrote nothing")
             raise SourceError(f"{found.name} is empty: not even a capture file header")
         kind = formats.packing(head)
-        if kind in ("zstd", "lz4") and found.seekable_file and not formats.is_whole(found.descriptor, kind):
-            self.cut.append(found.name)
+        if kind in ("zstd", "lz4") and found.seekable_file:
+            frames = formats.frames_of(found.descriptor, kind)
+            if not frames.whole:
+                if not frames.blocks:
+                    raise SourceError(f"{found.name} is cut short in its first block: no packet can be read")
+                self.cut.append(found.name)
         needed = formats.header_size(head)
         if needed is not None:
             with self.interruption.allowed():
