@@ -51,6 +51,13 @@ def run(
             "-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="A statistic to count, e.g. conv,tcp; repeatable."
         ),
     ] = None,
+    every: Annotated[
+        str,
+        typer.Option("--every", metavar="TIME", help="Write results for each period, e.g. 1h, to the folder --output."),
+    ] = "",
+    keep: Annotated[
+        str, typer.Option("--keep", metavar="TIME", help="With --every: delete results older than this, e.g. 90d.")
+    ] = "",
     source: Source,
     running: Running,
 ) -> None:
@@ -61,8 +68,15 @@ def run(
     sharkstat run -i eth0 -f 'dst host 172.17.0.9' -a duration:60 -z conv,tcp
 
     ssh host dumpcap -w - | sharkstat run - -z conv,ip --format json
+
+    sharkstat run -i eth0 -z traffic -z services --every 1h --output /var/lib/sharkstat --keep 90d
     """
-    execute(source, running, statistics or [])
+    if every or keep:
+        from sharkstat.commands.periods import execute_periods
+
+        execute_periods(source, running, statistics or [], every, keep)
+    else:
+        execute(source, running, statistics or [])
 
 
 @app.command()

@@ -72,8 +72,12 @@ class Opened:
         looks: bool = True,
         pacing: Pacing | None = None,
         capturing: Callable[[float], None] | None = None,
+        sockets: Sockets | None = None,
+        plain: bool = False,
     ) -> None:
-        """`capturing` is called once the interfaces are open, with the time (seconds since 1970)."""
+        """`capturing` is called once the interfaces are open, with the time (seconds since 1970). `sockets` are those
+        of whoever captures what is read. With `plain`, what can be read is pcap or pcapng, whatever the files are.
+        """
         self.source = source
         self.workspace = workspace
         self.interruption = interruption
@@ -98,7 +102,9 @@ class Opened:
         self.capturing_since: float | None = None
         self._pacing = pacing
         self._capturing = capturing
-        self.sockets: Sockets | None = None  # of this host's processes, while it captures
+        self.sockets = sockets  # of this host's processes, while it captures
+        self._own_sockets = False
+        self._plain = plain
         self._wake = Wake()
         self._inputs: list[Input] = []
         self._pumps: list[Pump] = []
@@ -149,7 +155,7 @@ class Opened:
             return
         (only,) = self._inputs
         packed = formats.packing(only.look()) in ("xz", "bzip2")
-        changed = self.source.dedup or self.source.reorder
+        changed = self.source.dedup or self.source.reorder or self._plain
         if changed and not packed and not is_plain(only.look()):
             self._merge()  # converts it to pcapng
         elif self.source.two_pass and not packed and not changed:
@@ -246,7 +252,7 @@ class Opened:
         if source.process:  # what listens must be known before the first packet
             from sharkstat.running.sockets import Sockets
 
-            self.sockets = Sockets()
+            self.sockets, self._own_sockets = Sockets(), True
             self.sockets.start()
         command = [find_tool("dumpcap", self.workspace.tshark), "-q", "-w", "-"]
         for interface in source.interfaces:
@@ -383,7 +389,7 @@ class Opened:
                     self._tell(helper, number)
         for helper in self.helpers:
             helper.process.wait()
-        if self.sockets is not None:
+        if self.sockets is not None and self._own_sockets:
             self.sockets.stop()
         self._join()
         self.cut += [pump.source.name for pump in self._pumps if pump.problem == "is cut short"]
@@ -413,7 +419,7 @@ class Opened:
 
     def _close(self) -> None:
         self.given()
-        if self.sockets is not None:
+        if self.sockets is not None and self._own_sockets:
             self.sockets.stop()
         self.screen.stop()
         self._wake.up()

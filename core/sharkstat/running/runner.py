@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from sharkstat.running.results import Outcome
+    from sharkstat.running.sockets import Sockets
 
 Progress = Callable[[int, int], None]
 Taker = Callable[[bytes], None]
@@ -49,12 +50,14 @@ def run_plan(
     *,
     capturing: Callable[[float], None] | None = None,
     watch: Watch | None = None,
+    sockets: Sockets | None = None,
     interruption: Interruption | None = None,
 ) -> list[Table]:
     """Read the source with at most so many tsharks at one time. Gives a table a request, in order.
 
     `meanwhile` is called while tshark starts, `capturing` when the interfaces are open, with the time (seconds since
-    1970); `watch` gets snapshots; `interruption` is how another thread ends the run.
+    1970); `watch` gets snapshots; `interruption` is how another thread ends the run. `sockets` are given where somebody
+    else captures what is read.
     """
     try:
         if watch is not None:
@@ -63,7 +66,7 @@ def run_plan(
             if plan.source.are_files:
                 outcome = _read(plan, tshark, progress, meanwhile, jobs, interruption)
             else:
-                outcome = _read_once(plan, tshark, progress, interruption, meanwhile, capturing=capturing, watch=watch)
+                outcome = _read_once(plan, tshark, progress, interruption, meanwhile, True, capturing, watch, sockets)
         from sharkstat.running.results import make_tables
 
         return make_tables(plan.source, outcome)
@@ -117,6 +120,7 @@ def _read_once(
     looks: bool = True,
     capturing: Callable[[float], None] | None = None,
     watch: Watch | None = None,
+    sockets: Sockets | None = None,
 ) -> Outcome:
     """Make one pass over the source, and a second, prepared one if the packets need it."""
     exact: str | None = None
@@ -125,7 +129,7 @@ def _read_once(
         with (
             Workspace(tshark) as workspace,
             Ticker(watch, workspace) as ticker,
-            Opened(plan.source, workspace, interruption, looks, ticker.pacing, capturing) as opened,
+            Opened(plan.source, workspace, interruption, looks, ticker.pacing, capturing, sockets) as opened,
         ):
             if not opened.again:  # prepare for everything from the start (see host.lua)
                 exact = ""

@@ -86,7 +86,7 @@ class Sockets:
         self.longest = 0.0  # seconds from one sample to the next
         self._interval = interval
         self._open: dict[tuple[str, str, bytes, bytes, bytes], Socket] = {}
-        self._now = 0
+        self._now = self._forgotten = 0
         self._held_at = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -113,6 +113,9 @@ class Sockets:
 
     def sample(self) -> None:
         """Look at all sockets once."""
+        if self._forgotten:  # in the thread that adds to them
+            self.seen = [one for one in self.seen if one.after is None or one.after >= self._forgotten]
+            self._forgotten = 0
         earlier, self._now = self._now, time.time_ns()
         self.samples += 1
         there: dict[tuple[str, str, bytes, bytes, bytes], Socket] = {}
@@ -144,6 +147,10 @@ class Sockets:
         if self.samples == 1 or new:
             for namespace, pid in namespaces.items():
                 self.addresses.setdefault(namespace, set()).update(_addresses(pid))
+
+    def forget(self, time: int) -> None:
+        """Forget sockets that were closed before that time (nanoseconds since 1970)."""
+        self._forgotten = max(time, self._forgotten)
 
     def _hold(self, pids: Iterable[str]) -> None:
         """Find out who holds the sockets that are open."""

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sharkstat.errors import OutputError
+from sharkstat.errors import OutputError, RequestError
 from sharkstat.tables.column import Column, Value
 
 if TYPE_CHECKING:
@@ -57,6 +58,43 @@ def to_arrow(table: Table) -> pyarrow.Table:
     return arrow.Table.from_arrays(arrays, schema=schema)
 
 
+def to_parquet(tables: Sequence[Table]) -> Iterator[bytes]:
+    """One table as a Parquet file. RequestError for several, OutputError where pyarrow is not installed."""
+    if len(tables) != 1:
+        raise RequestError("a Parquet file holds one table: ask for one statistic, or name a folder with --output DIR/")
+    arrow = library("pyarrow")
+    parquet = library("pyarrow.parquet")
+    out = arrow.BufferOutputStream()
+    parquet.write_table(to_arrow(tables[0]), out, compression="zstd")
+    yield out.getvalue().to_pybytes()
+
+
+def from_parquet(path: str) -> tuple[dict[str, Any], list[dict[str, Value]]]:
+    """What the JSON layout says of the table in a Parquet file, and its rows, as `to_parquet` was given them.
+
+    ValueError for a file of another kind; OutputError where pyarrow is not installed.
+    """
+    arrow = library("pyarrow")
+    try:
+        data = library("pyarrow.parquet").read_table(path)
+        about = json.loads((data.schema.metadata or {})[b"sharkstat"], parse_float=Decimal)
+    except (arrow.ArrowInvalid, KeyError) as problem:
+        raise ValueError(str(problem).splitlines()[0]) from None
+    columns = {}
+    for field in data.schema:
+        values = data.column(field.name)
+        if arrow.types.is_timestamp(field.type) or arrow.types.is_duration(field.type):
+            values = values.cast(arrow.int64())
+        found = values.to_pylist()
+        if arrow.types.is_decimal(field.type):
+            found = [None if value is None else int(value) for value in found]
+        elif arrow.types.is_list(field.type):
+            found = [None if value is None else tuple(value) for value in found]
+        columns[field.name] = found
+    names = list(columns)
+    return about, [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
 def _array(arrow: Any, column: Column, values: Sequence[Value]) -> Any:
     if column.type in ("path", "set"):
         lists = [None if value is None else [_valid(part) for part in value] for value in values]  # type: ignore[union-attr]
@@ -71,8 +109,6 @@ def _array(arrow: Any, column: Column, values: Sequence[Value]) -> Any:
         return arrow.array([None if value is None else float(value) for value in values], arrow.float64())  # type: ignore[arg-type]
     if not all(value in _INT64 for value in numbers):
         # What int64 does not hold stays exact: sums of 64-bit fields, times of damaged files.
-        from decimal import Decimal
-
         whole = [None if value is None else Decimal(value) for value in values]  # type: ignore[arg-type]
         return arrow.array(whole, arrow.decimal128(38, 0))
     kinds = {"time": arrow.timestamp("ns", "UTC"), "duration": arrow.duration("ns")}

@@ -297,8 +297,12 @@ def built_in(raw: bool = False) -> dict[str, TextExporter]:
 
 def find(name: str, others: Sequence[str] = (), raw: bool = False) -> Exporter:
     """The built-in exporter of that name; see `built_in`. RequestError names all formats, `others` among them."""
+    if name == "parquet":
+        from sharkstat.tables.arrow import to_parquet
+
+        return to_parquet
     found = built_in(raw).get(name)
     if found is None:
-        known = ", ".join(["table", *built_in(), *DRAWN, *others])
+        known = ", ".join(["table", *built_in(), "parquet", *DRAWN, *others])
         raise RequestError(f"unknown format {name!r}: choose one of {known}")
     return found

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sharkstat.tables.table import Table
 
 # The formats for programs, whose columns are those that were counted.
-LOSSLESS = ("json", "jsonl", "csv", "tsv")
+LOSSLESS = ("json", "jsonl", "csv", "tsv", "parquet")
 # Made by sharkstat.reports and charts, which need more than the tables.
 DRAWN = ("html", "svg", "png")
 ENDINGS = {"markdown": "md", **{name: name for name in (*LOSSLESS, *DRAWN)}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from sharkstat.tables.export import SCHEMA
 from sharkstat.tables.table import Table
 
 _MOMENT = re.compile(r"(\d{4,})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{9})Z")
+PARQUET = b"PAR1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -24,14 +26,15 @@ class _Unreadable(ValueError):
 
 
 def looks_saved(path: str | Path) -> bool:
-    """Whether the file begins as a saved result does, and no capture: with a brace.
+    """Whether the file begins as a saved result does, and no capture: with a brace, or as Parquet.
 
     >>> looks_saved("tests/data/dns.pcapng")
     False
     """
     try:
         with Path(path).open("rb") as file:
-            return file.read(64).lstrip()[:1] == b"{"
+            head = file.read(64)
+            return head[:4] == PARQUET or head.lstrip()[:1] == b"{"
     except OSError:
         return False
 
@@ -46,6 +49,9 @@ def read_tables(path: str | Path) -> list[Table]:
     sharkstat.errors.SourceError: tests/data/dns.pcapng is not a saved result: write one with --format json or jsonl
     """
     try:
+        with Path(path).open("rb") as file:
+            if file.read(4) == PARQUET:
+                return [_of_parquet(str(path))]
         text = Path(path).read_text(encoding="utf-8")
     except OSError as problem:
         raise SourceError(f"{path}: {problem.strerror}: check the name") from None
@@ -55,6 +61,16 @@ def read_tables(path: str | Path) -> list[Table]:
         return tables_of(text)
     except _Unreadable as problem:
         raise SourceError(f"{path} is not a saved result ({problem}): write one with --format json or jsonl") from None
+
+
+def _of_parquet(path: str) -> Table:
+    from sharkstat.tables.arrow import from_parquet
+
+    try:
+        about, rows = from_parquet(path)
+        return replace(table_of({**about, "rows": []}), rows=rows)
+    except ValueError as problem:
+        raise SourceError(f"{path} is not a saved result ({problem}): write one with --format parquet") from None
 
 
 def tables_of(text: str) -> list[Table]:
