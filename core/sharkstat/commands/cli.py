@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import os
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -324,6 +327,15 @@ def _name(command: Any) -> str:
     return str(command.name or getattr(command.callback, "__name__", ""))
 
 
+def leave(status: int) -> NoReturn:
+    """End the process without taking Python down module by module, which takes a tenth of a short run."""
+    threading._shutdown()  # type: ignore[attr-defined] # as Python does: other threads, then what asked to be called
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(status)
+
+
 def main() -> None:
     """Entry point: errors become one line on stderr and an exit status (docs/exit-statuses.md)."""
     try:
@@ -335,9 +347,8 @@ def main() -> None:
             sys.argv.insert(1, "overview")
         leave_out_other_commands()
         status = app(standalone_mode=False) or 0
-        gc.freeze()  # skips the final collection, which takes a fifth of a short run and frees nothing
         sys.stdout.flush()
-        sys.exit(status)
+        leave(status)
     except WRONG_USE as problem:
         said = problem.format_message()
         if "\n" in said:  # no command was given: this is the help

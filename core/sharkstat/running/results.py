@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sharkstat.engines.engine import Result
 from sharkstat.errors import StatisticError
 from sharkstat.running.diagnosis import Drops, Ending
-from sharkstat.running.owners import Owners, unknown_share, with_owners
 from sharkstat.running.plan import Plan, Request
 from sharkstat.running.remarks import HEADLESS, cuts, remarks
 from sharkstat.running.screening import Screened
-from sharkstat.running.sockets import Sockets
 from sharkstat.running.source import Source
 from sharkstat.statistics.native import Unparsed
 from sharkstat.tables.column import Reading
 from sharkstat.tables.table import Table
 from sharkstat.tshark.process import time_zone
 from sharkstat.tshark.records import Failure, Records, described
+
+if TYPE_CHECKING:
+    from sharkstat.running.owners import Owners
+    from sharkstat.running.sockets import Sockets
 
 
 @dataclass
@@ -67,7 +70,11 @@ def tables_so_far(plan: Plan, records: Records, sockets: Sockets | None) -> list
 
 
 def _owners(sockets: Sockets | None, records: Records) -> Owners | None:
-    return Owners(sockets, records.flows, records.base_ns) if sockets else None
+    if not sockets:
+        return None
+    from sharkstat.running.owners import Owners
+
+    return Owners(sockets, records.flows, records.base_ns)
 
 
 def _outcome(
@@ -128,6 +135,8 @@ def make_tables(source: Source, outcome: Outcome) -> list[Table]:
                 )
                 owners = outcome.owners if request.question.by_flow else None
                 if owners:
+                    from sharkstat.running.owners import unknown_share, with_owners
+
                     table = with_owners(table, result.flows, owners)
                 statistic.derive(table)
                 if owners:

@@ -12,10 +12,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
+import sharkstat_lua
 from sharkstat.errors import RequestError, StatisticError, TsharkError
 from sharkstat.running.deadline import Deadline
 from sharkstat.running.interruption import Interruption
@@ -196,7 +196,7 @@ class _Pass:
         """What it gave; None if packets came that only another pass can tell, prepared for them."""
         read_end, write_end = self.workspace.pipe()
         with contextlib.ExitStack() as stack:
-            command = self._command(stack, write_end)
+            command = self._command(write_end)
             printed = {part.prints for part in self.plan.parts} - {""}
             stdout = subprocess.PIPE if printed else subprocess.DEVNULL
             given = [fd for fd in (write_end, self.ticker.control) if fd is not None]
@@ -246,9 +246,9 @@ class _Pass:
         if self.plan.source.two_pass:  # tshark reads the file itself
             process.kill()
 
-    def _command(self, stack: contextlib.ExitStack, write_end: int) -> list[str]:
-        lua = stack.enter_context(as_file(files("sharkstat_lua")))
-        library = self.workspace.readable(lua, "lua")
+    def _command(self, write_end: int) -> list[str]:
+        lua = Path(sharkstat_lua.__path__[0])
+        library = lua.absolute() if self.workspace.sees(lua) else self.workspace.readable(lua, "lua")
         found: dict[Path, Path] = {}
         for number, path in (wanted for part in self.plan.parts for wanted in part.files()):
             if path in found:

@@ -118,6 +118,14 @@ class Workspace:
         self._copy(path, target)
         return target
 
+    def sees(self, folder: Path) -> bool:
+        """Whether tshark can read all files of a folder where they are: every user can, or tshark runs as this one."""
+        if self.user is None:
+            return True
+        files = [inside.stat().st_mode for inside in os.scandir(folder) if inside.is_file()]
+        ways = [way.stat().st_mode for way in (folder, *folder.parents)]
+        return all(mode & 0o004 for mode in files) and all(mode & 0o001 for mode in ways)
+
     def _copy(self, source: Path, target: Path) -> None:
         """A copy of a file, or of a folder with all that is in it; each run makes some dozen."""
         if not source.is_dir():
