@@ -39,6 +39,24 @@ BOUNDED = [
     *("tls,servers,max=1", "quic,servers,max=1", "arp,hosts,max=2", "services,max=3"),
 ]
 
+# On both engines.
+GROUPS = [
+    "group,by=ip.src,sum=frame.len,count",
+    "group,by=ip.src/ipv6.src,by=ip.dst/ipv6.dst,count,distinct=tcp.dstport,seen",
+    "group,every=500ms,count,sum=frame.len,sum=tcp.len,mean=tcp.len,frame",
+    "group,by=ip.src:all,by=ip.dst:last,count,min=frame.number,max=frame.time_relative",
+    "group,by=tcp.flags.syn,by=tcp,count=ip.src,sum=tcp.time_delta,mean=tcp.time_relative,max=tcp.analysis.ack_rtt",
+    "group,tree=ip.src+tcp.dstport/udp.dstport,count,mean=frame.len,distinct=ip.dst",
+    "group,tree=dns.qry.name:split.:reverse,count,sum=dns.time",
+    "group,by=frame.protocols,count,ip",
+    "group,by=eth.addr,by=eth.type,count,distinct=ip.ttl,count=eth.addr",
+    "group,by=http.request.uri,by=http.response.code,count,max=http.time",
+    "group,by=frame.time_epoch,max=frame.time_epoch,distinct=frame.time_epoch,count",
+    "group,by=tls.handshake.random,by=tls.handshake.extensions_server_name:all,count,distinct=tls.handshake.ciphersuite",
+    "group,by=ntp.xmt,by=tcp.options.timestamp.tsval,count,sum=ip.len,min=ip.ttl",
+    "group,by=frame,count,sum=frame.len,seen",
+]
+
 # What tests ask of many captures: `once` has all of them in one run.
 OURS = [
     *("tcp,health", "tcp,servers", "tcp,connections", "apps", "talkers", "talkers,every=1s", "talkers,every=1d"),
@@ -160,11 +178,16 @@ def at_once(capture: Path, asked: Sequence[tuple[Sequence[str], str]], **options
 
 
 @cache
-def _in_full(capture: Path) -> tuple[list[Table], list[Table]]:
-    """Of one of our own captures, all fully dissected: all that is ours, and what is measured, on packets."""
+def _in_full(capture: Path) -> list[list[Table]]:
+    """Of one of our own captures, fully dissected: OURS, what is measured, on packets, and GROUPS on both engines."""
     measured = [*ADDRESSES, *(request.text for request in io_requests(known()[capture])), *TREES]
-    ours, packets = at_once(capture, [(OURS, ""), (measured, "packets")], preferences=FULL)
-    return ours, packets
+    asked = [(OURS, ""), (measured, "packets"), (GROUPS, "lua"), (GROUPS, "packets")]
+    return at_once(capture, asked, preferences=FULL)
+
+
+def grouped(capture: Path) -> list[list[Table]]:
+    """GROUPS of one of our own captures on both engines."""
+    return _in_full(capture)[2:]
 
 
 def once(capture: Path, request: str) -> Table:

@@ -10,30 +10,13 @@ from pathlib import Path
 import pytest
 from tests import oracle
 from tests.command import DATA, frame, pcap, requests, sharkstat, tables
-from tests.measure import corpus_captures, data_captures, engines
+from tests.measure import GROUPS, corpus_captures, data_captures, engines, grouped
 
 import sharkstat as library
 from sharkstat import Registry, Table
 
 DNS, HTTP, TLS = DATA / "dns.pcapng", DATA / "http.pcapng", DATA / "tls.pcapng"
 REGISTRY = Registry.default()
-
-GROUPS = [
-    "group,by=ip.src,sum=frame.len,count",
-    "group,by=ip.src/ipv6.src,by=ip.dst/ipv6.dst,count,distinct=tcp.dstport,seen",
-    "group,every=500ms,count,sum=frame.len,sum=tcp.len,mean=tcp.len,frame",
-    "group,by=ip.src:all,by=ip.dst:last,count,min=frame.number,max=frame.time_relative",
-    "group,by=tcp.flags.syn,by=tcp,count=ip.src,sum=tcp.time_delta,mean=tcp.time_relative,max=tcp.analysis.ack_rtt",
-    "group,tree=ip.src+tcp.dstport/udp.dstport,count,mean=frame.len,distinct=ip.dst",
-    "group,tree=dns.qry.name:split.:reverse,count,sum=dns.time",
-    "group,by=frame.protocols,count,ip",
-    "group,by=eth.addr,by=eth.type,count,distinct=ip.ttl,count=eth.addr",
-    "group,by=http.request.uri,by=http.response.code,count,max=http.time",
-    "group,by=frame.time_epoch,max=frame.time_epoch,distinct=frame.time_epoch,count",
-    "group,by=tls.handshake.random,by=tls.handshake.extensions_server_name:all,count,distinct=tls.handshake.ciphersuite",
-    "group,by=ntp.xmt,by=tcp.options.timestamp.tsval,count,sum=ip.len,min=ip.ttl",
-    "group,by=frame,count,sum=frame.len,seen",
-]
 
 
 def counted(capture: Path, request: str, **options: object) -> Table:
@@ -124,9 +107,9 @@ def test_a_tree_has_a_row_for_every_node() -> None:
         assert "└─ example" in shown and "   ├─ www" in shown
 
 
-def test_both_engines_say_the_same_of_every_small_capture() -> None:
-    for capture in data_captures():
-        agree(capture)
+@pytest.mark.parametrize("capture", data_captures(), ids=lambda path: path.name)
+def test_both_engines_say_the_same_of_every_small_capture(capture: Path) -> None:
+    agree(capture, *grouped(capture))
 
 
 def test_times_before_the_first_packet_are_exact() -> None:
@@ -157,18 +140,17 @@ SOME = [*corpus_captures()[::30], *(path for path in corpus_captures() if path.n
 @pytest.mark.corpus
 @pytest.mark.parametrize("capture", SOME, ids=lambda path: path.name)
 def test_both_engines_say_the_same_of_real_captures(capture: Path) -> None:
-    agree(capture)
+    agree(capture, *engines(capture, GROUPS))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("capture", corpus_captures(), ids=lambda path: path.name)
 def test_both_engines_say_the_same_of_all_captures(capture: Path) -> None:
-    agree(capture)
+    agree(capture, *engines(capture, GROUPS))
 
 
-def agree(capture: Path) -> None:
+def agree(capture: Path, one: list[Table], other: list[Table]) -> None:
     """Both engines give equal tables, and what they count adds up to all that was read."""
-    one, other = engines(capture, GROUPS)
     for lua, packets in zip(one, other, strict=True):
         assert lua.columns == packets.columns, lua.request
         assert lua.rows == packets.rows, f"{capture.name}: {lua.request}"

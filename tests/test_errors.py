@@ -250,6 +250,15 @@ def tshark_of(process: subprocess.Popen[bytes]) -> int:
     raise AssertionError("no tshark was started")
 
 
+def wait_until_it_reads(tshark: int) -> None:
+    """Until it has read more than its own files: some MB of `large`."""
+    for _ in range(600):
+        if int(Path(f"/proc/{tshark}/io").read_text().split()[1]) > 16 << 20:
+            return
+        time.sleep(0.05)
+    raise AssertionError("tshark does not read")
+
+
 def test_a_killed_tshark_is_told(reading: subprocess.Popen[bytes]) -> None:
     os.kill(tshark_of(reading), signal.SIGKILL)
     done = ended(reading)
@@ -278,8 +287,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("engine", ["lua", "packets"])
 def test_an_interrupted_file_gives_what_was_read(large: Path, engine: str) -> None:
     process = started("run", large, "-z", "endpoints,ip", "-z", "http,tree", "--engine", engine, "--format", "json")
-    tshark_of(process)
-    time.sleep(1)
+    wait_until_it_reads(tshark_of(process))
     process.send_signal(signal.SIGINT)
     done = ended(process)
     assert (done.returncode, one_line(done.stderr)) == (
@@ -294,8 +302,7 @@ def test_an_interrupted_file_gives_what_was_read(large: Path, engine: str) -> No
 
 def test_several_interrupted_files_give_what_was_read(large: Path) -> None:
     process = started("run", large, large, "-z", "conv,ip", "--top", "3")
-    tshark_of(process)
-    time.sleep(1)
+    wait_until_it_reads(tshark_of(process))
     process.send_signal(signal.SIGINT)
     done = ended(process)
     # The file is given twice, so its copies are told of as well.
@@ -308,8 +315,7 @@ def test_several_interrupted_files_give_what_was_read(large: Path) -> None:
 
 def test_two_passes_that_are_interrupted_have_no_results(large: Path) -> None:
     process = started("run", large, "-2", "-z", "conv,ip")
-    tshark_of(process)
-    time.sleep(0.5)
+    wait_until_it_reads(tshark_of(process))
     process.send_signal(signal.SIGINT)
     done = ended(process)
     assert (done.returncode, done.stdout) == (130, "")
@@ -341,7 +347,7 @@ def test_a_full_disk_leaves_the_old_file() -> None:
 @needs_mounts
 def test_a_full_temporary_folder() -> None:
     with public_folder() as folder:
-        under = in_namespaces(f'mount -t tmpfs -o size=4k none "{folder}"')
+        under = in_namespaces(f'mount -t tmpfs -o size=4k,nr_inodes=3 none "{folder}"')
         done = sharkstat("run", HTTP, "-z", "conv,tcp", under=under, env={"TMPDIR": str(folder)})
     assert re.search("No space left on device.*: free some space, or set TMPDIR", one_line(done.stderr))
     assert (done.returncode, done.stdout) == (3, "")

@@ -126,8 +126,8 @@ def test_paths_beyond_the_cap_are_counted_in_one_row() -> None:
 def test_a_table_of_parts_is_the_table_of_the_whole() -> None:
     captures = [DATA / "story-before.pcapng", DATA / "story-after.pcapng"]
     [whole] = sharkstat.run(captures, "http,requests")
-    merged = Table.merge([requests(capture) for capture in captures])
-    assert merged.rows == whole.rows
+    for order in (captures, captures[::-1]):
+        assert Table.merge([requests(capture) for capture in order]).rows == whole.rows != []
 
 
 @pytest.mark.parametrize("lost, answered", [("tcp.srcport == 80", 0), ("tcp.dstport == 80", None)])
