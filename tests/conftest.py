@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def _captures() -> list[object]:
         for number, path in enumerate(corpus_captures())
     ]
     return [*here, *(large or [pytest.param(CORPUS, id="corpus", marks=[pytest.mark.corpus, _NO_CORPUS])])]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: a process more than there are processors, since tests of live captures mostly wait."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
