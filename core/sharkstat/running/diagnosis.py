@@ -106,6 +106,9 @@ class Ending:
             )
         ):
             raise SourceError(NO_CAPTURE.format(source.names[0]))
+        # tshark 4.6 says so of what it cannot guess from a pipe.
+        if self.opened.unknown and re.search(r"could not be opened: Success|cut short", text):
+            raise SourceError(NO_CAPTURE.format(", ".join(self.opened.unknown)))
         if not records.ready and not complaint:
             raise TsharkError(
                 "tshark silently ran no Lua script, as tshark 4.4 and later do in group 0: "

@@ -335,6 +335,11 @@ class Opened:
         return arguments
 
     @property
+    def unknown(self) -> list[str]:
+        """Those of the inputs that may be no captures which are not compressed either."""
+        return [i.name for i in self._inputs if i.name in self.strangers and not formats.packing(i.look())]
+
+    @property
     def position(self) -> int:
         """How many bytes of the files have been read."""
         return sum(found.position for found in self._inputs)
