@@ -135,6 +135,70 @@ def test_what_cannot_be_kept_is_said(tmp_path: Path, arguments: list[str], statu
     assert done.stderr.count("\n") == 1
 
 
+# Folders of results ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The story by days: two days as before, a day without a result, and two as after."""
+    made = tmp_path_factory.mktemp("story")
+    for day, name in ((1, "before"), (2, "before"), (4, "after"), (5, "after")):
+        shifted = made.parent / f"{day}.pcapng"
+        subprocess.run(["editcap", "-t", str(86400 * (day - 23)), DATA / f"story-{name}.pcapng", shifted], check=True)
+        done = sharkstat("run", shifted, "--every", "1d", "--output", made, "-z", "traffic", "-z", "services")
+        assert done.returncode == 0, done.stderr
+    return made
+
+
+def test_diff_names_what_changed_between_two_spans_of_time(story: Path) -> None:
+    """As it does for the captures themselves."""
+    done = sharkstat("diff", f"{story}@2026-11-01..2026-11-02", f"{story}@2026-11-05")
+    assert done.returncode == 0, done.stderr
+    assert "GET /backup?list-type&max-keys&prefix[&continuation-token]: requests" in done.stdout.splitlines()[1]
+    of_captures = library.diff(DATA / "story-before.pcapng", DATA / "story-after.pcapng", per="second")
+    of_results = library.diff(f"{story}@2026-11-01", f"{story}@2026-11-04..2026-11-05", per="second")
+    assert of_results.findings[0].path == of_captures.findings[0].path
+    same = library.diff(f"{story}@2026-11-01", f"{story}@2026-11-02")
+    assert same.findings == []
+    twice = library.diff(f"{story}@2026-11-01..2026-11-02", f"{story}@2026-11-02")
+    assert twice.before.span == 2 * twice.after.span  # the days without a result do not count
+
+
+def test_overview_shows_the_trend(story: Path) -> None:
+    done = sharkstat("overview", story)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1] == "  4 results of 1 d, from 2026-11-01 00:00:00 to 2026-11-06 00:00:00 UTC"
+    assert "1 missing" in lines[3]
+    [server] = [line for line in lines if "store.example.net" in line]
+    assert "▂▂ ██" in server
+    found = json.loads(sharkstat("overview", f"{story}@2026-11-02..2026-11-04", "--format", "json").stdout)["tables"]
+    assert [table["name"] for table in found] == ["trend", "trend,servers"]
+    packets = [library.run(DATA / f"story-{name}.pcapng", "io,stat,0")[0].reading for name in ("before", "after")]
+    assert [row["bytes"] for row in found[0]["rows"]] == [reading.bytes for reading in packets]
+    assert sum(row["bytes"] for row in found[1]["rows"]) == sum(reading.bytes for reading in packets)
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("2026-12-01", "no period began then; it has 2026-11-01T000000Z_1d to 2026-11-05T000000Z_1d"),
+        ("someday", "give a day (2026-11-01), a span of days"),
+        ("2026-11-32", "give a day (2026-11-01), a span of days"),
+    ],
+)
+def test_times_without_results_are_said(story: Path, when: str, said: str) -> None:
+    done = sharkstat("diff", f"{story}@{when}", f"{story}@2026-11-01")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_a_table_that_was_not_kept_is_named(story: Path) -> None:
+    done = sharkstat("diff", f"{story}@2026-11-01", f"{story}@2026-11-02", "-z", "conv,ip")
+    assert done.returncode == 2
+    assert "has no conv,ip: keep it with `sharkstat run ... --every ... -z conv,ip`" in done.stderr
+
+
 # Live ----------------------------------------------------------------------------------------------------------
 
 NAMESPACE = f"kept{os.getpid()}"

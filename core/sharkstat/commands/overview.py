@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import typer
 
 from sharkstat.commands.console import (
     conclude,
@@ -20,12 +23,36 @@ from sharkstat.commands.console import (
     stopped_by_user,
     terminated_by_reader,
 )
-from sharkstat.errors import RequestError
+from sharkstat.errors import EXIT_INCOMPLETE, RequestError
+from sharkstat.tables.archive import archived
 
 if TYPE_CHECKING:
     from sharkstat.commands.options import Running
     from sharkstat.running.source import Source
+    from sharkstat.statistics.registry import Registry
+    from sharkstat.tables.archive import Period
     from sharkstat.tables.table import Table
+
+
+def _show_trend(name: str, periods: Sequence[Period], running: Running, registry: Registry) -> None:
+    from sharkstat.running.trend import trend
+    from sharkstat.tables.output import ENDINGS, Output, format_for
+
+    output_format = format_for(running.output, running.output_format, registry.formats)
+    output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force)
+    found = trend(name, periods, registry)
+    tables = [running.selection.apply(table) for table in found.tables]
+    colours = sys.stdout.isatty() and output.standard and not os.environ.get("NO_COLOR")
+
+    def page(_tables: Sequence[Table]) -> Iterator[str]:
+        width, rows = shutil.get_terminal_size().columns, running.selection.top or 10
+        yield found.text(width, rows, (lambda text: f"\x1b[1m{text}\x1b[0m") if colours else str) + "\n"
+
+    exporter = page if output_format == "table" else exporter_of(output_format, registry, running.raw)
+    with terminated_by_reader():
+        output.write(tables, exporter)
+    if not found.periods.complete:
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def show(source: Source, running: Running) -> None:
@@ -37,6 +64,9 @@ def show(source: Source, running: Running) -> None:
         option = "--per-file" if running.per_file else "--engine"
         raise RequestError(f"overview has no {option}: use `sharkstat run` with it")
     registry = load_registry(running.plugins, running.no_plugins)
+    if len(source.files) == 1 and (periods := archived(source.files[0], time.time_ns())):
+        _show_trend(source.files[0], periods, running, registry)
+        return
     output_format = format_for(running.output, running.output_format, registry.formats)
     exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]

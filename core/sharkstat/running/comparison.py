@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -13,7 +14,9 @@ from sharkstat.errors import RequestError, SourceError
 from sharkstat.running.loading import read
 from sharkstat.running.runner import Progress, run
 from sharkstat.running.source import Options, Source
+from sharkstat.running.trend import covered, read_period
 from sharkstat.statistics.registry import Registry
+from sharkstat.tables.archive import Period, archived
 from sharkstat.tables.causes import explain, explain_first
 from sharkstat.tables.cells import MEASURES, By, cells_of
 from sharkstat.tables.column import Reading, Row
@@ -122,6 +125,12 @@ class _Counting:
         if not isinstance(given, (str, os.PathLike, Source)) and any(isinstance(one, Table) for one in given):
             return self.of_tables([one for one in given if isinstance(one, Table)], "the tables")
         source = self.source(given)
+        now = time.time_ns()
+        kept = [archived(name, now) for name in source.files]
+        if any(kept):
+            if not all(kept):
+                raise RequestError("one side mixes folders of results with others: give only one kind")
+            return self.of_periods(source.files, [period for periods in kept for period in periods or ()])
         saved = [name for name in source.files if looks_saved(name)]
         if saved and len(saved) < len(source.files):
             raise RequestError("one side mixes captures and saved results: give only one kind")
@@ -162,6 +171,25 @@ class _Counting:
                 )
             tables.append(Table.merge(chosen))
         return self.of_tables(tables, names[0])
+
+    def of_periods(self, names: Sequence[str], periods: Sequence[Period]) -> _Part:
+        """What a folder has of a span of time, as one capture."""
+        found = [(period, read_period(period, self.registry)) for period in periods]
+        tables = []
+        for request in self.requests:
+            chosen = []
+            for period, results in found:
+                table = next((table for table in results if table.request == request), None)
+                if table is None:
+                    raise RequestError(
+                        f"{period.paths[0]} has no {request}: keep it with `sharkstat run ... --every ... -z {request}`"
+                    )
+                chosen.append(table)
+            tables.append(Table.merge(chosen))
+        first = tables[0].reading.first
+        complete = all(table.complete for table in tables)
+        span = sum(covered(results[0].reading) for _, results in found)
+        return _Part(Side(tuple(names), first, span, complete), tables)
 
     def of_tables(self, tables: Sequence[Table], name: str) -> _Part:
         by_request = {table.request: table for table in tables}

@@ -107,6 +107,8 @@ class _Dealing:
         self._open: dict[int, _Period] = {}
         self._ending: list[_Period] = []
         self._newest: int | None = None
+        self._first: int | None = None
+        self._last = 0
         self._lock = threading.Lock()
 
     def run(self) -> None:
@@ -132,6 +134,8 @@ class _Dealing:
 
     def end(self, complete: bool, warnings: Sequence[str]) -> None:
         """Nothing more comes: end the periods that are open, the last with what there is to say of the capture."""
+        if self._live:
+            self._last = time.time_ns()
         for start in sorted(self._open):
             last = start == max(self._open)
             self._close(start, complete or not last, warnings if last else ())
@@ -160,8 +164,12 @@ class _Dealing:
                         period.write(data[begun:start])
                     begun, low = start, period_start(moment, self._length)
                     high = low + self._length
+                    if self._first is None:
+                        since = self._opened.capturing_since
+                        self._first = int(since * 1e9) if self._live and since is not None else moment
                     period = self._at(low)
                     self._end_before(moment)
+                self._last = max(self._last, moment)
                 self.packets += 1
                 if self.packets == self._most:
                     end = stop
@@ -200,6 +208,7 @@ class _Dealing:
         if len(self._ending) >= MOST_AT_ONCE:
             self._ending[0].join()
         found = _Period(self._plan, start, self._tshark, self._opened, self._done)
+        found.again = self._newest is not None and start < self._newest
         self._open[start] = found
         self._newest = max(start, self._newest or start)
         found.write(b"".join(self._head))
@@ -224,6 +233,10 @@ class _Dealing:
 
     def _close(self, start: int, complete: bool = True, warnings: Sequence[str] = ()) -> None:
         period = self._open.pop(start)
+        stop = start + self._length
+        if not period.again:  # or it has but what came too late
+            period.since = max(start, min(self._first or start, stop))
+            period.until = min(stop, self._last) if self._newest == start else stop
         period.end(complete, warnings)
         self._ending.append(period)
         if self._opened.sockets is not None:
@@ -252,7 +265,8 @@ class _Period:
         opened: Opened,
         done: Callable[[int, list[Table], SharkstatError | None], None],
     ) -> None:
-        self.start = start
+        self.start = self.since = self.until = start
+        self.again = False
         self.interruption = Interruption()
         self._plan, self._tshark, self._opened, self._done = plan, tshark, opened, done
         self._complete, self._warnings = True, list[str]()
@@ -302,6 +316,8 @@ class _Period:
         reading = replace(
             table.reading,
             sources=source.names,
+            since=self.since,
+            until=max(self.since, self.until),
             capture_filter=source.capture_filter,
             dedup=source.dedup,
             reorder=source.reorder,

@@ -140,6 +140,9 @@ class Reading:
     several interfaces), and `forwarded` came once more from a router; None where nobody looked, or where a look here
     and there into a large file found none. With `dedup` they were left out. With `reorder` packets were put in order.
 
+    Of a result of --every, `since` and `until` say for what part of its period the source was read (nanoseconds since
+    1970): all of it, but where the run began or ended.
+
     `time_zone` is that in which dates in display filters were read. All times of tables are UTC.
     """
 
@@ -162,6 +165,8 @@ class Reading:
     forwarded: int | None = None
     dedup: bool = False
     reorder: bool = False
+    since: int | None = None
+    until: int | None = None
     dropped_by_kernel: int | None = None
     dropped_by_interface: int | None = None
     dropped_by_dumpcap: int | None = None

@@ -102,6 +102,8 @@ def described(table: Table) -> dict[str, Any]:
             "forwarded": reading.forwarded,
             "dedup": reading.dedup,
             "reorder": reading.reorder,
+            "since": None if reading.since is None else time_text(reading.since),
+            "until": None if reading.until is None else time_text(reading.until),
             "time_zone": reading.time_zone,
         },
         "columns": [

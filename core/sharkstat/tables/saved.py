@@ -177,7 +177,7 @@ def _column(told: Mapping[str, Any]) -> Column:
 
 def _reading(told: Mapping[str, Any]) -> Reading:
     def at(name: str) -> int | None:
-        return None if told[name] is None else time_of(told[name])
+        return None if told.get(name) is None else time_of(told[name])
 
     return Reading(
         sources=tuple(told["sources"]),
@@ -201,6 +201,8 @@ def _reading(told: Mapping[str, Any]) -> Reading:
         forwarded=told.get("forwarded"),
         dedup=told.get("dedup", False),
         reorder=told.get("reorder", False),
+        since=at("since"),
+        until=at("until"),
         time_zone=told.get("time_zone", "UTC"),
     )
 

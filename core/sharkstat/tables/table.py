@@ -296,6 +296,8 @@ class Table:
                 out_of_order=sum(t.reading.out_of_order for t in tables),
                 late_by=max(t.reading.late_by for t in tables),
                 cut=sum(t.reading.cut for t in tables),
+                since=min((t.reading.since for t in tables if t.reading.since is not None), default=None),
+                until=max((t.reading.until for t in tables if t.reading.until is not None), default=None),
                 timeless=sum(t.reading.timeless for t in tables),
                 duplicates=_sum(t.reading.duplicates for t in tables),
                 forwarded=_sum(t.reading.forwarded for t in tables),
