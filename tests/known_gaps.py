@@ -13,7 +13,6 @@ import sys
 # By the name of the test, for tshark from this version on.
 _TSHARK: dict[tuple[int, int], dict[str, str]] = {
     (4, 4): {
-        "test_every_byte_of_a_packet_survives_json": "tshark replaces bytes that are no UTF-8 before anyone reads them",
         "test_addresses_after_the_fortieth_are_not_told": "the flow graph has another layout: shown as lines",
     },
 }

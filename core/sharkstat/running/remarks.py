@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from sharkstat.engines.engine import Result
 from sharkstat.running.plan import Request
 from sharkstat.running.screening import Screened
 from sharkstat.running.source import Source
@@ -16,6 +17,7 @@ _DATE = re.compile(r"\b(?:\d{4}-\d\d-\d\d|[A-Z][a-z]{2} +\d\d?, \d{4})(?:[T ]\d[
 # Statistics of tshark's that read no header; and the index of the count of packets without a network header.
 COUNTS_FRAMES = ("io_stat", "io,phs")
 HEADLESS = 8
+_REPLACED = "\ufffd"
 # A network duplicates a packet now and then; a capture that has packets twice has many of them.
 WORTH_SAYING = 0.02
 
@@ -74,6 +76,19 @@ def cuts(request: Request, reading: Reading, headless: int, skipped: int, partia
             f"{_share(partial, reading.packets)} are truncated (snapshot length): their missing data is not counted"
         )
     return said
+
+
+def replaced(result: Result) -> list[str]:
+    """A warning if tshark put U+FFFD in place of bytes of a key: keys that differ in nothing else are in one row."""
+    keys = [c.name for c in result.columns if c.role == "key" and c.type in ("text", "path")]
+    count = sum(any(_REPLACED in str(row[key]) for key in keys) for row in result.rows) if keys else 0
+    if not count:
+        return []
+    rows = "1 row has a name" if count == 1 else f"{count:,} rows have names"
+    return [
+        f"{rows} with the character U+FFFD, by which tshark replaces bytes that are not text: different names may "
+        "be in one row"
+    ]
 
 
 def _copies(screened: Screened, left_out: bool) -> list[str]:

@@ -10,7 +10,7 @@ from sharkstat.engines.engine import Result
 from sharkstat.errors import StatisticError
 from sharkstat.running.diagnosis import Drops, Ending
 from sharkstat.running.plan import Plan, Request
-from sharkstat.running.remarks import HEADLESS, cuts, remarks
+from sharkstat.running.remarks import HEADLESS, cuts, remarks, replaced
 from sharkstat.running.screening import Screened
 from sharkstat.running.source import Source
 from sharkstat.statistics.native import Unparsed
@@ -129,7 +129,13 @@ def make_tables(source: Source, outcome: Outcome) -> list[Table]:
                     complete=outcome.complete and not lost,
                     capped=result.capped,
                     reading=reading,
-                    warnings=[*outcome.warnings, *remarks(source, request, reading, screened), *lost, *result.warnings],
+                    warnings=[
+                        *outcome.warnings,
+                        *remarks(source, request, reading, screened),
+                        *lost,
+                        *replaced(result),
+                        *result.warnings,
+                    ],
                     names=outcome.names,
                     statistic=statistic,
                 )
