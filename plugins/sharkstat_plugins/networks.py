@@ -7,9 +7,10 @@ one only where a sender that was seen in one network is seen in a second.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sharkstat import Packet
+if TYPE_CHECKING:
+    from sharkstat import Packet
 
 VIRTUAL_NETWORKS = ("vlan.id", "vxlan.vni", "geneve.vni", "gre.key")
 _MANY = 2**31  # there are fewer streams

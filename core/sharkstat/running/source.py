@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     time_stamp_type: str
     monitor: bool
     max_drop: float
+    process: bool
 
 
 @dataclass(frozen=True)
