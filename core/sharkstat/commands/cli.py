@@ -61,6 +61,9 @@ def run(
     keep: Annotated[
         str, typer.Option("--keep", metavar="TIME", help="With --every: delete results older than this, e.g. 90d.")
     ] = "",
+    metrics: Annotated[
+        str, typer.Option("--metrics", metavar="ADDRESS", help="Serve the results to Prometheus, at 127.0.0.1:9464.")
+    ] = "",
     source: Source,
     running: Running,
 ) -> None:
@@ -73,8 +76,16 @@ def run(
     ssh host dumpcap -w - | sharkstat run - -z conv,ip --format json
 
     sharkstat run -i eth0 -z traffic -z services --every 1h --output /var/lib/sharkstat --keep 90d
+
+    sharkstat run -i eth0 -z services --metrics 127.0.0.1:9464 --top 100
     """
-    if every or keep:
+    if metrics:
+        from sharkstat.commands.metrics import execute_metrics
+
+        if every or keep:
+            raise RequestError("--metrics and --every exclude each other: run them one beside the other")
+        execute_metrics(source, running, statistics or [], metrics)
+    elif every or keep:
         from sharkstat.commands.periods import execute_periods
 
         execute_periods(source, running, statistics or [], every, keep)

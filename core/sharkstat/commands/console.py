@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sharkstat.running.overview import Overview
     from sharkstat.running.plan import Plan
     from sharkstat.running.source import Source
+    from sharkstat.running.watching import Watch
     from sharkstat.statistics.registry import Registry
     from sharkstat.tables.diff import Diff
     from sharkstat.tables.export import Exporter
@@ -45,8 +46,8 @@ def say(text: str) -> None:
     print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
 
 
-def execute(source: Source, running: Running, statistics: Sequence[str]) -> None:
-    """Run the statistics and show the results."""
+def execute(source: Source, running: Running, statistics: Sequence[str], watch: Watch | None = None) -> None:
+    """Run the statistics and show the results; `watch` gets snapshots."""
     from sharkstat.running.plan import make_plan
     from sharkstat.tables.output import ENDINGS, LOSSLESS, Output, format_for
 
@@ -68,7 +69,7 @@ def execute(source: Source, running: Running, statistics: Sequence[str]) -> None
     remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in request.task.remarks)
     for remark in remarks:
         say(remark)  # before the run, since it explains why the run takes long
-    tables, failures = counted(plans, chosen, running.jobs)
+    tables, failures = counted(plans, chosen, running.jobs, watch)
     if exporter is None:
         to_terminal = sys.stdout.isatty() and output.standard
         exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file, running.plot)
@@ -108,7 +109,7 @@ def conclude(
 
 
 def counted(
-    plans: Sequence[Plan], chosen: Selection, jobs: int | None = None
+    plans: Sequence[Plan], chosen: Selection, jobs: int | None = None, watch: Watch | None = None
 ) -> tuple[list[Table], list[SharkstatError]]:
     """The tables of all sources, and the errors of the statistics or sources that failed."""
     from sharkstat.running.runner import run_plan
@@ -130,6 +131,7 @@ def counted(
                         load_view,
                         plan.source.jobs(jobs),
                         capturing=say_capturing(plan.source),
+                        watch=watch,
                     )
             except (SourceError, StatisticError) as problem:
                 tables += getattr(problem, "tables", [])
