@@ -134,7 +134,7 @@ def test_all_engines_share_one_process() -> None:
         plugin.write_text(OWN)
         requests = [word for request in asked for word in ("-z", request)]
         done = sharkstat("run", HTTP, "--plugin", plugin, *requests, env={"SHARKSTAT_TSHARK": str(program)})
-        assert done.returncode == 0 and done.stderr.count("\n") == 1 and "whole packets are slow" in done.stderr
+        assert done.returncode == 0 and done.stderr.count("\n") == 1 and "complete packets are slow" in done.stderr
         read = [line for line in (folder / "log").read_text().splitlines() if "-r -" in line]
     assert len(read) == 1
 

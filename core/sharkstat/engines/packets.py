@@ -161,6 +161,8 @@ class PacketsPart(Part):
 
 @dataclass(kw_only=True)
 class PacketsTask(Task):
+    """A request for a counter in Python."""
+
     part: ClassVar[type[Part]] = PacketsPart
 
     counter: PacketCounter

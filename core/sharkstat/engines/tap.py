@@ -124,6 +124,8 @@ class TapPart(Part):
 
 @dataclass(kw_only=True)
 class TapTask(Task):
+    """A request for a tap: its file, and the call that counts it."""
+
     part: ClassVar[type[Part]] = TapPart
 
     file: Path

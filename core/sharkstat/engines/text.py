@@ -202,6 +202,8 @@ class TextPart(Part):
 
 @dataclass(kw_only=True)
 class TextTask(Task):
+    """A request for one of tshark's own statistics."""
+
     part: ClassVar[type[Part]] = TextPart
 
     engine: TsharkText

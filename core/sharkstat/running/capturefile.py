@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _MAGICS = {
     b"\xd4\xc3\xb2\xa1": ("<", 1000),
@@ -39,8 +38,7 @@ def is_plain(head: bytes) -> bool:
     return head[:4] in _MAGICS or head[:4] == _SECTION
 
 
-@dataclass(frozen=True)
-class Interface:
+class Interface(NamedTuple):
     """An interface: its link type (LINKTYPE_...) and the unit of its timestamps."""
 
     link: int

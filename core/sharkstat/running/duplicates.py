@@ -32,6 +32,8 @@ _HEADER_AT = {1: 14, 113: 16, 276: 20, 0: 4, 108: 4, 12: 0, 14: 0, 101: 0, 228: 
 
 @dataclass
 class _Counts:
+    """Packets that were looked at, and how many of them are duplicates."""
+
     packets: int = 0
     copies: int = 0
     forwarded: int = 0

@@ -9,8 +9,8 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sharkstat.errors import SourceError
 from sharkstat.running.capturefile import CaptureReader
@@ -27,8 +27,7 @@ _BEHIND = 8 << 20
 _GZIP = b"\x1f\x8b"
 
 
-@dataclass(frozen=True)
-class Screened:
+class Screened(NamedTuple):
     """The result: of `looked` packets, `copies` are exact duplicates and `forwarded` differ only in TTL.
 
     Unless `certain`, all of them may have been sent twice. `of_tcp` says whether any is TCP.

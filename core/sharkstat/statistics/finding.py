@@ -6,17 +6,15 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 GROUP = "sharkstat"
 BUILT_IN = "sharkstat_plugins"
 MOST_FILES = 2000  # that are looked at in the folders of packages
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A plugin that was found but not loaded: its name, origin, and what to load.
 
     `target` is an entry point's "module" or "module:attribute", or a file's path; `folder` is where the distribution

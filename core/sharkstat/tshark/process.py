@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sharkstat.errors import TsharkError
 
@@ -19,16 +19,14 @@ INSTALL = (
 )
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What a tshark says of itself: version, and the version of Lua that it was built with."""
 
     version: str
     lua: str
 
 
-@dataclass(frozen=True)
-class Tshark:
+class Tshark(NamedTuple):
     """A tshark program. Asking it what it is takes as long as reading many packets, so only who must asks."""
 
     path: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 LIST, ITEM = "\x1f", "\x1e"
 _UNESCAPED = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\", "u": LIST, "v": ITEM, "e": ""}
@@ -81,13 +82,14 @@ def split(line: bytes) -> list[str]:
 
 @dataclass
 class Failure:
+    """What went wrong in tshark: at which packet, and where in the script."""
+
     message: str
     packet: str = ""
     traceback: str = ""
 
 
-@dataclass(frozen=True)
-class Flow:
+class Flow(NamedTuple):
     """A connection of TCP or UDP: its ends, who sent first before the other, and nanoseconds since the first packet."""
 
     a: tuple[str, int]

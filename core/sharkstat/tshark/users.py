@@ -10,8 +10,8 @@ import pwd
 import random
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 OWN = "sharkstat"  # a user of that name is taken where there is one
 # Users for a time, as systemd has them (systemd.exec, DynamicUser): nobody has these numbers, two runs never the same.
@@ -19,8 +19,7 @@ _DYNAMIC = range(61184, 65520)
 _LOCKS = Path("/run/sharkstat")
 
 
-@dataclass(frozen=True)
-class User:
+class User(NamedTuple):
     """`alone` is True where no other process is this user: then what it left behind can be ended with it."""
 
     uid: int
