@@ -60,9 +60,9 @@ def send(count: int, size: int = 100, port: int = 9, pause: float = 0.001) -> No
 
 
 @contextmanager
-def capturing(*arguments: object, interface: str = "right") -> Iterator[subprocess.Popen[bytes]]:
+def capturing(*arguments: object, interface: str = "right", command: str = "run") -> Iterator[subprocess.Popen[bytes]]:
     """A run that has begun to capture."""
-    process = started("run", "-i", interface, *arguments, under=INSIDE, bufsize=0)
+    process = started(command, "-i", interface, *arguments, under=INSIDE, bufsize=0)
     try:
         assert process.stderr is not None
         first = process.stderr.readline()  # unbuffered: `ended` gets what follows
@@ -99,6 +99,21 @@ def test_ctrl_c_ends_the_capture_and_gives_its_results(number: int, engine: str)
     assert frames["complete"]
     assert (frames["read"]["captured"], frames["read"]["dropped"]) == (20, 0)
     assert done.stderr == "sharkstat: right: 20 packets captured, 0 dropped\n"
+
+
+def test_an_overview_of_what_passes() -> None:
+    with capturing("-a", "duration:2", command="overview") as process:
+        send(20, port=7777)
+        send(5, size=300, port=53)
+        done = ended(process)
+    assert (done.returncode, done.stderr) == (0, "sharkstat: right: 25 packets captured, 0 dropped\n")
+    page = done.stdout
+    assert page.startswith("right\n") and "25 packets, 4.55 kB" in page and "none dropped" in page
+    [services] = re.findall(r"\nServices .*\n((?:\w.*\n)+)", page)
+    found = [(line.split()[0], line.split()[2], line.split()[5]) for line in services.splitlines()]
+    assert found == [("udp", "192.0.2.2:7777", "1"), ("dns", "192.0.2.2:53", "1")], page
+    [hosts] = re.findall(r"\nHosts .*\n((?:\w.*\n)+)", page)
+    assert {line.split()[0] for line in hosts.splitlines()} == {"192.0.2.1", "192.0.2.2"}
 
 
 def test_it_ends_after_the_duration() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests import oracle
-from tests.measure import DATA, data_captures
+from tests.measure import DATA, corpus_captures, data_captures
 from tests.test_books import assert_services_balance
 from tests.traffic.capturefiles import SECOND, checksum, udp_frame, write_pcap
 
@@ -143,10 +143,29 @@ def test_beyond_the_bound_the_rest_has_a_row(tables: dict[str, Table]) -> None:
 
 def test_every_packet_of_our_captures_is_of_one_service_on_both_engines() -> None:
     captures = data_captures()
-    [lua] = sharkstat.run(captures, "services")
+    lua, traffic = sharkstat.run(captures, ["services", "traffic"])
     [packets] = sharkstat.run(captures, "services", engine="packets")
     assert lua.rows == packets.rows
     assert_services_balance(lua)
+    assert_same_traffic(traffic, lua)
+
+
+def assert_same_traffic(traffic: Table, services: Table) -> None:
+    for name in ("packets", "bytes", "connections"):
+        assert traffic.total(name) == services.total(name), name
+
+
+@pytest.mark.long
+@pytest.mark.corpus
+@pytest.mark.parametrize("part", range(10))
+def test_traffic_is_that_of_the_services_on_every_large_capture(part: int) -> None:
+    for capture in corpus_captures()[part::10]:
+        try:
+            services, traffic = sharkstat.run(capture, ["services", "traffic"])
+        except sharkstat.SourceError:  # no capture
+            continue
+        assert_services_balance(services)
+        assert_same_traffic(traffic, services)
 
 
 def test_the_store_has_all_packets_of_its_connections() -> None:

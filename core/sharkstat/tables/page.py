@@ -94,6 +94,9 @@ def lines(block: Block, width: int, rows: int, bold: Callable[[str], str] = str)
     head = _laid(headings[:count], widths, right)
     used = sum(widths) + len(_GAP) * (count - 1)
     room = min(width - used - behind + _SHORTEST_BAR, _LONGEST_BAR)
+    for at, size in enumerate(widths):
+        for row, text in zip(cells, _distinct([row[at] for row in cells], size), strict=True):
+            row[at] = text
     title = shortened(block.title, widths[0])
     result = [(bold(title) + head[len(title) :] + (f"{'share':>9}" if shares else "")).rstrip()]
     for at, row in enumerate(cells):
@@ -139,6 +142,35 @@ def _fit(headings: list[str], cells: list[list[str]], right: Sequence[bool], wid
             break
         widths[widest] -= max(1, min(excess, (widths[widest] - least[widest]) // 2))
     return widths
+
+
+def _distinct(texts: Sequence[str], width: int) -> list[str]:
+    """Texts of at most that width, of which two read alike only if they are.
+
+    >>> _distinct(["/backup?list&max&prefix", "/backup?list&token&max&prefix"], 16)
+    ['/back…t&max&pre…', '/back…t&token&m…']
+    """
+    short = [shortened(text, width) for text in texts]
+    for alike in {text for text in short if short.count(text) > 1}:
+        which = [at for at, text in enumerate(short) if text == alike]
+        different = {texts[at] for at in which}
+        if len(different) > 1:
+            together = enumerate(zip(*different, strict=False))
+            differ = next((at for at, letters in together if len({*letters}) > 1), min(map(len, different)))
+            for at in which:
+                short[at] = _around(texts[at], differ, width)
+    return short
+
+
+def _around(text: str, place: int, width: int) -> str:
+    """The beginning of a text, and what stands at a place in it."""
+    head = width // 3
+    room = width - head - 1
+    start = max(head, min(place - 2, len(text) - room))
+    behind = text[start:]
+    if len(behind) > room:
+        behind = behind[: room - 1] + "…"
+    return shortened(f"{text[:head]}…{behind}", width)
 
 
 def _laid(texts: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
