@@ -5,6 +5,7 @@ The message of every error is one line that says what is wrong and how to fix it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -46,7 +47,10 @@ class OutputError(SharkstatError):
 
 
 class StatisticError(SharkstatError):
-    """A statistic failed during the run; `tables` holds the results (each a `Table`) of the others."""
+    """A statistic failed during the run; `tables` holds the results (each a `Table`) of the others.
+
+    `failed` says of each request that failed why.
+    """
 
     exit_status = 7
 
@@ -61,6 +65,13 @@ class StatisticError(SharkstatError):
         super().__init__(message, traceback=traceback)
         self.tables = tables or []
         self.failed = failed or {}
+
+    @classmethod
+    def of(cls, failures: Mapping[str, Any], tables: list[Any] | None = None) -> StatisticError:
+        """The error of several requests: each failure has a `message` and a `traceback`."""
+        said = {request: failure.message for request, failure in failures.items()}
+        traces = "\n".join(filter(None, (failure.traceback for failure in failures.values())))
+        return cls("; ".join(said.values()), tables, failed=said, traceback=traces)
 
 
 class TextError(SharkstatError):

@@ -43,9 +43,8 @@ class Services(ShippedTap):
         super().__init__("services.lua", HEADINGS)
         self.engines = (*self.engines, Packets(self._counter))
 
-    def _counter(self, arguments: str) -> ServiceCounter:
-        values, rest = self.read(arguments)
-        return ServiceCounter(values["max"], rest)
+    def _counter(self, filter: str, max: int) -> ServiceCounter:
+        return ServiceCounter(max, filter)
 
 
 class _Connection:

@@ -116,6 +116,6 @@ def _plugins() -> Iterator[Check]:
 
     registry = Registry.default()
     for plugin in registry.plugins:
-        if plugin.problem:
-            yield Check("FAIL", f"plugin {plugin.name}", f"{plugin.problem} ({plugin.origin})")
+        if plugin.complaint:
+            yield Check("FAIL", f"plugin {plugin.name}", f"{plugin.complaint} ({plugin.origin})")
     yield Check("ok", "statistics", f"{len(registry.names)} from {len(registry.plugins)} plugins")

@@ -32,7 +32,7 @@ def plugins_table(registry: Registry) -> Table:
     _ = registry.statistics  # all are loaded
     names = ("plugin", "from", "statistics", "families", "formats", "problem")
     rows = [
-        (p.name, p.origin, ", ".join(p.statistics), ", ".join(p.families), ", ".join(p.formats), p.problem)
+        (p.name, p.origin, ", ".join(p.statistics), ", ".join(p.families), ", ".join(p.formats), p.complaint)
         for p in registry.plugins
     ]
     table = _table("plugins", "Plugins", names, rows)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from sharkstat.tables.column import Column, Row
@@ -26,7 +26,8 @@ class Question:
 
     `text` is the whole request, `name` the statistic's, `arguments` what follows it; `columns` are the table's for
     these arguments, `display_filter` the run's (-Y), and `resolve` its letters for names (-N). `by_flow` says that rows
-    are to be kept apart by connection.
+    are to be kept apart by connection. `values` has the value of each parameter of the statistic,
+    `rest` what follows them: the display filter.
     """
 
     text: str
@@ -36,6 +37,8 @@ class Question:
     display_filter: str = ""
     resolve: str = ""
     by_flow: bool = False  # rows are kept apart by connection
+    values: Mapping[str, Any] = field(default_factory=dict)
+    rest: str = ""
 
     @property
     def counted(self) -> tuple[Column, ...]:

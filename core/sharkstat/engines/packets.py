@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from sharkstat.engines.engine import Engine, Part, Prints, Question, Result, Task
 from sharkstat.errors import RequestError
-from sharkstat.tables.column import Column, Row, Type, Value, typed
+from sharkstat.tables.column import Column, Row, Type, Value, check_keys, check_types, typed
 from sharkstat.tshark.records import Failure, Records, described, split
 
 if TYPE_CHECKING:
@@ -72,18 +72,27 @@ class PacketCounter(ABC):
 class Packets(Engine):
     """An engine that counts decoded packets in Python.
 
-    `counter` makes a new `PacketCounter` from a request's arguments; usually it is the class itself.
+    `counter` makes a new `PacketCounter` from a request's arguments; usually it is the class itself. If the statistic has
+    `parameters`, it gets the display filter, and the value of each parameter by its name:
 
-    engines = (sharkstat.Packets(NameCounter),)
+        class SlowCounter(sharkstat.PacketCounter):
+            def __init__(self, filter: str, over: int) -> None: ...
+
+        engines = (sharkstat.Packets(SlowCounter),)
     """
 
     name = "packets"
 
-    def __init__(self, counter: Callable[[str], PacketCounter]) -> None:
+    def __init__(self, counter: Callable[..., PacketCounter]) -> None:
         self.counter = counter
 
     def ask(self, question: Question) -> PacketsTask:
-        counter = self.counter(question.arguments)
+        if question.values:
+            counter = self.counter(question.rest, **question.values)
+        else:
+            counter = self.counter(question.arguments)
+        if isinstance(counter.fields, str):
+            raise ValueError(f"fields = ({counter.fields!r}) is one text: write fields = ({counter.fields!r},)")
         reads = [text for listen in counter.listens for text in (listen.tap, listen.filter)]
         if counter.fields is not None:
             return PacketsTask(question, "transport", [*reads, *counter.fields], counter=counter)
@@ -149,12 +158,14 @@ class PacketsPart(Part):
         counted = [column for column in columns if column.role != "derived"]
         empty: Row = dict.fromkeys((c.name for c in columns), None)
         rows = [{**empty, **self._row(counted, values)} for values in counter.rows()]
+        check_keys(columns, rows)
         return Result(columns, rows, task.remarks)
 
     def _row(self, columns: Sequence[Column], values: Sequence[Value]) -> Row:
         if len(values) != len(columns):
             names = [c.name for c in columns]
             raise ValueError(f"a row has {len(values)} values for the {len(columns)} columns {names}")
+        check_types(columns, values)
         timeless = self._records.base_ns is None
         return {c.name: None if c.type == "time" and timeless else v for c, v in zip(columns, values, strict=True)}
 

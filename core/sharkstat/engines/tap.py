@@ -115,7 +115,12 @@ class TapPart(Part):
                 number_of_flow = values.pop()
                 flows.append(None if number_of_flow == "\\N" else int(number_of_flow))
             for column, read, value in zip(counted, readers, values, strict=True):
-                row[column.name] = None if value == "\\N" else read(value)
+                try:
+                    row[column.name] = None if value == "\\N" else read(value)
+                except ValueError:
+                    raise StatisticError(
+                        f"the tap gives {value!r:.40} in the column {column.name}, whose type is {column.type}"
+                    ) from None
             rows.append(row)
         capped = number in self._capped
         self._capped.discard(number)

@@ -132,14 +132,18 @@ class Ending:
     def _start_error(self, where: str, failure: Failure) -> SharkstatError:
         message = failure.message
         if where.startswith("load "):
-            return StatisticError(
-                f"the tap {Path(where[5:]).name} failed to load: {message}", traceback=failure.traceback
-            )
+            name = Path(where[5:]).name
+            said = f"the tap {name} failed to load: {message}"
+            users = {number for part in self.plan.parts for number, file in part.files() if file.name == name}
+            failed = {self.plan.requests[number].text: said for number in users}
+            return StatisticError(said, failed=failed, traceback=failure.traceback)
         unknown = re.search(r"no such field: (\S+)$", message)
         if unknown or where.startswith("field "):
             name = unknown[1] if unknown else where[6:]
             said = message if unknown else f"no such field: {name}"
-            return RequestError(f"{said}{nearest_fields(self.tshark, name)}")
+            whose = [r.text for r in self.plan.requests if name in r.task.reads]
+            asked = f"-z {whose[0]}: " if whose and len(self.plan.requests) > 1 else ""
+            return RequestError(f"{asked}{said}{nearest_fields(self.tshark, name)}")
         what = "-Y" if where == "-" else f"-z {self.plan.requests[int(where)].text}"
         if "is invalid" in message:
             quoted = message[message.index('Filter "') :] if 'Filter "' in message else message
@@ -149,7 +153,8 @@ class Ending:
             return RequestError(said.rstrip(".") + nearest_fields(self.tshark, unknown[1]) if unknown else said)
         if where != "-" and message.startswith(self.plan.requests[int(where)].task.speakers):
             return RequestError(message)
-        return StatisticError(f"{what}: {message}", traceback=failure.traceback)
+        failed = {} if where == "-" else {self.plan.requests[int(where)].text: f"{what}: {message}"}
+        return StatisticError(f"{what}: {message}", failed=failed, traceback=failure.traceback)
 
     def _raise_capture_failure(self) -> None:
         reason = reason_of(self.helper_errors)

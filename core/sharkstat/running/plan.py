@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from sharkstat.errors import RequestError, SharkstatError, StatisticError
 from sharkstat.running.source import Source
 from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.statistic import Statistic
-from sharkstat.tables.column import Column
-from sharkstat.tshark.records import escape
+from sharkstat.tables.column import Column, check_columns
+from sharkstat.tshark.records import Failure, described, escape
 from sharkstat.tshark.sparing import LEVELS, leaf_options, level_of
 
 # ICMP lies beside TCP and UDP, not above them.
@@ -75,6 +75,7 @@ class Plan:
 
     source: Source
     requests: list[Request]
+    refused: dict[str, Failure] = field(default_factory=dict)  # what a plugin's own fault kept out, and why
     parts: list[Part] = field(init=False)
     _part_of: list[Part] = field(init=False)
 
@@ -94,6 +95,10 @@ class Plan:
     def again(self) -> Plan:
         """The same plan with nothing counted yet."""
         return Plan(self.source, [request.again() for request in self.requests])
+
+    def without(self, failed: Container[str]) -> Plan:
+        """The plan of the other requests, as if nothing had been counted."""
+        return self.only([number for number, request in enumerate(self.requests) if request.text not in failed])
 
     def only(self, numbers: Sequence[int]) -> Plan:
         """The plan of some of its requests, by their numbers, as if nothing had been counted."""
@@ -200,21 +205,23 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
             raise RequestError(f"{name} needs name resolution: add -N {letters}, or run it alone")
         source = replace(source, resolve=letters)
     _check_processes(source, [statistic for _, statistic, _, chosen in found if chosen.name == "lua"], registry)
-    requests = []
+    requests, refused = [], {}
     for text, statistic, arguments, chosen in found:
         try:
             columns = statistic.columns(arguments)
+            check_columns(columns)
             by_flow = source.process and bool(statistic.by_connection) and chosen.name == "lua"
+            values, rest = statistic.read(arguments)
             question = Question(
-                text, statistic.name, arguments, columns, source.display_filter, source.resolve, by_flow=by_flow
+                text, statistic.name, arguments, columns, source.display_filter, source.resolve, by_flow, values, rest
             )
             filters = statistic.filters(arguments)
             requests.append(Request(statistic, chosen, question, filters, chosen.ask(question)))
         except SharkstatError:
             raise
         except Exception as problem:  # a plugin may raise anything
-            raise StatisticError(
-                f"{text}: the statistic failed to start: {type(problem).__name__}: {problem}",
-                traceback=traceback.format_exc(),
-            ) from problem
-    return Plan(source, requests)
+            said = f"{text}: the statistic failed to start: {described(problem)}"
+            refused[text] = Failure(said, traceback=traceback.format_exc())
+            if len(refused) == len(found):
+                raise StatisticError.of(refused) from problem
+    return Plan(source, requests, refused)

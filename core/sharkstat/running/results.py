@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sharkstat.engines.engine import Result
@@ -103,15 +105,14 @@ def _outcome(
     return Outcome(answers, reading, screened, complete, warnings, records.version, records.names, headless)
 
 
-def make_tables(source: Source, outcome: Outcome) -> list[Table]:
-    """One table per request, in order.
+def make_tables(source: Source, outcome: Outcome, refused: Mapping[str, Failure] = MappingProxyType({})) -> list[Table]:
+    """One table per request, in order. `refused` are those that could not start, and why.
 
     If some statistics failed, raises StatisticError with the tables of the others.
     """
     reading, screened = outcome.reading, outcome.screened
     tables: list[Table] = []
-    failed: dict[str, str] = {}
-    traces: list[str] = []
+    failed = dict(refused)
     for answer in outcome.answers:
         request, result, failure = answer.request, answer.result, answer.failure
         if result is not None:
@@ -154,10 +155,10 @@ def make_tables(source: Source, outcome: Outcome) -> list[Table]:
                 failure = Failure(described(problem), traceback=traceback.format_exc())
         assert failure is not None
         at = f" at packet {failure.packet}" if failure.packet else ""
-        failed[request.text] = f"{request.text} failed{at}: {failure.message}"
-        traces.append(failure.traceback)
+        said = f"{request.text} failed{at}: {failure.message}"
+        failed[request.text] = replace(failure, message=said)
     if failed:
-        raise StatisticError("; ".join(failed.values()), tables, failed=failed, traceback="\n".join(traces))
+        raise StatisticError.of(failed, tables)
     return tables
 
 

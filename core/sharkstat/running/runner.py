@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -28,7 +29,7 @@ from sharkstat.statistics.registry import Registry
 from sharkstat.tables.table import Table
 from sharkstat.tshark.output import Output
 from sharkstat.tshark.process import Tshark, find_tshark
-from sharkstat.tshark.records import Records
+from sharkstat.tshark.records import Failure, Records
 from sharkstat.tshark.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -62,14 +63,18 @@ def run_plan(
     try:
         if watch is not None:
             watch.check(plan)
-        with interruption or Interruption() as interruption:
+
+        def read(plan: Plan) -> Outcome:
+            assert interruption is not None
             if plan.source.are_files:
-                outcome = _read(plan, tshark, progress, meanwhile, jobs, interruption)
-            else:
-                outcome = _read_once(plan, tshark, progress, interruption, meanwhile, True, capturing, watch, sockets)
+                return _read(plan, tshark, progress, meanwhile, jobs, interruption)
+            return _read_once(plan, tshark, progress, interruption, meanwhile, True, capturing, watch, sockets)
+
+        with interruption or Interruption() as interruption:
+            refused, plan, outcome = _with_what_starts(plan, read)
         from sharkstat.running.results import make_tables
 
-        return make_tables(plan.source, outcome)
+        return make_tables(plan.source, outcome, refused)
     except RuntimeError as problem:
         if "new thread" not in str(problem):
             raise
@@ -82,6 +87,20 @@ def run_plan(
         raise TsharkError(
             f"cannot write to {_temporary()}: {reason}: free some space, or set TMPDIR to another folder"
         ) from problem
+
+
+def _with_what_starts(plan: Plan, read: Callable[[Plan], Outcome]) -> tuple[dict[str, Failure], Plan, Outcome]:
+    """What came of the requests that could start; before them, the others, and why."""
+    refused = dict(plan.refused)
+    while True:
+        try:
+            return refused, plan, read(plan)
+        except StatisticError as problem:
+            others = plan.without(problem.failed)
+            if not problem.failed or not others.requests or not (plan.source.live or plan.source.are_files):
+                raise
+            refused |= {text: Failure(said, traceback=problem.traceback) for text, said in problem.failed.items()}
+            plan = others
 
 
 def _read(
@@ -238,6 +257,7 @@ class _Pass:
         ending = Ending(
             self.plan, self.records, self.opened, self.tshark, status, self.stderr, interrupted, deadline.passed
         )
+        self._name_files()
         return outcome_of(self.plan, self.records, ending)
 
     def _interrupt(self, process: subprocess.Popen[bytes]) -> None:
@@ -257,7 +277,8 @@ class _Pass:
                 path.open("rb").close()
             except OSError as problem:
                 text = self.plan.requests[number].text
-                raise StatisticError(f"{text}: cannot read its tap {path}: {problem.strerror}") from None
+                said = f"{text}: cannot read its tap {path}: {problem.strerror}"
+                raise StatisticError(said, failed={text: said}) from None
             ours = path.parent == lua
             found[path] = library / path.name if ours else self.workspace.readable(path, f"taps/{path.name}")
         stranger = bool(self.opened.strangers)
@@ -275,6 +296,12 @@ class _Pass:
             f"lua_script1:{job}",
             *self.plan.options(),
         ]
+
+    def _name_files(self) -> None:
+        """In what Lua says of an error, the file is the author's, not the copy that tshark was given."""
+        for failure in self.records.failures.values():
+            for _, path in (one for part in self.plan.parts for one in part.files()):
+                failure.message = re.sub(rf"\S*/taps/{re.escape(path.name)}\b", lambda _: str(path), failure.message)  # noqa: B023
 
     @property
     def first_path(self) -> Path:
@@ -379,13 +406,16 @@ def run(
         if errors == "raise" or not problem.failed:
             raise
         others = iter(problem.tables)
+        known = {request.text: request for request in plan.requests}
+        stripped = [text.strip() for text in texts]
         return [
-            _failed(request, problem.failed[request.text]) if request.text in problem.failed else next(others)
-            for request in plan.requests
+            _failed(text, problem.failed[text], known.get(text)) if text in problem.failed else next(others)
+            for text in stripped
         ]
 
 
-def _failed(request: Request, why: str) -> Table:
-    """What stands for the table of a statistic that failed."""
-    statistic = request.statistic
-    return Table(statistic.name, statistic.title, request.text, request.columns, [], complete=False, warnings=[why])
+def _failed(text: str, why: str, request: Request | None) -> Table:
+    """What stands for the table of a statistic that failed; where it could not even be asked, without columns."""
+    name, title = (request.statistic.name, request.statistic.title) if request else (text, text)
+    columns = request.columns if request else ()
+    return Table(name, title, text, columns, [], complete=False, warnings=[why])

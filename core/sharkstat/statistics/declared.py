@@ -92,8 +92,8 @@ class Declared(Statistic):
         names = _FIELDS.findall(" ".join([*group.fields, group.filter, rest]))
         return any(_OF_ORDER.search(name) or name.partition(".")[0] not in _OF_ONE_PACKET for name in names)
 
-    def _counter(self, arguments: str) -> PacketCounter:
-        group, rest = self.asked(arguments)
+    def _counter(self, filter: str, **parameters: Any) -> PacketCounter:
+        group, rest = (self.group(parameters), filter) if parameters else self.asked(filter)
         return GroupCounter(group, both_filters(group.filter, rest))
 
     def order(self, table: Table) -> None:

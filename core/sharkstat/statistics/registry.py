@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sharkstat.errors import RequestError
+from sharkstat.errors import OutputError, RequestError, SharkstatError
 from sharkstat.statistics import finding
+from sharkstat.statistics.checking import check_statistic
 from sharkstat.statistics.finding import Found
 from sharkstat.statistics.index import Described, Index, Known, program_stamp
+from sharkstat.tables.output import FORMATS
+from sharkstat.tshark.records import described
 
 if TYPE_CHECKING:
     import pluggy
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
     from sharkstat.tables.table import Table
 
     Family = Callable[[str], Statistic | None]
-    Exporter = Callable[[Sequence[Table]], Iterable[str]]
+    Exporter = Callable[[Sequence[Table]], Iterable[str | bytes]]
 
 
 @dataclass
@@ -35,8 +41,14 @@ class Plugin:
     families: list[str] = field(default_factory=list)
     formats: list[str] = field(default_factory=list)
     problem: str = ""
+    faults: list[str] = field(default_factory=list)  # of statistics and formats that are left out
     nanoseconds: int = 0
     known: Known | None = None  # while it is not loaded
+
+    @property
+    def complaint(self) -> str:
+        """Why it did not load, or what is left out of it."""
+        return self.problem or "; ".join(self.faults)
 
     @property
     def gives(self) -> tuple[set[str], list[str], set[str]]:
@@ -93,7 +105,10 @@ class Registry:
         def keep() -> None:
             plugins = dict(zip((one.target for one in sought), registry.plugins, strict=False))
             index.found = found
-            index.known = {target: known(plugin) for target, plugin in plugins.items() if not plugin.problem}
+            # One with faults is loaded each time, so that they are told.
+            index.known = {
+                target: known(plugin) for target, plugin in plugins.items() if not (plugin.problem or plugin.faults)
+            }
             tops = {one.package for one in sought}
             lua = {str(e.file) for s in registry._statistics.values() for e in s.engines if e.file is not None}
             targets = {one.target for one in sought if not one.folder}
@@ -102,11 +117,11 @@ class Registry:
         def known(plugin: Plugin) -> Known:
             if plugin.known is not None:
                 return plugin.known
-            statistics = {name: described(registry._statistics[name]) for name in plugin.statistics}
+            statistics = {name: _told(registry._statistics[name]) for name in plugin.statistics}
             return Known(statistics, tuple(plugin.families), tuple(plugin.formats), plugin.nanoseconds)
 
         registry._keep = keep
-        if any(plugin.known is None and not plugin.problem for plugin in registry.plugins):
+        if any(plugin.known is None and not (plugin.problem or plugin.faults) for plugin in registry.plugins):
             keep()
         for path in files:
             registry.add(path.stem, str(path), lambda path=path: finding.load_file(path))  # type: ignore[misc]
@@ -141,19 +156,21 @@ class Registry:
         plugin.known, plugin.statistics, plugin.families, plugin.formats = None, [], [], []
         started = time.perf_counter_ns()
         try:
-            module = plugin.load()
+            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no result
+                module = plugin.load()
             manager.register(module, name=f"{plugin.origin}:{plugin.name}")
             others = [p for p in manager.get_plugins() if p is not module]
-            for hook, register in (
-                ("register_statistics", lambda statistic: self._register(plugin, statistic)),
-                ("register_families", lambda name, take: self._register_family(plugin, name, take)),
-                ("register_exporters", lambda name, exporter: self._register_exporter(plugin, name, exporter)),
+            for hook, take in (
+                ("register_statistics", self._register),
+                ("register_families", self._register_family),
+                ("register_exporters", self._register_exporter),
             ):
-                manager.subset_hook_caller(hook, others)(register=register)
-            if not (plugin.statistics or plugin.families or plugin.formats):
+                self._call(manager.subset_hook_caller(hook, others), plugin, take)
+            if not (plugin.statistics or plugin.families or plugin.formats or plugin.faults):
                 raise ValueError("it registers nothing: mark register_statistics with @sharkstat.hookimpl")
         except (Exception, SystemExit) as problem:  # whatever a stranger's plugin does, the others must work
-            plugin.problem = f"{type(problem).__name__}: {problem}"
+            plugin.problem, plugin.faults = described(problem), []
+            left_out = [*plugin.statistics, *plugin.families, *plugin.formats]
             for statistic in plugin.statistics:
                 del self._statistics[statistic]
             for family in plugin.families:
@@ -161,8 +178,21 @@ class Registry:
             for format_name in plugin.formats:
                 del self._exporters[format_name]
             plugin.statistics, plugin.families, plugin.formats = [], [], []
-            self.warnings.append(f"plugin {plugin.name} ({plugin.origin}) failed to load: {plugin.problem}")
+            without = f" (so {', '.join(left_out)} is missing, too)" if left_out else ""
+            self.warnings.append(f"plugin {plugin.name} ({plugin.origin}) failed to load: {plugin.problem}{without}")
+        self.warnings += [f"plugin {plugin.name} ({plugin.origin}): {fault}" for fault in plugin.faults]
         plugin.nanoseconds = time.perf_counter_ns() - started
+
+    def _call(self, hook: Callable[..., Any], plugin: Plugin, take: Callable[..., None]) -> None:
+        """Have the plugin register; what is wrong with one thing leaves out that alone."""
+
+        def register(*given: Any) -> None:
+            try:
+                take(plugin, *given)
+            except (ValueError, TypeError) as problem:
+                plugin.faults.append(f"{problem}; it is left out")
+
+        hook(register=register)
 
     def _load_known(self, plugins: Iterable[Plugin]) -> None:
         """Load those of the plugins that are not; all anew where one gives something else than was known."""
@@ -180,13 +210,11 @@ class Registry:
         self.__dict__.update(self._anew().__dict__)
 
     def _register(self, plugin: Plugin, statistic: Statistic) -> None:
-        if not statistic.name or not statistic.title:
-            raise ValueError(f"{type(statistic).__name__} needs a name and a title")
+        check_statistic(statistic)
         owner = next((p for p in self.plugins if statistic.name in p.statistics), None)
         if owner is not None:
             self._clash = True
             raise ValueError(f"the statistic {statistic.name} is already registered by {owner.name} ({owner.origin})")
-        _check_engines(statistic)
         self._statistics[statistic.name] = statistic
         plugin.statistics.append(statistic.name)
 
@@ -201,7 +229,11 @@ class Registry:
         if any(name in p.formats for p in self.plugins):
             self._clash = True
             raise ValueError(f"the format {name} is already registered")
-        self._exporters[name] = exporter
+        if name in FORMATS:
+            raise ValueError(f"the format {name} is sharkstat's own: call it otherwise")
+        if not callable(exporter):
+            raise ValueError(f"the exporter of {name} is {exporter!r:.60}: give a function that takes tables")
+        self._exporters[name] = _guarded(name, plugin, exporter)
         plugin.formats.append(name)
 
     # What there is ------------------------------------------------------------------------------
@@ -285,7 +317,7 @@ class Registry:
             }
             stamp = program_stamp(tshark.path)
             if stamp:
-                self._index.tshark[stamp] = {name: described(s) for name, s in self._discovered.items()}
+                self._index.tshark[stamp] = {name: _told(s) for name, s in self._discovered.items()}
                 self._keep()
         return self._discovered
 
@@ -314,10 +346,10 @@ class Registry:
         """
         for plugin in self.plugins:
             for name in plugin.statistics:
-                told = plugin.known.statistics[name] if plugin.known else described(self._statistics[name])
+                told = plugin.known.statistics[name] if plugin.known else _told(self._statistics[name])
                 yield name, told, plugin.origin
         if discovered:
-            listed = self._listed_before() or {name: described(s) for name, s in self.discovered.items()}
+            listed = self._listed_before() or {name: _told(s) for name, s in self.discovered.items()}
             yield from ((name, told, "") for name, told in listed.items() if name not in self.names)
 
     def _unknown(self, text: str) -> NoReturn:
@@ -335,7 +367,7 @@ class Registry:
         return "see `sharkstat list`"
 
 
-def described(statistic: Statistic) -> Described:
+def _told(statistic: Statistic) -> Described:
     """What there is to say of a statistic."""
     engines = tuple(engine.name for engine in statistic.engines)
     return Described(str(statistic.title), str(statistic.usage), str(statistic.family), engines)
@@ -352,15 +384,21 @@ def _longest(text: str, known: Mapping[str, Statistic]) -> tuple[Statistic, str]
     return (known[name], text[len(name) + 1 :]) if name else None
 
 
-def _check_engines(statistic: Statistic) -> None:
-    """ValueError where it has no engines, or what it has are none."""
-    from sharkstat.engines.engine import Engine
+def _guarded(name: str, plugin: Plugin, exporter: Exporter) -> Exporter:
+    """The exporter of a plugin; whatever it raises is its failure, in one line."""
 
-    engines = statistic.engines
-    fix = "set engines = (sharkstat.Packets(MyCounter),), or use a Tap"
-    if not engines:
-        raise ValueError(f"{statistic.name} has no engine: {fix}")
-    if not isinstance(engines, (tuple, list)) or not all(isinstance(engine, Engine) for engine in engines):
-        raise ValueError(f"{statistic.name}: invalid engines {engines!r:.80}: {fix}")
-    if len({engine.name for engine in engines}) < len(engines):
-        raise ValueError(f"{statistic.name} has two engines with the same name: remove one")
+    def export(tables: Sequence[Table]) -> Iterator[str | bytes]:
+        try:
+            for piece in exporter(tables):
+                if not isinstance(piece, (str, bytes)):
+                    raise TypeError(f"it gave {piece!r:.40}, neither text nor bytes")
+                yield piece
+        except (OSError, SharkstatError):
+            raise
+        except Exception as problem:
+            raise OutputError(
+                f"the format {name} of plugin {plugin.name} failed: {described(problem)}",
+                traceback=traceback.format_exc(),
+            ) from problem
+
+    return export

@@ -92,9 +92,16 @@ class Statistic(ABC):
         Columns that are not derived must be in the order in which the engines give their values.
         """
 
+    def read(self, arguments: str) -> tuple[dict[str, Any], str]:
+        """The value of each of the `parameters`, and what follows them: the display filter. RequestError if bad."""
+        from sharkstat.statistics.parameter import read_arguments
+
+        return read_arguments(self.name, arguments, self.parameters) if self.parameters else ({}, arguments)
+
     def filters(self, arguments: str) -> Sequence[str]:
-        """The display filters in the arguments. By default, the arguments are one display filter."""
-        return (arguments,) if arguments.strip() else ()
+        """The display filters in the arguments. By default, what follows the parameters is one."""
+        rest = self.read(arguments)[1]
+        return (rest,) if rest.strip() else ()
 
     def follows_time(self, arguments: str, engine: Engine) -> bool:
         """Whether its numbers depend on packets being in time order; the run then warns if they are not.

@@ -81,15 +81,14 @@ class TapFile(Statistic):
             raise self.refuse_arguments(rest)
         return self._columns
 
+    def read(self, arguments: str) -> tuple[dict[str, Any], str]:
+        return read_arguments(self.name, arguments, self.parameters)
+
     def filters(self, arguments: str) -> Sequence[str]:
-        return super().filters(self._rest(arguments)) if self._takes == "filter" else ()
+        return super().filters(arguments) if self._takes == "filter" else ()
 
     def follows_time(self, arguments: str, engine: Engine) -> bool:
         return bool(self._order == "time")
-
-    def read(self, arguments: str) -> tuple[dict[str, Any], str]:
-        """The values of all parameters, and what follows them. RequestError if they are bad."""
-        return read_arguments(self.name, arguments, self.parameters)
 
     def _rest(self, arguments: str) -> str:
         return self.read(arguments)[1]

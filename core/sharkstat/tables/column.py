@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from sharkstat.errors import TextError
 
@@ -24,13 +24,18 @@ _PYTHON: Mapping[str, tuple[type, ...]] = {
 }
 
 
+# A time has none; a duration, as of waiting, does.
+_SUMMED = ("integer", "number", "duration")
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: its name in exports, its type and unit, and how two of its values become one.
 
     `role` is "key" (identifies the row), "measure" (combined by `merge`) or "derived" (computed from
     measures by `Statistic.derive`, again after every merge). `merge` "none" means that the value of a
-    merged row cannot be known: it becomes None. `title` is its heading for people; `shown` is False
+    merged row cannot be known: it becomes None. By default numbers and durations are summed, of sets the union is
+    taken, and of anything else nothing is known. `title` is its heading for people; `shown` is False
     where people seldom want it (exports always have it); `approximate` is True where the value was
     rounded before it was had, as in tshark's text.
 
@@ -66,8 +71,16 @@ class Column:
     share: str = ""
 
     def __post_init__(self) -> None:
+        """ValueError for a type, role or merge rule that there is not, or that does not go with the type."""
+        for what, value, known in (("type", self.type, Type), ("role", self.role, Role), ("merge", self.merge, Merge)):
+            if value not in get_args(known):
+                names = ", ".join(name for name in get_args(known) if name)
+                raise ValueError(f"column {self.name}: unknown {what} {value!r}: take one of {names}")
         if self.role == "measure" and not self.merge:
-            object.__setattr__(self, "merge", "union" if self.type == "set" else "sum")
+            merge = "sum" if self.type in _SUMMED else "union" if self.type == "set" else "none"
+            object.__setattr__(self, "merge", merge)
+        if self.merge == "sum" and self.type not in _SUMMED:
+            raise ValueError(f'column {self.name}: {self.type} has no sum: take merge="first", "last" or "none"')
 
     def derived_from(self, row: Row) -> Value:
         """What `ratio` or `size_of` says of a row; None where a measure is missing or the divisor is 0.
@@ -92,6 +105,20 @@ class Column:
         return self.title or self.name.replace("_", " ").title()
 
 
+def check_columns(columns: object) -> None:
+    """ValueError where these are not the columns of a table."""
+    if not isinstance(columns, (tuple, list)) or not all(isinstance(column, Column) for column in columns):
+        raise ValueError(f"its columns are {columns!r:.60}: give a tuple of sharkstat.Column")
+    names = [column.name for column in columns]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two columns are called {name}: give one another name")
+    for column in columns:
+        for other in (*(column.ratio or ()), *([column.size_of] if column.size_of else ())):
+            if other not in names:
+                raise ValueError(f"column {column.name} is made of {other}, which is no column")
+
+
 def check_types(columns: Sequence[Column], values: Sequence[Value]) -> None:
     """TextError for a row that is not what its columns say."""
     if len(values) != len(columns):
@@ -101,7 +128,19 @@ def check_types(columns: Sequence[Column], values: Sequence[Value]) -> None:
             continue
         wanted = _PYTHON[column.type]
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-            raise TextError(f"{column.name} is {value!r}, which is not of type {column.type}")
+            raise TextError(f"the column {column.name} has {value!r:.40}, and its type is {column.type}")
+
+
+def check_keys(columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    """TextError for two rows of one key, if there are keys."""
+    names = [column.name for column in columns if column.role == "key"]
+    seen: set[tuple[Value, ...]] = set()
+    for row in rows if names else ():
+        key = tuple(row[name] for name in names)
+        if key in seen:
+            said = ", ".join(f"{name}={value!r:.40}" for name, value in zip(names, key, strict=True))
+            raise TextError(f"two rows have the key {said}: give each key one row")
+        seen.add(key)
 
 
 def typed(columns: tuple[Column, ...], types: Sequence[str] | None) -> tuple[Column, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from sharkstat.errors import RequestError
 from sharkstat.tables import view
 from sharkstat.tables.column import Column, Value
-from sharkstat.tables.output import DRAWN
+from sharkstat.tables.output import FORMATS, TABULATED
 from sharkstat.tables.table import Table
 
 SCHEMA = 1
@@ -271,17 +271,6 @@ def _tabulated(style: str) -> TextExporter:
     return export
 
 
-# Those of tabulate's formats in which a value cannot act: plain text, and those whose marks are escaped. In the others
-# (reStructuredText, and the wikis' formats) a packet could write links, images or directives.
-_TABULATED = (
-    *("plain", "simple", "grid", "simple_grid", "rounded_grid", "heavy_grid", "mixed_grid"),
-    *("double_grid", "fancy_grid"),
-    *("outline", "simple_outline", "rounded_outline", "heavy_outline", "mixed_outline", "double_outline"),
-    *("fancy_outline", "presto", "pretty", "psql", "pipe", "github"),
-    *("latex", "latex_booktabs", "latex_longtable"),
-)
-
-
 def built_in(raw: bool = False) -> dict[str, TextExporter]:
     """The formats that need no plugin; "table" is the view for people, made by `write`.
 
@@ -293,7 +282,7 @@ def built_in(raw: bool = False) -> dict[str, TextExporter]:
         "csv": lambda tables: _separated(tables, "csv", raw),
         "tsv": lambda tables: _separated(tables, "tsv", raw),
         "markdown": _tabulated("pipe"),
-        **{style: _tabulated(style) for style in _TABULATED},
+        **{style: _tabulated(style) for style in TABULATED},
     }
 
 
@@ -305,6 +294,5 @@ def find(name: str, others: Sequence[str] = (), raw: bool = False) -> Exporter:
         return to_parquet
     found = built_in(raw).get(name)
     if found is None:
-        known = ", ".join(["table", *built_in(), "parquet", *DRAWN, *others])
-        raise RequestError(f"unknown format {name!r}: choose one of {known}")
+        raise RequestError(f"unknown format {name!r}: choose one of {', '.join([*FORMATS, *others])}")
     return found

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 LOSSLESS = ("json", "jsonl", "csv", "tsv", "parquet")
 # Made by sharkstat.reports and charts, which need more than the tables.
 DRAWN = ("html", "svg", "png")
+# Those of tabulate's formats in which a value cannot act: plain text, and those whose marks are escaped. In the others
+# (reStructuredText, and the wikis' formats) a packet could write links, images or directives.
+TABULATED = (
+    *("plain", "simple", "grid", "simple_grid", "rounded_grid", "heavy_grid", "mixed_grid", "double_grid"),
+    *("fancy_grid", "outline", "simple_outline", "rounded_outline", "heavy_outline", "mixed_outline"),
+    *("double_outline", "fancy_outline", "presto", "pretty", "psql", "pipe", "github"),
+    *("latex", "latex_booktabs", "latex_longtable"),
+)
+FORMATS = ("table", *LOSSLESS, "markdown", *TABULATED, *DRAWN)
 ENDINGS = {"markdown": "md", **{name: name for name in (*LOSSLESS, *DRAWN)}}
 
 

@@ -158,5 +158,22 @@ class Records:
             self.ended = True
 
 
-def described(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}"
+def described(problem: BaseException) -> str:
+    """An exception of a plugin's code in a line: what it says, and where it was raised."""
+    place = _place_of(problem)
+    return f"{type(problem).__name__}: {problem}" + (f" ({place})" if place else "")
+
+
+def _place_of(problem: BaseException) -> str:
+    """The file and line of the plugin's code; nothing where it was sharkstat's own."""
+    import sysconfig
+    import traceback
+    from pathlib import Path
+
+    standard, ours = sysconfig.get_path("stdlib"), str(Path(__file__).parents[1])
+    for frame in reversed(traceback.extract_tb(problem.__traceback__)):
+        file = Path(frame.filename)
+        library = "pluggy" in file.parts or (frame.filename.startswith(standard) and "site-packages" not in file.parts)
+        if not (library or frame.filename.startswith((ours, "<"))):
+            return f"{file.name}, line {frame.lineno}"
+    return ""
