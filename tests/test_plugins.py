@@ -144,7 +144,7 @@ def test_a_tap_of_a_plugin_runs_inside_tshark(tmp_path: Path) -> None:
         (SENT.replace('"hosts,sent"', '""'), "Sent needs a name and a title"),
         (SENT.replace("engines =", "motors ="), "hosts,sent has no engine: set engines = (sharkstat.Packets("),
         (SENT.replace("Packets(Counter),)", "Packets(Counter))"), "write engines = (sharkstat.Packets("),
-        (SENT.replace("Packets(Counter),)", "Packets(Counter),) * 2"), "hosts,sent has two engines of one name"),
+        (SENT.replace("Packets(Counter),)", "Packets(Counter),) * 2"), "hosts,sent has two engines with the same name"),
     ],
 )
 def test_a_broken_plugin_is_named_and_the_others_work(text: str, said: str, tmp_path: Path) -> None:
@@ -560,8 +560,10 @@ def test_a_fault_leaves_out_what_has_it_alone(old: str, new: str, said: str, tmp
 def test_a_plugin_that_fails_says_what_else_is_not_there(tmp_path: Path) -> None:
     path = plugin(tmp_path, DECLARED.replace("    register(Other())", "    register(Other())\n    1 / 0"))
     done = sharkstat("list", "--plugin", path, "--format", "csv")
-    assert done.stderr.startswith(f"sharkstat: plugin mine ({path}) did not load: ZeroDivisionError: division by zero")
-    assert "(mine.py, line 23)" in done.stderr and "so mine, other is not there either" in done.stderr
+    assert done.stderr.startswith(
+        f"sharkstat: plugin mine ({path}) failed to load: ZeroDivisionError: division by zero"
+    )
+    assert "(mine.py, line 23)" in done.stderr and "so mine, other is missing, too" in done.stderr
 
 
 def test_what_a_plugin_prints_is_no_result(tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ def test_one_statistic_that_fails_hides_no_other() -> None:
     assert [table.request for table in raised.value.tables] == ["conv,tcp", "apps"]
     assert [table.rows for table in raised.value.tables] == [conversations.rows, apps.rows]
     assert (failed.rows, failed.complete) == ([], False)
-    assert failed.warnings[0].startswith("failing failed at packet 7: ValueError: what a shame (test_python_api.py, line ")
+    assert failed.warnings[0].startswith(
+        "failing failed at packet 7: ValueError: what a shame (test_python_api.py, line "
+    )
     assert "INCOMPLETE" in str(failed)
 
 

@@ -72,8 +72,8 @@ class PacketCounter(ABC):
 class Packets(Engine):
     """An engine that counts decoded packets in Python.
 
-    `counter` makes a new `PacketCounter` from a request's arguments; usually it is the class itself. If the statistic has
-    `parameters`, it gets the display filter, and the value of each parameter by its name:
+    `counter` makes a new `PacketCounter` from a request's arguments; usually it is the class itself.
+    If the statistic has `parameters`, it gets the display filter, and the value of each parameter by its name:
 
         class SlowCounter(sharkstat.PacketCounter):
             def __init__(self, filter: str, over: int) -> None: ...
