@@ -72,7 +72,7 @@ def test_a_source_that_is_cut_short_is_told_after_its_last_packet(tmp_path: Path
 def test_what_cannot_be_read_is_an_error_before_the_first_packet() -> None:
     for asked, message in (
         (lambda: sharkstat.packets("/no/such/file"), "no such file"),
-        (lambda: sharkstat.packets(STORY, ["ip.srcc"]), "no such field: ip.srcc; the nearest: ip.src"),
+        (lambda: sharkstat.packets(STORY, ["ip.srcc"]), "no such field: ip.srcc; did you mean ip.src"),
         (lambda: sharkstat.packets(STORY, "ip.src"), "fields is a list of names"),
         (lambda: sharkstat.packets([]), "nothing to read"),
     ):

@@ -238,7 +238,9 @@ def test_a_merge_that_is_not_the_whole_is_told() -> None:
 
 
 def test_a_refused_merge_is_told() -> None:
-    with pytest.raises(AssertionError, match=r"conv,tcp: .*two of the captures.* \(by=\"pair\" cuts no conversation\)"):
+    with pytest.raises(
+        AssertionError, match=r"conv,tcp: .*two of the captures.* \(by=\"pair\" splits no conversation\)"
+    ):
         testing.assert_merges(DATA / "retransmissions.pcapng", "conv,tcp")
 
 
