@@ -85,21 +85,25 @@ local runs, listens, fields = {}, {}, {}
 local flows  -- the module, where rows are kept apart by connection
 
 -- Values are escaped as they are written; a path's levels are parted by the character 0x1f.
+local cells = {} -- of a row: one list for all of them, or a table with many rows leaves as many lists to the collector
 local function emit(run, values)
-  local words = {}
-  for index = 1, #run.columns do
+  local count = #run.columns
+  for index = 1, count do
     local value = values[index]
     if type(value) == "table" and not exact.is_whole(value) then
       local levels = {}
       for at, level in ipairs(value) do levels[at] = sharkstat.escape(level):gsub("\31", "\\u") end
       if value.full then run.capped = true end
-      words[index] = concat(levels, "\31")
+      cells[index] = concat(levels, "\31")
     else
-      words[index] = sharkstat.escape(value)
+      cells[index] = sharkstat.escape(value)
     end
   end
-  if flows then words[#words + 1] = sharkstat.escape(values.flow) end
-  out:write("R\t", run.id, "\t", concat(words, "\t"), "\n")
+  if flows then
+    count = count + 1
+    cells[count] = sharkstat.escape(values.flow)
+  end
+  out:write("R\t", run.id, "\t", concat(cells, "\t", 1, count), "\n")
 end
 
 local function attempt(id, action)

@@ -84,7 +84,7 @@ sharkstat.tap(__FILE__, function(run)
     for at = 1, math.min(#connections.all, most) do
       local c = connections.all[at]
       local client, server, client_address, client_port, server_address, server_port, known = roles_of(c)
-      local row = { client_address, client_port, server_address, server_port, c.stream, n = 5 }
+      local row = { client_address, client_port, server_address, server_port, streams.stream(c), n = 5 }
       streams.measures(row, client, server, streams.start(c), streams.duration(c), { streams.handshake(c), n = 1 })
       row[row.n + 1] = known
       run:row(row)

@@ -14,13 +14,16 @@ local moment, elapsed, plus = sharkstat.moment, sharkstat.elapsed, sharkstat.plu
 
 local streams = {}
 
--- Of a connection, by position: what is read and written for every packet.
+-- There may be many connections, so what each has is a list that is made in its full length: a table with names takes
+-- three times the memory.
 local PORT_A, PORT_B, A, B, START, STOP, STAGE = 1, 2, 3, 4, 5, 6, 7
--- Of each of its two sides: what that side sent, and (the round-trip times) how long it took to acknowledge.
+local STREAM, ADDRESS_A, ADDRESS_B, CLIENT, ASKED_AT, ESTABLISHED_AT, SYN, OUTCOME = 8, 9, 10, 11, 12, 13, 14, 15
+-- Of each of its two sides: what that side sent, and (the round-trip times) how long it took to acknowledge. From
+-- ZERO_WINDOWS on there is nothing where there was none: most connections have none of them.
 local PACKETS, BYTES, PAYLOAD, NEW, TOP = 1, 2, 3, 4, 5
-local RTTS, RTT_TOTAL, RTT_MIN, RTT_MAX, ZERO_WINDOWS, RESETS = 6, 7, 8, 9, 10, 11
-local RETRANSMISSIONS, FAST, SPURIOUS, DUPLICATE_ACKS, OUT_OF_ORDER, LOST = 12, 13, 14, 15, 16, 17
-local LAST_MEASURE = 17
+local RTTS, RTT_TOTAL, RTT_MIN, RTT_MAX, FIN, ZERO_WINDOWS, RESETS = 6, 7, 8, 9, 10, 11, 12
+local RETRANSMISSIONS, FAST, SPURIOUS, DUPLICATE_ACKS, OUT_OF_ORDER, LOST = 13, 14, 15, 16, 17, 18
+local LAST_MEASURE = 18
 
 -- The stages of the handshake.
 local NOTHING, ASKED, ANSWERED, ESTABLISHED = 0, 1, 2, 3
@@ -35,12 +38,9 @@ local REMARKS = {
   [ZERO_WINDOWS] = "tcp.analysis.zero_window",
 }
 
-local function new_side()
-  local side = {}
-  for at = 1, LAST_MEASURE do side[at] = 0 end
-  side[TOP], side[RTT_MIN], side[RTT_MAX] = false, false, false
-  return side
-end
+local function new_side() return { 0, 0, 0, 0, false, 0, 0, false, false, false } end
+
+local function tick(side, measure) side[measure] = (side[measure] or 0) + 1 end
 
 -- Gaps in what was seen of one direction are kept up to this many; more are unusual, and then the oldest are given up.
 local MOST_GAPS = 100
@@ -89,21 +89,21 @@ local function note_flags(c, side, time, flags)
   local fin, syn = flags % 2 >= 1, flags % 4 >= 2
   local reset, ack = flags % 8 >= 4, flags % 32 >= 16
   if syn and not ack then
-    if c[STAGE] == NOTHING then c[STAGE], c.asked, c.client = ASKED, time, side end
-    c.syn = true
+    if c[STAGE] == NOTHING then c[STAGE], c[ASKED_AT], c[CLIENT] = ASKED, time, side end
+    c[SYN] = true
   elseif syn then
-    c.client = c.client or (side == c[A] and c[B] or c[A])
-    if c[STAGE] <= ASKED and side ~= c.client then c[STAGE] = ANSWERED end
+    c[CLIENT] = c[CLIENT] or (side == c[A] and c[B] or c[A])
+    if c[STAGE] <= ASKED and side ~= c[CLIENT] then c[STAGE] = ANSWERED end
   end
   if reset then
-    side[RESETS] = side[RESETS] + 1
-    if not c.ended then
-      c.ended = c[STAGE] == ASKED and side ~= c.client and "refused" or "reset"
+    tick(side, RESETS)
+    if not c[OUTCOME] then
+      c[OUTCOME] = c[STAGE] == ASKED and side ~= c[CLIENT] and "refused" or "reset"
     end
   end
   if fin then
-    side.fin = true
-    if not c.ended and c[A].fin and c[B].fin then c.ended = "closed" end
+    side[FIN] = true
+    if not c[OUTCOME] and c[A][FIN] and c[B][FIN] then c[OUTCOME] = "closed" end
   end
 end
 
@@ -136,12 +136,15 @@ function streams.follow(run, analysis)
 
   local connections = rows.new(MOST_CONNECTIONS, function(key, info, time)
     if not key then
-      return { 0, 0, new_side(), new_side(), math.huge, -math.huge, NOTHING, count = 0, seen = {} }
+      return {
+        0, 0, new_side(), new_side(), math.huge, -math.huge, NOTHING, false, false, false, false, false, false, false, false,
+        count = 0, seen = {},
+      }
     end
-    local c = { info.th_sport, info.th_dport, new_side(), new_side(), time, time, NOTHING }
-    c.stream = info.th_stream
-    c.address_a, c.address_b = run:address(info.ip_src), run:address(info.ip_dst)
-    return c
+    return {
+      info.th_sport, info.th_dport, new_side(), new_side(), time, time, NOTHING,
+      info.th_stream, run:address(info.ip_src), run:address(info.ip_dst), false, false, false, false, false,
+    }
   end)
   run:bounded(connections)
   local known = connections.known
@@ -163,10 +166,7 @@ function streams.follow(run, analysis)
   -- counts; the one that an ICMP error quotes is not announced.
   local function note_remarks(side)
     for at = 1, #remarks do
-      if remarks[at]() then
-        local measure = measures[at]
-        side[measure] = side[measure] + 1
-      end
+      if remarks[at]() then tick(side, measures[at]) end
     end
   end
 
@@ -190,7 +190,7 @@ function streams.follow(run, analysis)
     local c = known[key] or connections:of(key, info, time)
     local source_port = info.th_sport
     local forward = source_port == c[PORT_A]
-    if forward and source_port == c[PORT_B] then forward = run:address(info.ip_src) == c.address_a end
+    if forward and source_port == c[PORT_B] then forward = run:address(info.ip_src) == c[ADDRESS_A] end
     local side = forward and c[A] or c[B]
     side[PACKETS] = side[PACKETS] + 1
     side[BYTES] = side[BYTES] + length
@@ -198,19 +198,19 @@ function streams.follow(run, analysis)
     if time < c[START] then c[START] = time end
     local flags, payload = info.th_flags, info.th_seglen
     if payload > 0 then side[PAYLOAD] = side[PAYLOAD] + payload end
-    if not c.stream then
+    if not c[STREAM] then
       -- Many in one.
       if not c.seen[key] then c.count, c.seen[key] = c.count + 1, true end
-      if flags % 8 >= 4 then side[RESETS] = side[RESETS] + 1 end
+      if flags % 8 >= 4 then tick(side, RESETS) end
     else
       local fresh = payload > 0 and new_bytes(side, info.th_seq, payload)
       if fresh then
         side[NEW] = side[NEW] + fresh
-        if fresh == 0 and mixed[stream] then side[RETRANSMISSIONS] = side[RETRANSMISSIONS] + 1 end
+        if fresh == 0 and mixed[stream] then tick(side, RETRANSMISSIONS) end
       end
       if flags ~= 0x10 and flags ~= 0x18 then note_flags(c, side, time, flags) end
-      if c[STAGE] == ANSWERED and side == c.client and flags % 4 < 2 and flags % 32 >= 16 then
-        c[STAGE], c.established = ESTABLISHED, time
+      if c[STAGE] == ANSWERED and side == c[CLIENT] and flags % 4 < 2 and flags % 32 >= 16 then
+        c[STAGE], c[ESTABLISHED_AT] = ESTABLISHED, time
       end
     end
     if analysis and not mixed[stream] then
@@ -229,8 +229,8 @@ local function count_peers(connections)
   local peers = server.peers(2 * #connections.all)
   for _, c in ipairs(connections.all) do
     if server.by_ports(c[PORT_A], c[PORT_B]) == nil then
-      peers:add("tcp", c.address_a, c[PORT_A])
-      peers:add("tcp", c.address_b, c[PORT_B])
+      peers:add("tcp", c[ADDRESS_A], c[PORT_A])
+      peers:add("tcp", c[ADDRESS_B], c[PORT_B])
     end
   end
   return peers
@@ -242,38 +242,39 @@ function streams.roles(connections)
   local peers
   return function(c)
     local b_serves
-    if c.client then
-      b_serves = c.client == c[A]
+    if c[CLIENT] then
+      b_serves = c[CLIENT] == c[A]
     else
       b_serves = server.by_ports(c[PORT_A], c[PORT_B])
       if b_serves == nil then
         peers = peers or count_peers(connections)
-        b_serves = peers:second_serves("tcp", c.address_a, c[PORT_A], c.address_b, c[PORT_B])
+        b_serves = peers:second_serves("tcp", c[ADDRESS_A], c[PORT_A], c[ADDRESS_B], c[PORT_B])
       end
     end
-    if b_serves == false then return c[B], c[A], c.address_b, c[PORT_B], c.address_a, c[PORT_A], true end
-    return c[A], c[B], c.address_a, c[PORT_A], c.address_b, c[PORT_B], b_serves ~= nil
+    if b_serves == false then return c[B], c[A], c[ADDRESS_B], c[PORT_B], c[ADDRESS_A], c[PORT_A], true end
+    return c[A], c[B], c[ADDRESS_A], c[PORT_A], c[ADDRESS_B], c[PORT_B], b_serves ~= nil
   end
 end
 
 -- How long from the first SYN until the client acknowledged the answer; nil where that was not seen.
 function streams.handshake(c)
-  local time = c.asked and c.established and elapsed(c.asked, c.established)
+  local time = c[ASKED_AT] and c[ESTABLISHED_AT] and elapsed(c[ASKED_AT], c[ESTABLISHED_AT])
   return time and time >= 0 and time or nil
 end
 
+function streams.stream(c) return c[STREAM] end
 function streams.start(c) return c[START] end
 function streams.duration(c) return elapsed(c[START], c[STOP]) end
 
 -- How it went: refused, reset, timed_out (a SYN without any answer), closed (a FIN from both sides) or open.
 function streams.outcome(c)
-  if c.ended then return c.ended end
-  local other = c.client == c[A] and c[B] or c[A]
+  if c[OUTCOME] then return c[OUTCOME] end
+  local other = c[CLIENT] == c[A] and c[B] or c[A]
   if c[STAGE] == ASKED and other[PACKETS] == 0 then return "timed_out" end
   return "open"
 end
 
-function streams.asked(c) return c.syn or c[STAGE] >= ANSWERED end
+function streams.asked(c) return c[SYN] or c[STAGE] >= ANSWERED end
 function streams.completed(c) return c[STAGE] == ESTABLISHED end
 
 -- Adds up sides, for a server's row. Minima and maxima are taken, not added.
@@ -287,8 +288,8 @@ function streams.add(sum, side)
       if side[at] and not (sum[at] and sum[at] >= side[at]) then sum[at] = side[at] end
     elseif at == RTT_TOTAL then
       sum[at] = plus(sum[at], side[at])
-    elseif at ~= TOP then
-      sum[at] = sum[at] + side[at]
+    elseif at ~= TOP and at ~= FIN then
+      sum[at] = (sum[at] or 0) + (side[at] or 0)
     end
   end
 end
@@ -304,11 +305,11 @@ function streams.measures(row, client, server, start, duration, handshakes)
     row.n = row.n + 1
     row[row.n] = value
   end
-  for _, at in ipairs { PACKETS, BYTES, RETRANSMISSIONS, LOST, RESETS, ZERO_WINDOWS } do put(both[at]) end
+  for _, at in ipairs { PACKETS, BYTES, RETRANSMISSIONS, LOST, RESETS, ZERO_WINDOWS } do put(both[at] or 0) end
   for at = 1, handshakes.n do put(handshakes[at]) end
   put(both[RTT_MIN] or nil)
   put(both[RTT_MAX] or nil)
-  for _, at in ipairs { DUPLICATE_ACKS, OUT_OF_ORDER, FAST, SPURIOUS } do put(both[at]) end
+  for _, at in ipairs { DUPLICATE_ACKS, OUT_OF_ORDER, FAST, SPURIOUS } do put(both[at] or 0) end
   put(duration)
   put(both[PAYLOAD])
   put(duration and both[NEW])
@@ -318,7 +319,7 @@ function streams.measures(row, client, server, start, duration, handshakes)
   for _, side in ipairs { client, server } do
     for _, at in ipairs { PACKETS, BYTES, PAYLOAD, RETRANSMISSIONS, DUPLICATE_ACKS, OUT_OF_ORDER, LOST, ZERO_WINDOWS,
                           RESETS } do
-      put(duration and side[at])
+      put(duration and (side[at] or 0))
     end
     put(duration and side[RTT_MIN] or nil)
     put(duration and side[RTT_MAX] or nil)
