@@ -141,6 +141,22 @@ def test_what_cut_packets_held_is_said_to_be_missing(snapped: Callable[[str, int
     assert [(t.complete, len(t.warnings)) for t in headless] == [(False, 1), (False, 1), (True, 0)]
 
 
+@pytest.mark.parametrize("display_filter", ["", "icmp || udp"])
+def test_packets_that_tshark_tells_nobody_of_are_said(tmp_path: Path, display_filter: str) -> None:
+    """ICMP errors whose quoted packet is cut: in the middle of the capture, and the last packets of it."""
+    whole = Records.of(DATA / "icmp-errors.pcapng")
+    errors = [p for p in whole.packets if p.data[12:14] == b"\x08\x00" and p.data[23] == 1]
+    others = [p for p in whole.packets if p.data[12:14] == b"\x08\x00" and p.data[23] == 17]
+    cut = [replace(p, data=p.data[:44]) for p in errors]
+    for name, packets in (("middle", [*cut, *others]), ("end", [*others, *cut])):
+        path = tmp_path / f"{name}.pcap"
+        path.write_bytes(whole.of_packets(packets).written())
+        (table,) = sharkstat.run(path, "io,stat,0", display_filter=display_filter)
+        assert table.total("frames") == len(others)
+        assert not table.complete and any(w.startswith(f"{len(cut)} packets are not") for w in table.warnings)
+        assert sharkstat.run(path, "io,stat,0", packets=len(packets))[0].reading.packets == len(others)
+
+
 def test_dates_in_filters_are_read_in_the_time_zone_that_tshark_reads_them_in(monkeypatch: pytest.MonkeyPatch) -> None:
     capture = DATA / "edges.pcap"  # packets at 12:00:00, 12:00:10, 12:00:20, 12:00:25 and 12:00:50 UTC
 

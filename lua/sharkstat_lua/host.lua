@@ -23,6 +23,7 @@
 --   X first                           there are times that only the fields hold: read again, with "exact FIRST"
 --   L                                 packets are cut: read again, with "cut"
 --   N run skipped partial             of the packets that are cut, so many are not counted, and so many only in part
+--   M packets last                    so many packets before the last one, of that number, were announced to nobody
 --   K kind                            what is read is no capture, but a file of that kind
 --   V                                 the end of a snapshot: C to B before it are the results so far
 --   Z                                 the end: without it, the results are not whole
@@ -355,8 +356,19 @@ local function note_cut(pinfo)
   end
 end
 
+-- tshark announces no packet in whose ICMP error a quoted header is cut or damaged.
+local unannounced, newest = 0, 0
+local function note_gap(pinfo)
+  local number = pinfo.number
+  if number > newest then
+    unannounced, newest = unannounced + number - newest - 1, number
+  end
+end
+if sharkstat.all_of(sharkstat.display_filter) then sharkstat.share("frame", nil, note_gap) end
+
 local function keep_books(pinfo)
-  local _, length, time = moment(pinfo)
+  local number, length, time = moment(pinfo)
+  if number == newest + 1 then newest = number else note_gap(pinfo) end
   bytes = bytes + length
   if pinfo.caplen < length then note_cut(pinfo) end
   if not told then
@@ -490,6 +502,7 @@ function report()
   end
   tell_of_cut()
   for digits, name in pairs(sharkstat.names()) do send("A", digits, name) end
+  send("M", unannounced, newest)
   send("B", packets, bytes, first, last, unordered, lateness, cut, sharkstat.timeless, headless)
 end
 

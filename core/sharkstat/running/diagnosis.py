@@ -11,6 +11,7 @@ from pathlib import Path
 from sharkstat.errors import RequestError, SharkstatError, SourceError, StatisticError, TsharkError
 from sharkstat.running.opened import BUFFER, Opened
 from sharkstat.running.plan import Plan
+from sharkstat.running.screening import Screened
 from sharkstat.tshark.fields import nearest_fields
 from sharkstat.tshark.process import Tshark
 from sharkstat.tshark.records import Failure, Records
@@ -30,6 +31,7 @@ class Ending:
     stderr: list[str]
     interrupted: bool
     too_late: bool = False
+    screened: Screened | None = None
 
     @property
     def helper_errors(self) -> list[str]:
@@ -222,10 +224,26 @@ class Ending:
         troubles += [f"{how}: packets before that are counted" for how in new]
         if complete and not troubles:
             troubles = [reason_of([line]) for line in helper_errors if line.startswith("dumpcap: ")][:1]
+        missing = self._unannounced()
+        if missing:
+            packets = "1 packet is" if missing == 1 else f"{missing:,} packets are"
+            troubles.append(
+                f"{packets} not counted: tshark hides ICMP errors whose quoted packet is truncated or damaged"
+            )
         if troubles:
             warnings += troubles
             complete = False
         return complete, warnings
+
+    def _unannounced(self) -> int:
+        """How many packets tshark read without telling the taps."""
+        source = self.plan.source
+        if source.two_pass or source.read_filter:  # which numbers packets anew
+            return 0
+        after = 0
+        if self.screened is not None and not (source.dedup or source.live or source.packets is not None):
+            after = max(0, self.screened.seen - self.records.newest)
+        return self.records.unannounced + after
 
     def _died(self) -> list[str]:
         """The helpers that failed, with the reasons they gave."""

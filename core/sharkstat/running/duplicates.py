@@ -84,6 +84,11 @@ class Duplicates:
         return self._sure.forwarded + (self._unsure.forwarded if self._believed() else 0)
 
     @property
+    def seen(self) -> int:
+        """How many packets went by, of any kind, where their number is not limited."""
+        return sys.maxsize - self._left
+
+    @property
     def certain(self) -> bool:
         """Whether a packet that no host repeats came again: without one, all copies may have been sent twice."""
         return self._sure.again > 0

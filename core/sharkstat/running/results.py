@@ -55,7 +55,7 @@ class Outcome:
 def outcome_of(plan: Plan, records: Records, ending: Ending) -> Outcome:
     """What a pass gave. Raises what kept it from having results; what kept one statistic is its answer."""
     ending.raise_failures()
-    screened = ending.opened.screen.finish()
+    screened = ending.screened = ending.opened.screen.finish()
     complete, warnings = ending.judge()
     reading = _reading(plan, records, screened, ending.drops())
     for part in plan.parts:

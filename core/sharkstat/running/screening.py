@@ -30,7 +30,8 @@ _GZIP = b"\x1f\x8b"
 class Screened(NamedTuple):
     """The result: of `looked` packets, `copies` are exact duplicates and `forwarded` differ only in TTL.
 
-    Unless `certain`, all of them may have been sent twice. `of_tcp` says whether any is TCP.
+    Unless `certain`, all of them may have been sent twice. `of_tcp` says whether any is TCP. `seen` counts the
+    packets of any kind, unless there was a limit.
     """
 
     looked: int
@@ -38,6 +39,7 @@ class Screened(NamedTuple):
     forwarded: int
     certain: bool
     of_tcp: bool
+    seen: int
 
 
 class Screen:
@@ -113,7 +115,7 @@ class Screen:
         found = self._duplicates
         if not self._exact:
             return None
-        return Screened(found.looked, found.copies, found.forwarded, found.certain, found.of_tcp)
+        return Screened(found.looked, found.copies, found.forwarded, found.certain, found.of_tcp, found.seen)
 
     def stop(self) -> None:
         """Stop: the run is over, the rest of the file does not matter."""

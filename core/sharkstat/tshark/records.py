@@ -111,6 +111,8 @@ class Records:
     skipped: dict[int, int] = field(default_factory=dict)  # by request: cut packets that are not counted
     partial: dict[int, int] = field(default_factory=dict)  # and those that are only in part
     remarks: dict[int, list[str]] = field(default_factory=dict)  # by request
+    unannounced: int = 0  # packets that tshark told nobody of
+    newest: int = 0  # the number of the last packet that it told of
     version: str = ""
     base_ns: int | None = None
     failures: dict[str, Failure] = field(default_factory=dict)
@@ -144,6 +146,8 @@ class Records:
             self.partial[number] = max(self.partial.get(number, 0), partial)
         elif kind == "W":
             self.remarks.setdefault(int(words[0]), []).append(unescape(words[1]))
+        elif kind == "M":
+            self.unannounced, self.newest = map(int, words)
         elif kind == "K":
             self.stranger = words[0]
         elif kind == "G":
