@@ -244,6 +244,19 @@ def test_where_no_process_can_be_told_it_is_said(arguments: list[str], said: str
     assert said in done.stderr
 
 
+def test_the_overview_names_programs(scene: Scene) -> None:
+    """A block of its own, and a column of the blocks that can tell."""
+    run = started("overview", "-i", "lo", "--process", "-a", "duration:3", under=["ip", "netns", "exec", HERE])
+    time.sleep(2)
+    code = "import socket, time; s = socket.create_connection(('127.0.0.1', 7002)); s.send(b'hello'); time.sleep(0.5)"
+    talker = subprocess.Popen(["ip", "netns", "exec", HERE, sys.executable, "-S", "-c", code])
+    assert talker.wait() == 0
+    page = ended(run).stdout.splitlines()
+    at = next(number for number, line in enumerate(page) if line.startswith("Processes"))
+    assert str(talker.pid) in page[at + 1]
+    assert "program" in next(line for line in page if line.startswith("Services"))
+
+
 def test_sockets_that_were_seen_tell_the_process_from_python(scene: Scene) -> None:
     """The same as a library: `process=True`."""
     source = library.Source(interfaces=("lo",), autostop=("duration:1",), process=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sharkstat.errors import StatisticError
@@ -114,6 +114,7 @@ class Overview:
         source = self.source
         words = [f"-i {shlex.quote(name)}" for name in source.interfaces] + [shlex.quote(name) for name in source.files]
         given = [f"-Y {shlex.quote(source.display_filter)}"] if source.display_filter else []
+        given += ["--process"] if source.process else []
         asked = [f"-z {shlex.quote(text)}" for text in requests]
         whole = " ".join(["sharkstat run", *words, *given, *asked])
         if len(whole) > width:
@@ -197,11 +198,22 @@ def overview(
         tables, failures = problem.tables, [problem]
     by_request = {table.request: table for table in tables}
     parts = [
-        Part(statistic, section, by_request[text])
+        Part(statistic, _with_process(section, by_request[text]), by_request[text])
         for (statistic, section), text in zip(chosen, texts, strict=True)
         if text in by_request
     ]
     return _made(source, parts, failures)
+
+
+def _with_process(section: Section, table: Table) -> Section:
+    """The section with the program behind its first column, where the table has it."""
+    if all(column.name != "program" for column in table.columns):
+        return section
+    from sharkstat.running.owners import COLUMNS as OWNERS
+
+    keys = section.columns[:1] if len(table.keys) > len(OWNERS) else ()
+    own = ("program",) if keys else ("program", "pid", "user", "unit")
+    return replace(section, columns=(*keys, *own, *section.columns[len(keys) :]))
 
 
 def _made(source: Source, parts: list[Part], failures: list[StatisticError]) -> Overview:
