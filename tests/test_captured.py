@@ -141,6 +141,22 @@ def test_what_cut_packets_held_is_said_to_be_missing(snapped: Callable[[str, int
     assert [(t.complete, len(t.warnings)) for t in headless] == [(False, 1), (False, 1), (True, 0)]
 
 
+def test_copies_of_other_link_types_are_left_out_or_it_is_said(tmp_path: Path) -> None:
+    """PPP, and IEEE 802.11, whose packets are not compared."""
+    whole = Records.of(ORDERED)
+    packets = [p for p in whole.packets if p.data[12:14] == b"\x08\x00"]
+    path = tmp_path / "linked.pcap"
+    for link, head in ((9, b"\xff\x03\x00\x21"), (105, b"\x08\x00" + bytes(22) + b"\xaa\xaa\x03\x00\x00\x00\x08\x00")):
+        data = bytearray(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, link))
+        for packet in (one for p in packets for one in (p, p)):
+            size = len(head) + len(packet.data) - 14
+            data += struct.pack("<IIII", *divmod(packet.time, 10**9), size, size) + head + packet.data[14:]
+        path.write_bytes(data)
+        (table,) = sharkstat.run(path, "conv,ip", dedup=True)
+        assert table.total("packets") == table.reading.packets == len(packets) * (1 if link == 9 else 2)
+        assert any("cannot compare" in text for text in table.warnings) == (link != 9)
+
+
 @pytest.mark.parametrize("display_filter", ["", "icmp || udp"])
 def test_packets_that_tshark_tells_nobody_of_are_said(tmp_path: Path, display_filter: str) -> None:
     """ICMP errors whose quoted packet is cut: in the middle of the capture, and the last packets of it."""

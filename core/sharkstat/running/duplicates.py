@@ -27,7 +27,7 @@ _FEW = 5  # copies
 _ENOUGH = 140  # bytes that identify a packet with an IP identification or TCP sequence numbers
 # Offsets of the network layer's type and header, by link type; without a type, the IP version field decides.
 _TYPE_AT = {1: 12, 113: 14, 276: 0}
-_HEADER_AT = {1: 14, 113: 16, 276: 20, 0: 4, 108: 4, 12: 0, 14: 0, 101: 0, 228: 0, 229: 0}
+_HEADER_AT = {1: 14, 9: 4, 113: 16, 276: 20, 0: 4, 108: 4, 12: 0, 14: 0, 101: 0, 228: 0, 229: 0}
 
 
 @dataclass

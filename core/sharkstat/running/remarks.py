@@ -38,6 +38,8 @@ def remarks(source: Source, request: Request, reading: Reading, screened: Screen
             f"tshark reads dates in filters in the local time zone ({reading.time_zone}), but times in tables are UTC: "
             "set TZ=UTC to use UTC for both"
         )
+    if screened is None and reading.dedup and reading.packets:
+        said.append("--dedup cannot compare packets of this link type: any duplicates are counted")
     if screened is not None:
         said += _copies(screened, reading.dedup)
     if reading.out_of_order and request.statistic.follows_time(request.arguments, request.engine):
