@@ -114,7 +114,8 @@ class Overview:
         source = self.source
         words = [f"-i {shlex.quote(name)}" for name in source.interfaces] + [shlex.quote(name) for name in source.files]
         given = [f"-Y {shlex.quote(source.display_filter)}"] if source.display_filter else []
-        given += ["--process"] if source.process else []
+        told = [p.table.request for p in self.parts if any(c.name == "program" for c in p.table.columns)]
+        given += ["--process"] if set(told) & set(requests) else []
         asked = [f"-z {shlex.quote(text)}" for text in requests]
         whole = " ".join(["sharkstat run", *words, *given, *asked])
         if len(whole) > width:

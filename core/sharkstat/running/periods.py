@@ -134,8 +134,9 @@ class _Dealing:
 
     def end(self, complete: bool, warnings: Sequence[str]) -> None:
         """Nothing more comes: end the periods that are open, the last with what there is to say of the capture."""
-        if self._live:
+        if self._live and self._newest is not None:
             self._last = time.time_ns()
+            self._at(max(self._newest, period_start(self._last, self._length)))
         for start in sorted(self._open):
             last = start == max(self._open)
             self._close(start, complete or not last, warnings if last else ())
