@@ -133,7 +133,7 @@ def test_no_remark_is_no_row() -> None:
 def test_a_wrong_severity_names_the_right_one(word: str) -> None:
     statistic = take("expert")
     assert statistic is not None
-    with pytest.raises(RequestError, match=r"write '(warn|error|note)'"):
+    with pytest.raises(RequestError, match=r"did you mean '(warn|error|note)'\?"):
         statistic.columns(word)
 
 

@@ -346,7 +346,7 @@ def test_what_is_no_tap_is_refused(home: Home, tmp_path: Path) -> None:
     (tmp_path / "nothing.lua").write_text("print(1)\n")
     with pytest.raises(RequestError, match="is the name of a built-in file"):
         taps.check_own([tmp_path / "http.lua"])
-    with pytest.raises(RequestError, match="registers nothing"):
+    with pytest.raises(RequestError, match="registers no statistic"):
         taps.check_own([tmp_path / "nothing.lua"])
     assert home.run("taps", "install", tmp_path / "none.lua", succeeds=False) == ""
     assert home.files() == []

@@ -81,7 +81,7 @@ def packets(
     >>> for packet in sharkstat.packets("tests/data/dns.pcapng", ["dns.qry.name"], display_filter="dns"):
     ...     print(packet.number, packet.value("dns.qry.name"))
     ...     break
-    1 www.example.net
+    4 www.example.net
     """
     wanted = Source.of(source, options)
     if isinstance(fields, str):
