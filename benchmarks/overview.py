@@ -44,7 +44,7 @@ def main() -> None:
         held = [(s.name, s.section) for s in Registry.default(only_built_in=True).statistics.values() if s.section]
         requests = [",".join(filter(None, (name, section.arguments))) for name, section in held]
         commands = {name: ["run", str(capture), "-z", name] for name in requests}
-        commands["overview"] = ["overview", str(capture)]
+        commands["overview"] = ["overview", str(capture), "--jobs", "1"]
         times: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(given.rounds):
             for name, arguments in commands.items():

@@ -79,7 +79,8 @@ def _relation(dimension: str, source: Value, one: Sum, target: Value, other: Sum
     if hosts:  # two services of a host are two services, unless the same clients use them
         alike = same_protocol or _are_kin(source, target)
         return 2 + same_protocol if clients and alike else 0
-    if same_port and same_protocol:
+    named = any(values_of(side, "name") for side in cells)  # another name is another service
+    if same_port and same_protocol and not named:
         return 1 + bool(clients) if clients or _families(cells[0]) != _families(cells[1]) else 0
     return 0
 
