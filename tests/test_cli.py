@@ -30,7 +30,15 @@ def test_list_names_every_statistic() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     (table,) = json.loads(sharkstat("list", "--format", "json").stdout)["tables"]
     names = [row["name"] for row in table["rows"]]
-    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == names == sorted(names)
+    assert names == sorted(names)
+    blocks = [block.splitlines() for block in done.stdout.split("\n\n")]
+    assert [block[0] for block in blocks] == [
+        "What is in the traffic? (list)",
+        "Who talks to whom? (list)",
+        "How well does it work? (list)",
+        "tshark's own, by protocol (list)",
+    ]
+    assert sorted(line.split()[0] for block in blocks for line in block[3:]) == names
     ours = [row for row in table["rows"] if row["engines"] == "lua, packets, tshark"]
     assert [row["name"] for row in ours] == NAMES
     assert all(row["usage"] and row["title"] and row["family"] for row in ours)

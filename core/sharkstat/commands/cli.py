@@ -182,14 +182,23 @@ def group(
 
 @app.command(name="list")
 def list_statistics(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="WORD", help="Only statistics about this, e.g. sni or retransmissions."),
+    ] = None,
     output_format: Annotated[
         str, typer.Option("--format", metavar="NAME", help="Output format, as for run.")
     ] = "table",
     plugin: PluginOption = None,
     no_plugins: NoPluginsOption = False,
 ) -> None:
-    """List the available statistics."""
-    from sharkstat.commands.listing import statistics_table
+    """List the available statistics, or search them.
+
+    sharkstat list
+
+    sharkstat list response times
+    """
+    from sharkstat.commands.listing import by_question, statistics_table
     from sharkstat.tshark.process import find_tshark
 
     registry = load_registry(plugin or [], no_plugins)
@@ -198,7 +207,11 @@ def list_statistics(
         tshark = f"tshark {find_tshark().check().version}"
     except TsharkError as problem:
         say(f"tshark's own statistics are not listed: {problem}")
-    print_tables([statistics_table(registry, tshark)], output_format, registry)
+    table = statistics_table(registry, tshark, " ".join(words or []))
+    if words and not table.rows:
+        raise RequestError(f"no statistic matches {' '.join(words)!r}: see `sharkstat list`")
+    grouped = output_format == "table" and not words
+    print_tables(by_question(table) if grouped else [table], output_format, registry)
 
 
 @app.command()
@@ -355,7 +368,8 @@ def main() -> None:
                 signal.signal(number, interrupt)
         prepare_streams()
         if _names_a_capture(sys.argv[1:2]):
-            sys.argv.insert(1, "overview")
+            asks = any(word.startswith(("-z", "--statistic")) for word in sys.argv[1:])
+            sys.argv.insert(1, "run" if asks else "overview")
         leave_out_other_commands()
         status = app(standalone_mode=False) or 0
         sys.stdout.flush()
@@ -391,7 +405,8 @@ def _names_a_capture(words: list[str]) -> bool:
     """Whether the first argument is a capture file rather than a command."""
     commands = {*map(_name, app.registered_commands), *(group.name for group in app.registered_groups)}
     return any(
-        word == "-" or (word not in commands and not word.startswith("-") and ("." in word or Path(word).exists()))
+        word in ("-", "-r")
+        or (word not in commands and not word.startswith("-") and ("." in word or Path(word).exists()))
         for word in words
     )
 

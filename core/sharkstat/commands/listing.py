@@ -3,28 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sharkstat.errors import RequestError
 from sharkstat.statistics import installed_taps as taps
+from sharkstat.statistics.index import Described
 from sharkstat.statistics.installed_taps import Installation
 from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, Row
 from sharkstat.tables.table import Table
 
+# The questions that statistics answer, in the order in which they are listed, with families and names.
+QUESTIONS = {
+    "What is in the traffic?": "services apps traffic timeline links io,stat io,phs dns,names http,requests http,tree "
+    "http_req,tree http_srv,tree tls,servers quic,servers group",
+    "Who talks to whom?": "talkers conv endpoints arp,hosts dhcp,leases processes hosts",
+    "How well does it work?": "tcp,health tcp,servers tcp,connections latency loss rtp,streams icmp,errors expert",
+}
+OF_PLUGINS, OF_TSHARK = "From plugins", "tshark's own, by protocol"
 
-def statistics_table(registry: Registry, tshark: str) -> Table:
-    """Every statistic; `tshark` says whose those of the installed tshark are, "" leaves them out."""
-    rows = [
-        (name, told.title, told.usage, told.family, ", ".join(told.engines), origin or tshark)
-        for name, told, origin in sorted(registry.described(discovered=bool(tshark)), key=lambda row: row[0])
-    ]
-    table = _table("list", "Statistics", ("name", "title", "usage", "family", "engines", "from"), rows)
+
+def statistics_table(registry: Registry, tshark: str, words: str = "") -> Table:
+    """The statistics that match the words, all for "".
+
+    `tshark` is the origin to show for those of the installed tshark; "" leaves them out.
+    """
+    found = {name: (told, origin) for name, told, origin in registry.described(discovered=bool(tshark))}
+    names = sorted(found)
+    if words:
+        from sharkstat.statistics.searching import search
+
+        names = [name for name in search(words, registry.all() if tshark else registry.statistics) if name in found]
+    rows = []
+    for name in names:
+        told, origin = found[name]
+        engines = ", ".join(told.engines)
+        rows.append(
+            (name, told.title, _question(name, told, origin), told.usage, told.family, engines, origin or tshark)
+        )
+    table = _table("list", "Statistics", ("name", "title", "question", "usage", "family", "engines", "from"), rows)
+    hidden = ("question", "usage", "family")
     table.columns = tuple(
-        c if c.name != "usage" else Column("usage", "text", merge="first", shown=False) for c in table.columns
+        Column(c.name, "text", merge="first", shown=False) if c.name in hidden else c for c in table.columns
     )
     return table
+
+
+def by_question(table: Table) -> list[Table]:
+    """The table of all statistics, split into one per question."""
+    questions = [*QUESTIONS, OF_PLUGINS, OF_TSHARK]
+    parts = [replace(table.where(question=question), title=question) for question in questions]
+    return [part for part in parts if part.rows]
+
+
+def _question(name: str, told: Described, origin: str) -> str:
+    rare = not origin or told.engines == ("tshark",)
+    kinds = {name} if rare else {name, told.family}
+    asked = (question for question, names in QUESTIONS.items() if kinds & set(names.split()))
+    return next(asked, OF_TSHARK if rare else OF_PLUGINS)
 
 
 def plugins_table(registry: Registry) -> Table:

@@ -39,6 +39,9 @@ def make_source(
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILE", help="Capture files, or - for standard input.")
     ] = None,
+    read: Annotated[
+        list[str] | None, typer.Option("-r", metavar="FILE", help="The same as FILE, as in tshark; repeatable.")
+    ] = None,
     display_filter: Annotated[
         str, typer.Option("-Y", metavar="FILTER", help="Count only packets that match this display filter.")
     ] = "",
@@ -78,6 +81,7 @@ def make_source(
     resolve: Annotated[
         str, typer.Option("-N", metavar="LETTERS", help="Enable name resolution, with tshark's flags, e.g. mn.")
     ] = "",
+    hosts: Annotated[str, typer.Option("-H", metavar="FILE", help="Show names from this hosts file.")] = "",
     decode_as: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,10 +117,10 @@ def make_source(
     """The source that the options describe."""
     from sharkstat.running.source import Source
 
-    if no_names and resolve:
-        raise RequestError("-n and -N exclude each other: give only one")
+    if no_names and (resolve or hosts):
+        raise RequestError(f"-n and {'-N' if resolve else '-H'} exclude each other: give only one")
     return Source(
-        files=tuple(files or ()),
+        files=(*(files or ()), *(read or ())),
         interfaces=tuple(interfaces or ()),
         capture_filter=capture_filter,
         autostop=tuple(autostop or ()),
@@ -127,6 +131,7 @@ def make_source(
         read_filter=read_filter,
         two_pass=two_pass,
         resolve=resolve,
+        hosts=hosts,
         decode_as=tuple(decode_as or ()),
         preferences=tuple(preferences or ()),
         profile=profile,

@@ -12,6 +12,7 @@ from sharkstat.errors import RequestError, SharkstatError, SourceError, Statisti
 from sharkstat.running.opened import BUFFER, Opened
 from sharkstat.running.plan import Plan
 from sharkstat.running.screening import Screened
+from sharkstat.tshark.capturefilter import display_filter_of
 from sharkstat.tshark.fields import nearest_fields
 from sharkstat.tshark.process import Tshark
 from sharkstat.tshark.records import Failure, Records
@@ -150,6 +151,10 @@ class Ending:
         if "is invalid" in message:
             quoted = message[message.index('Filter "') :] if 'Filter "' in message else message
             head, _, reason = quoted.partition(" is invalid - ")
+            given = [self.plan.source.display_filter] if where == "-" else self.plan.requests[int(where)].filters
+            for text in filter(None, given):
+                if text in head and (meant := display_filter_of(text)):
+                    return RequestError(f"{what}: {text!r} is a capture filter; as a display filter: {meant}")
             said = f"{what}: invalid display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
             unknown = re.search(r'"?([\w.\-]+)"? is (?:neither a field nor|not a valid protocol)', reason)
             return RequestError(said.rstrip(".") + nearest_fields(self.tshark, unknown[1]) if unknown else said)

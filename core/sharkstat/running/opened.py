@@ -314,7 +314,12 @@ class Opened:
             arguments += ["-2"]
         if source.read_filter:
             arguments += ["-R", source.read_filter]
-        arguments += ["-N", source.resolve] if source.resolve else ["-n"]
+        arguments += ["-N", source.resolvers] if source.resolvers else ["-n"]
+        if source.hosts:
+            try:
+                self.workspace.use_hosts(Path(source.hosts))
+            except OSError as problem:
+                raise SourceError(f"-H {source.hosts}: {problem.strerror}: give a readable hosts file") from None
         for option in source.decode_as:
             arguments += ["-d", option]
         for option in source.preferences:

@@ -91,7 +91,7 @@ def packets(
     engine = Packets(lambda _: taker)
     statistic = _EachPacket()
     statistic.engines = (engine,)
-    question = Question("packets", "packets", "", (), wanted.display_filter, wanted.resolve)
+    question = Question("packets", "packets", "", (), wanted.display_filter, wanted.resolvers)
     plan = Plan(wanted, [Request(statistic, engine, question, (), engine.ask(question))])
     return _each(plan, taker)
 

@@ -121,7 +121,7 @@ class Plan:
         layers = [request.task.layer for request in self.requests]
         if source.keylog or source.decode_as or source.preferences or source.profile or source.heuristics:
             layers.append("application")
-        if source.resolve:  # tshark learns names from DNS answers
+        if source.resolvers:  # tshark learns names from DNS answers
             layers.append("application")
         reads = [source.display_filter, source.read_filter]
         for request in self.requests:
@@ -161,7 +161,7 @@ class Plan:
             lines.append(("stranger",))
         if self.source.display_filter:
             lines.append(("filter", self.source.display_filter))
-        if self.source.resolve:
+        if self.source.resolvers:
             lines.append(("names",))
         if any(request.question.by_flow for request in self.requests):
             lines.append(("flows",))
@@ -199,7 +199,7 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
         statistic, arguments = registry.find(text)
         found.append((text.strip(), statistic, arguments, statistic.engine(engine)))
     wanting = [(statistic.name, chosen.resolve) for _, statistic, _, chosen in found if chosen.resolve]
-    if wanting and not source.resolve:
+    if wanting and not source.resolvers:
         name, letters = wanting[0]
         if len(wanting) < len(found):
             raise RequestError(f"{name} needs name resolution: add -N {letters}, or run it alone")
@@ -213,7 +213,7 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
             by_flow = source.process and bool(statistic.by_connection) and chosen.name == "lua"
             values, rest = statistic.read(arguments)
             question = Question(
-                text, statistic.name, arguments, columns, source.display_filter, source.resolve, by_flow, values, rest
+                text, statistic.name, arguments, columns, source.display_filter, source.resolvers, by_flow, values, rest
             )
             filters = statistic.filters(arguments)
             requests.append(Request(statistic, chosen, question, filters, chosen.ask(question)))

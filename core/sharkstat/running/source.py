@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     read_filter: str
     two_pass: bool
     resolve: str
+    hosts: str
     decode_as: tuple[str, ...]
     preferences: tuple[str, ...]
     profile: str
@@ -49,22 +50,21 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Source:
-    """What to read and how. Most options are tshark's, named here with their letters.
+    """What to read and how. Most options are tshark's, given here with their letters.
 
-    `files` are capture files ("-" is standard input), read as one capture in time order; `interfaces`
-    are captured live instead (-i), with `capture_filter` (-f), stop conditions `autostop` (-a, also as
-    "duration:60"), `snaplen` (-s), `promiscuous` (-p turns it off). `packets` (-c) ends the reading.
-    `display_filter` (-Y) limits what statistics see; `read_filter` (-R) what is read, with `two_pass`
-    (-2). `resolve` (-N) has tshark's letters for names, "" for none; `decode_as` (-d), `preferences`
-    (-o), `profile` (-C), `heuristics` (--enable-heuristic) and `keylog` are as in tshark. `dedup` leaves out packets
-    that were captured once more (--dedup), `reorder` reads packets in time order (--reorder; a live capture within a
-    second). `timeout` is how many seconds tshark may read (--timeout): what was read by then is counted.
+    `files` are capture files ("-" is standard input), read as one capture in time order. Or `interfaces` (-i) are
+    captured live, with `capture_filter` (-f), stop conditions `autostop` (-a, e.g. "duration:60"), `snaplen` (-s) and
+    `promiscuous` mode (-p turns it off). `packets` (-c) is the number of packets to read. `display_filter` (-Y) limits
+    what statistics count; `read_filter` (-R) limits what is read, and needs `two_pass` (-2). `resolve` (-N) has
+    tshark's name resolution flags, "" for none; `hosts` (-H) is a hosts file. `decode_as` (-d), `preferences` (-o),
+    `profile` (-C), `heuristics` (--enable-heuristic) and `keylog` work as in tshark. `dedup` (--dedup) ignores packets
+    captured twice; `reorder` (--reorder) sorts packets by time (in a live capture, within a second). `timeout`
+    (--timeout) is the number of seconds to read; packets read by then are counted.
 
-    Of a live capture, too: `write` keeps the packets in a file (-w), in several of them with `ring` (-b, as
-    "filesize:100000"); `buffer_size` is the kernel's buffer in MiB (-B); `link_type` (-y), `time_stamp_type`
-    (--time-stamp-type) and `monitor` (-I) are tshark's. Where more than `max_drop` percent of the packets were dropped,
-    the tables are not complete (--max-drop).
-    `process` finds out which process of this host each connection belongs to (--process), in a live capture.
+    For a live capture: `write` (-w) is a file for the packets, `ring` (-b, e.g. "filesize:100000") splits it into
+    several; `buffer_size` (-B) is the capture buffer in MiB; `link_type` (-y), `time_stamp_type` (--time-stamp-type)
+    and `monitor` (-I) are tshark's. If more than `max_drop` (--max-drop) percent of the packets were dropped, tables
+    are not complete. `process` (--process) finds the local process of each connection.
     """
 
     files: tuple[str, ...] = ()
@@ -78,6 +78,7 @@ class Source:
     read_filter: str = ""
     two_pass: bool = False
     resolve: str = ""
+    hosts: str = ""
     decode_as: tuple[str, ...] = ()
     preferences: tuple[str, ...] = ()
     profile: str = ""
@@ -177,6 +178,12 @@ class Source:
     def are_files(self) -> bool:
         """Whether it is regular files, which more than one tshark can read."""
         return not self.live and all(Path(name).is_file() for name in self.files)
+
+    @property
+    def resolvers(self) -> str:
+        """tshark's flags for -N. Names from DNS packets (d) and from a hosts file need network names (n), too."""
+        needs_network = ("d" in self.resolve or self.hosts) and "n" not in self.resolve
+        return self.resolve + "n" if needs_network else self.resolve
 
     @property
     def live(self) -> bool:

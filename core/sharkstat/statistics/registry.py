@@ -272,7 +272,26 @@ class Registry:
         if found is None and self._trusting:
             self._start_again()
             found = _longest(text, self.statistics) or _longest(text, self.discovered)
-        return found or self._unknown(text)
+        found = found or self._in_other_case(text) or self._unknown(text)
+        statistic, arguments = found
+        other = f"{statistic.name.rpartition(',')[0]},{arguments}"
+        if other in self.names and other != statistic.name:
+            self._warn(f"{text}: {arguments} is a display filter here; for the statistic {other}, add -z {other}")
+        return found
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def _in_other_case(self, text: str) -> tuple[Statistic, str] | None:
+        """The statistic whose name differs only in case; a warning says so."""
+        name = _longest_name(text.lower(), {name.lower() for name in self.all()})
+        found = next((item for known, item in self.all().items() if known.lower() == name), None)
+        if found is None:
+            return None
+        arguments = text[len(name) + 1 :]
+        self._warn(f"{text}: read as {','.join(filter(None, (found.name, arguments)))}")
+        return found, arguments
 
     def _registered(self, text: str) -> tuple[Statistic, str] | None:
         name = _longest_name(text, self.names)
@@ -356,13 +375,9 @@ class Registry:
         raise RequestError(f"unknown statistic {text!r}; {self._nearest(text)}")
 
     def _nearest(self, text: str) -> str:
-        import difflib
+        from sharkstat.statistics.searching import nearest
 
-        head = ",".join(text.split(",")[:2])
-        known = list(self.all())
-        near = difflib.get_close_matches(head, known, n=3, cutoff=0.5)
-        near += [n for n in known if n.startswith(text.split(",")[0] + ",") and n not in near][: 5 - len(near)]
-        if near:
+        if near := nearest(text, self.all()):
             return f"did you mean {', '.join(near)}?"
         return "see `sharkstat list`"
 

@@ -165,6 +165,10 @@ class Workspace:
         self._lent.append(descriptor)
         return f"/dev/fd/{descriptor}"
 
+    def use_hosts(self, path: Path) -> None:
+        """Make a hosts file tshark's own, which it reads for -N n."""
+        self.write("config/hosts", path.read_text(encoding="utf-8", errors="surrogateescape"))
+
     def use_profile(self, profile: str) -> None:
         """Make the user's configuration profile of that name tshark's; RequestError where there is none."""
         own = os.environ.get("WIRESHARK_CONFIG_DIR", "")

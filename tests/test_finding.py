@@ -1,0 +1,76 @@
+"""Statistics are found by the words that people use, and what is typed as for tshark or tcpdump is understood."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.command import DATA, sharkstat
+
+import sharkstat as library
+
+STORY = DATA / "story-before.pcapng"
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, library.Statistic]:
+    return library.Registry.default().all()
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("sni", ["tls,servers", "quic,servers"]),
+        ("retransmissions", ["tcp,health", "tcp,servers"]),
+        ("jitter", ["loss", "rtp,streams"]),
+        ("bandwidth", ["timeline", "io,stat"]),
+        ("urls", ["http,requests", "http_req,tree"]),
+        ("top talkers", ["talkers"]),
+        ("rtt", ["tcp,servers", "tcp,health"]),
+        ("conv", ["conv,tcp", "conv,udp", "conv,ip"]),
+        ("certificate expires", ["tls,servers"]),  # in a column's name
+        ("sampled values", ["sv"]),  # in tshark's own
+    ],
+)
+def test_words_that_people_use_lead_somewhere(
+    words: str, first: list[str], known: dict[str, library.Statistic]
+) -> None:
+    from sharkstat.statistics.searching import nearest, search
+
+    assert search(words, known)[: len(first)] == first
+    assert nearest(words, known)[:1] == first[:1]
+
+
+def test_list_takes_words() -> None:
+    (table,) = json.loads(sharkstat("list", "response", "time", "--format", "json").stdout)["tables"]
+    assert table["rows"][0]["name"] == "latency"
+    done = sharkstat("list", "qwertz")
+    assert (done.returncode, done.stdout) == (2, "") and "no statistic matches 'qwertz'" in done.stderr
+    assert "did you mean tls,servers" in sharkstat("run", STORY, "-z", "sni").stderr
+
+
+def test_what_is_nearly_right_is_understood_with_a_word() -> None:
+    done = sharkstat("run", "-r", STORY, "-z", "CONV,UDP,dns", "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "sharkstat: CONV,UDP,dns: read as conv,udp,dns\n")
+    right = sharkstat("run", STORY, "-z", "conv,udp,dns", "--format", "json")
+    assert json.loads(done.stdout)["tables"][0]["rows"] == json.loads(right.stdout)["tables"][0]["rows"] != []
+    done = sharkstat(STORY, "-z", "conv,tcp,udp")
+    assert (done.returncode, "no matching packets" in done.stdout) == (0, True)
+    assert done.stderr.endswith("udp is a display filter here; for the statistic conv,udp, add -z conv,udp\n")
+    done = sharkstat("-r", STORY, "-z", "conv,tcp", "-Y", "tcp port 80 and not host 192.0.2.9")
+    assert done.returncode == 2
+    assert done.stderr.endswith("as a display filter: tcp.port == 80 && !(ip.addr == 192.0.2.9)\n")
+    done = sharkstat("run", STORY, "-z", "conv,tcp,port 80")
+    assert "'port 80' is a capture filter" in done.stderr
+
+
+def test_names_come_from_dns_and_from_a_hosts_file(tmp_path: Path) -> None:
+    (by_dns,) = library.run(STORY, "endpoints,ip", resolve="d")
+    assert by_dns.names["198.51.100.80"] == "store.example.net"
+    hosts = tmp_path / "hosts"
+    hosts.write_text("192.0.2.10 backup\n198.51.100.80 bucket\n")
+    done = sharkstat("run", STORY, "-z", "endpoints,ip", "-H", hosts)
+    assert "\nbackup " in done.stdout and "\nbucket " in done.stdout
+    done = sharkstat("run", STORY, "-z", "endpoints,ip", "-H", tmp_path / "none")
+    assert done.returncode == 4 and done.stderr.endswith("No such file or directory: give a readable hosts file\n")
