@@ -225,7 +225,7 @@ def display_width(text: str) -> int:
     >>> display_width("abc"), display_width("日本")
     (3, 4)
     """
-    if text.translate(_NARROW).isascii():
+    if text.isascii() or text.translate(_NARROW).isascii():
         return len(text)
     from wcwidth import wcwidth
 
@@ -234,7 +234,7 @@ def display_width(text: str) -> int:
 
 def _beginning(text: str, width: int) -> str:
     """As much of the beginning as fits."""
-    if text.isascii():
+    if text.isascii() or text.translate(_NARROW).isascii():
         return text[:width]
     end = 0
     while end < len(text) and (width := width - display_width(text[end])) >= 0:
@@ -260,19 +260,14 @@ def fit(laid: Grid, width: int) -> list[str]:
     Gives the names of the columns that left.
     """
 
-    def widths() -> list[int]:
+    def size_of(at: int) -> int:
         # tabulate gives a heading two cells more than it needs.
-        return [
-            max(
-                *(display_width(line) + 2 for line in heading.split("\n")),
-                *(display_width(row[at]) for row in laid.rows),
-            )
-            for at, heading in enumerate(laid.headings)
-        ]
+        heading = max(display_width(line) + 2 for line in laid.headings[at].split("\n"))
+        return max(heading, max((display_width(row[at]) for row in laid.rows), default=0))
 
     left: list[str] = []
+    sizes = [size_of(at) for at in range(len(laid.columns))]
     while laid.columns:
-        sizes = widths()
         excess = sum(sizes) + 2 * (len(sizes) - 1) - width
         if excess <= 0:
             break
@@ -284,11 +279,13 @@ def fit(laid: Grid, width: int) -> list[str]:
             for row in laid.rows:
                 row[widest] = shortened(row[widest], target)
             laid.headings[widest] = shortened(laid.headings[widest], target - 2)
+            sizes[widest] = size_of(widest)
             continue
         if len(laid.columns) == 1:
             break
         left.insert(0, laid.columns.pop().name)
         laid.headings.pop()
+        sizes.pop()
         for row in laid.rows:
             row.pop()
     return left
