@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -17,7 +18,16 @@ import typer
 
 from sharkstat.commands.console import execute, load_registry, print_tables, say, terminated_by_reader
 from sharkstat.commands.diff import add_to as add_diff
-from sharkstat.commands.options import NoPluginsOption, PluginOption, Running, make_running, make_source, with_options
+from sharkstat.commands.options import (
+    NoPluginsOption,
+    PluginOption,
+    Running,
+    Watched,
+    make_running,
+    make_source,
+    make_watched,
+    with_options,
+)
 from sharkstat.commands.taps import taps_app
 from sharkstat.errors import (
     EXIT_INTERRUPTED,
@@ -45,7 +55,7 @@ WRONG_USE = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
 
 @app.command()
-@with_options(source=make_source, running=make_running)
+@with_options(source=make_source, running=make_running, watched=make_watched)
 def run(
     *,
     statistics: Annotated[
@@ -66,6 +76,7 @@ def run(
     ] = "",
     source: Source,
     running: Running,
+    watched: Watched,
 ) -> None:
     """Count statistics of capture files, standard input or live traffic, in one pass.
 
@@ -84,21 +95,26 @@ def run(
 
         if every or keep:
             raise RequestError("--metrics and --every exclude each other: run them one beside the other")
+        if watched.every is not None:
+            raise RequestError("--metrics and --watch exclude each other: run them one beside the other")
         execute_metrics(source, running, statistics or [], metrics)
     elif every or keep:
         from sharkstat.commands.periods import execute_periods
 
+        if watched.every is not None:
+            raise RequestError("--every and --watch exclude each other: run them one beside the other")
         execute_periods(source, running, statistics or [], every, keep)
     else:
-        execute(source, running, statistics or [])
+        execute(source, running, statistics or [], watched)
 
 
 @app.command()
-@with_options(source=make_source, running=make_running)
+@with_options(source=make_source, running=make_running, watched=make_watched)
 def overview(
     *,
     source: Source,
     running: Running,
+    watched: Watched,
 ) -> None:
     """Show a capture at a glance: services, hosts, requests, and problems.
 
@@ -112,7 +128,7 @@ def overview(
     """
     from sharkstat.commands.overview import show
 
-    show(source, running)
+    show(source, running, watched)
 
 
 def _complete_field(incomplete: str) -> list[str]:
@@ -131,7 +147,7 @@ def field_option(flag: str, says: str) -> Any:
 
 
 @app.command()
-@with_options(source=make_source, running=make_running)
+@with_options(source=make_source, running=make_running, watched=make_watched)
 def group(
     *,
     by: Annotated[
@@ -156,6 +172,7 @@ def group(
     seen: Annotated[bool, typer.Option("--seen", help="Times of the first and last packet.")] = False,
     source: Source,
     running: Running,
+    watched: Watched,
 ) -> None:
     """Group packets by any fields, and count them or sum up other fields.
 
@@ -177,7 +194,7 @@ def group(
     for text in asked:
         if "," in text:
             raise RequestError(f"{text}: one field per option; repeat the option for more")
-    execute(source, running, [",".join(["group", *asked])])
+    execute(source, running, [",".join(["group", *asked])], watched)
 
 
 @app.command(name="list")
@@ -370,6 +387,7 @@ def main() -> None:
         if _names_a_capture(sys.argv[1:2]):
             asks = any(word.startswith(("-z", "--statistic")) for word in sys.argv[1:])
             sys.argv.insert(1, "run" if asks else "overview")
+        sys.argv[1:] = list(_watch_without_seconds(sys.argv[1:]))
         leave_out_other_commands()
         status = app(standalone_mode=False) or 0
         sys.stdout.flush()
@@ -409,6 +427,12 @@ def _names_a_capture(words: list[str]) -> bool:
         or (word not in commands and not word.startswith("-") and ("." in word or Path(word).exists()))
         for word in words
     )
+
+
+def _watch_without_seconds(words: list[str]) -> Iterator[str]:
+    """click has no option whose value may be missing: --watch alone is every second."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        yield "--watch=1" if word == "--watch" and not following.replace(".", "", 1).isdigit() else word
 
 
 def _no_more_output() -> None:

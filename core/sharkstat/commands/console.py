@@ -25,7 +25,7 @@ from sharkstat.errors import (
 )
 
 if TYPE_CHECKING:
-    from sharkstat.commands.options import Running
+    from sharkstat.commands.options import Running, Watched
     from sharkstat.running.overview import Overview
     from sharkstat.running.plan import Plan
     from sharkstat.running.source import Source
@@ -46,8 +46,14 @@ def say(text: str) -> None:
     print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
 
 
-def execute(source: Source, running: Running, statistics: Sequence[str], watch: Watch | None = None) -> None:
-    """Run the statistics and show the results; `watch` gets snapshots."""
+def execute(
+    source: Source,
+    running: Running,
+    statistics: Sequence[str],
+    watched: Watched | None = None,
+    watch: Watch | None = None,
+) -> None:
+    """Run the statistics and show the results; `watched` says how they are shown meanwhile, `watch` gets snapshots."""
     from sharkstat.running.plan import make_plan
     from sharkstat.tables.output import ENDINGS, LOSSLESS, Output, format_for
 
@@ -69,7 +75,17 @@ def execute(source: Source, running: Running, statistics: Sequence[str], watch: 
     remarks = dict.fromkeys(remark for plan in plans for request in plan.requests for remark in request.task.remarks)
     for remark in remarks:
         say(remark)  # before the run, since it explains why the run takes long
-    tables, failures = counted(plans, chosen, running.jobs, watch)
+    watches = watched is not None and watched.every is not None
+    written = False
+    if watched is not None and watches:
+        if per_file:
+            raise RequestError("--watch shows one run: leave out --per-file")
+        tables, failures, written = watched_while_counted(plans[0], running, chosen, watched)
+    else:
+        tables, failures = counted(plans, chosen, running.jobs, watch)
+    if written and output.standard:
+        conclude(source, running, tables, failures, remarks)
+        return
     if exporter is None:
         to_terminal = sys.stdout.isatty() and output.standard
         exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file, running.plot)
@@ -147,6 +163,29 @@ def counted(
             shown.append(table)
             failures.append(problem)
     return shown, failures
+
+
+def watched_while_counted(
+    plan: Plan, running: Running, chosen: Selection, watched: Watched
+) -> tuple[list[Table], list[SharkstatError], bool]:
+    """As `counted`, shown meanwhile; and whether the final tables, too, have been written."""
+    from sharkstat.commands.watch import Watching
+    from sharkstat.running.runner import run_plan
+    from sharkstat.tables.rates import rate_columns
+    from sharkstat.tshark.process import find_tshark
+
+    with_rates = rate_columns if watched.rate else list
+    chosen.check([(r.statistic.name, with_rates(r.columns)) for r in plan.requests if r.columns])
+    failures: list[SharkstatError] = []
+    with terminated_by_reader():
+        with stopped_by_user(), Watching(plan.source, running, watched, chosen) as shown:
+            try:
+                tables = run_plan(plan, find_tshark(), None, load_view, capturing=shown.capturing, watch=shown.watch)
+            except StatisticError as problem:
+                tables = problem.tables
+                failures.append(problem)
+        tables = shown.last(tables)
+    return [chosen.apply(table) for table in tables], failures, not shown.on_terminal
 
 
 def say_capturing(source: Source) -> Callable[[float], None]:

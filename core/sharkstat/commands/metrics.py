@@ -58,7 +58,7 @@ def execute_metrics(source: Source, running: Running, statistics: Sequence[str],
     shown = f"[{host}]" if ":" in host else host
     say(f"metrics on http://{shown}:{port}/metrics")
     try:
-        execute(source, running, statistics, watch)
+        execute(source, running, statistics, watch=watch)
     finally:
         server.shutdown()
         server.server_close()

@@ -243,6 +243,33 @@ def make_running(
     )
 
 
+@dataclass(frozen=True)
+class Watched:
+    """How often results are shown while they are counted, in seconds; None: at the end alone. With their rates?"""
+
+    every: float | None
+    rate: bool
+
+
+def make_watched(
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            "--watch",
+            metavar="SECONDS",
+            help="Show the results so far, every second or so many seconds: for -i, and a pipe.",
+        ),
+    ] = None,
+    rate: Annotated[
+        bool, typer.Option("--rate", help="With --watch: add each sum's rate since the last snapshot.")
+    ] = False,
+) -> Watched:
+    """How often results are shown while they are counted."""
+    if rate and watch is None:
+        raise RequestError("--rate goes with --watch: rates are those of the time between two snapshots")
+    return Watched(watch, rate)
+
+
 class _Command:
     """A command whose groups are spread out to the options that they have.
 
@@ -283,5 +310,5 @@ def with_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]]
 @functools.cache
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     # Names that only type checkers import annotate groups, never options.
-    unread = dict.fromkeys(("Source", "Running", "Selection"), object)
+    unread = dict.fromkeys(("Source", "Running", "Selection", "Watched"), object)
     return typing.get_type_hints(function, localns=unread, include_extras=True)

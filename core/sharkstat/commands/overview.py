@@ -27,8 +27,10 @@ from sharkstat.errors import EXIT_INCOMPLETE, RequestError
 from sharkstat.tables.archive import archived
 
 if TYPE_CHECKING:
-    from sharkstat.commands.options import Running
+    from sharkstat.commands.options import Running, Watched
+    from sharkstat.running.overview import Overview
     from sharkstat.running.source import Source
+    from sharkstat.running.watching import Snapshot
     from sharkstat.statistics.registry import Registry
     from sharkstat.tables.archive import Period
     from sharkstat.tables.table import Table
@@ -55,7 +57,7 @@ def _show_trend(name: str, periods: Sequence[Period], running: Running, registry
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def show(source: Source, running: Running) -> None:
+def show(source: Source, running: Running, watched: Watched) -> None:
     """Read the source and show its overview."""
     from sharkstat.running.overview import overview
     from sharkstat.tables.output import ENDINGS, Output, format_for
@@ -71,10 +73,14 @@ def show(source: Source, running: Running) -> None:
     exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
     output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
-    with stopped_by_user(), progress_bar() as progress:
-        found = overview(
-            source, registry=registry, progress=progress, jobs=running.jobs, capturing=say_capturing(source)
-        )
+    if watched.every is not None:
+        found, written = _watched(source, registry, running, watched)
+    else:
+        written = False
+        with stopped_by_user(), progress_bar() as progress:
+            found = overview(
+                source, registry=registry, progress=progress, jobs=running.jobs, capturing=say_capturing(source)
+            )
     say_warnings(registry)  # it has loaded all plugins
     if exporter is None:
         if running.selection.top is not None:
@@ -95,8 +101,9 @@ def show(source: Source, running: Running) -> None:
         tables = [running.selection.apply(table) for table in found.tables]
         if output_format == "html" and not output.in_folder:
             exporter = drawn("html", found)
-    with terminated_by_reader():
-        output.write(tables, exporter)
+    if not (written and output.standard):
+        with terminated_by_reader():
+            output.write(tables, exporter)
     # The findings already say these.
     told = {
         warning
@@ -107,3 +114,26 @@ def show(source: Source, running: Running) -> None:
         )
     }
     conclude(source, running, found.tables, list(found.failures), told)
+
+
+def _watched(source: Source, registry: Registry, running: Running, watched: Watched) -> tuple[Overview, bool]:
+    """The overview, shown while it is counted; and whether the last one, too, has been written."""
+    from sharkstat.commands.watch import Watching
+    from sharkstat.running.overview import asked, made, overview
+
+    if watched.rate:
+        raise RequestError("overview has no --rate: its first line says how many packets come")
+    requests = asked(source, registry)
+    colours = not os.environ.get("NO_COLOR")
+
+    def page(snapshot: Snapshot, width: int, height: int) -> list[str]:
+        return made(source, requests, snapshot, []).text(width, height, colours).splitlines()
+
+    def whole(tables: Sequence[Table]) -> list[Table]:
+        return made(source, requests, tables, []).tables
+
+    with terminated_by_reader():
+        with stopped_by_user(), Watching(source, running, watched, running.selection, page, whole) as shown:
+            found = overview(source, registry=registry, capturing=shown.capturing, watch=shown.watch)
+        shown.last([part.table for part in found.parts])
+    return found, not shown.on_terminal

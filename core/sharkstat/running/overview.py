@@ -12,6 +12,7 @@ from sharkstat.errors import StatisticError
 from sharkstat.running.plan import make_plan
 from sharkstat.running.runner import Progress, run_plan
 from sharkstat.running.source import Options, Source
+from sharkstat.running.watching import Watch
 from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.section import HealthFinding, Section, part_of, percent
 from sharkstat.statistics.statistic import Statistic
@@ -167,14 +168,15 @@ def overview(
     progress: Progress | None = None,
     jobs: int | None = None,
     capturing: Callable[[float], None] | None = None,
+    watch: Watch | None = None,
     **options: Unpack[Options],
 ) -> Overview:
     """Read a capture once and return its overview.
 
     `source`, `options`, `progress` and `jobs` are as for `sharkstat.run`. `capturing` is called once the interfaces of
-    a live source are open, with the time (seconds since 1970). The statistics are those of the registry that have a
-    `Section`. Raises a SharkstatError whose message says what is wrong; a statistic that failed is among the
-    overview's `failures`, if any other did not.
+    a live source are open, with the time (seconds since 1970); `watch` gets snapshots. The statistics are those of the
+    registry that have a `Section`. Raises a SharkstatError whose message says what is wrong; a statistic that failed is
+    among the overview's `failures`, if any other did not.
 
     >>> import sharkstat
     >>> sharkstat.overview("tests/data/story-before.pcapng").findings["finding"][1]
@@ -182,42 +184,42 @@ def overview(
     """
     source = Source.of(source, options)
     registry = registry or Registry.default()
+    requests = asked(source, registry)
+    plan = make_plan(source, [text for text, _, _ in requests], "", registry)
+    failures = []
+    try:
+        tables = run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs), capturing=capturing, watch=watch)
+    except StatisticError as problem:
+        if not problem.tables:
+            raise
+        tables, failures = problem.tables, [problem]
+    return made(source, requests, tables, failures)
+
+
+def asked(source: Source, registry: Registry) -> list[tuple[str, Statistic, Section]]:
+    """What an overview asks, in its order: each request, its statistic, and that one's section."""
     chosen = [
         (statistic, section)
         for statistic in registry.statistics.values()
         if (section := statistic.section) and (source.process or statistic.by_connection != "only")
     ]
     chosen.sort(key=lambda one: (one[1].position, one[0].name))
-    texts = [",".join(filter(None, (statistic.name, section.arguments))) for statistic, section in chosen]
-    plan = make_plan(source, texts, "", registry)
-    failures = []
-    try:
-        tables = run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs), capturing=capturing)
-    except StatisticError as problem:
-        if not problem.tables:
-            raise
-        tables, failures = problem.tables, [problem]
+    return [(",".join(filter(None, (some.name, section.arguments))), some, section) for some, section in chosen]
+
+
+def made(
+    source: Source,
+    requests: Sequence[tuple[str, Statistic, Section]],
+    tables: Sequence[Table],
+    failures: list[StatisticError],
+) -> Overview:
+    """The overview of the tables that the requests gave; of those that failed there is none."""
     by_request = {table.request: table for table in tables}
     parts = [
         Part(statistic, _with_process(section, by_request[text]), by_request[text])
-        for (statistic, section), text in zip(chosen, texts, strict=True)
+        for text, statistic, section in requests
         if text in by_request
     ]
-    return _made(source, parts, failures)
-
-
-def _with_process(section: Section, table: Table) -> Section:
-    """The section with the program behind its first column, where the table has it."""
-    if all(column.name != "program" for column in table.columns):
-        return section
-    from sharkstat.running.owners import COLUMNS as OWNERS
-
-    keys = section.columns[:1] if len(table.keys) > len(OWNERS) else ()
-    own = ("program",) if keys else ("program", "pid", "user", "unit")
-    return replace(section, columns=(*keys, *own, *section.columns[len(keys) :]))
-
-
-def _made(source: Source, parts: list[Part], failures: list[StatisticError]) -> Overview:
     some = parts[0].table
     found: list[tuple[HealthFinding, str, str]] = [(finding, "", "") for finding in _of_reading(some.reading)]
     facts: list[str] = []
@@ -246,6 +248,17 @@ def _made(source: Source, parts: list[Part], failures: list[StatisticError]) -> 
     findings = _table(some, "findings", "Health", FINDINGS, rows)
     capture = _capture(some, facts, _peak(parts, _PARTS_OF_THE_SPAN))
     return Overview(capture, parts, findings, source, facts, failures)
+
+
+def _with_process(section: Section, table: Table) -> Section:
+    """The section with the program behind its first column, where the table has it."""
+    if all(column.name != "program" for column in table.columns):
+        return section
+    from sharkstat.running.owners import COLUMNS as OWNERS
+
+    keys = section.columns[:1] if len(table.keys) > len(OWNERS) else ()
+    own = ("program",) if keys else ("program", "pid", "user", "unit")
+    return replace(section, columns=(*keys, *own, *section.columns[len(keys) :]))
 
 
 def _peak(parts: Sequence[Part], most: int) -> Plot | None:

@@ -60,10 +60,30 @@ def run_plan(
     1970); `watch` gets snapshots; `interruption` is how another thread ends the run. `sockets` are given where somebody
     else captures what is read.
     """
+    if watch is not None:
+        watch.check(plan)
     try:
-        if watch is not None:
-            watch.check(plan)
+        tables = _run_plan(plan, tshark, progress, meanwhile, jobs, capturing, watch, interruption, sockets)
+    except BaseException:
+        if watch is None or watch.problem is None:
+            raise
+    if watch is not None and watch.problem is not None:
+        raise watch.problem
+    return tables
 
+
+def _run_plan(
+    plan: Plan,
+    tshark: Tshark,
+    progress: Progress | None,
+    meanwhile: Callable[[], None],
+    jobs: int,
+    capturing: Callable[[float], None] | None,
+    watch: Watch | None,
+    interruption: Interruption | None,
+    sockets: Sockets | None,
+) -> list[Table]:
+    try:
         def read(plan: Plan) -> Outcome:
             assert interruption is not None
             if plan.source.are_files:
@@ -243,7 +263,7 @@ class _Pass:
             deadline = Deadline(self.plan.source.timeout, self.opened, process, lambda: self._interrupt(process))
             stop = functools.partial(self._interrupt, process)
             if self.ticker.watch is not None:
-                self.ticker.watch.begin(stop)
+                self.ticker.watch.begin(stop, functools.partial(self._abandon, process))
             with self._watched(), deadline, self.interruption.softly(stop, process.kill):
                 self._read(records, process, takers)
                 self.ticker.end()
@@ -265,6 +285,11 @@ class _Pass:
         self.opened.interrupt()
         if self.plan.source.two_pass:  # tshark reads the file itself
             process.kill()
+
+    def _abandon(self, process: subprocess.Popen[bytes]) -> None:
+        """Nobody wants results any more."""
+        self.opened.interrupt()
+        process.kill()
 
     def _command(self, write_end: int) -> list[str]:
         lua = Path(sharkstat_lua.__path__[0])

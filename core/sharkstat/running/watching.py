@@ -46,19 +46,22 @@ class Snapshot(list[Table]):
 class Watch:
     """Who wants snapshots, and how often.
 
-    `take` is called with each, every so many seconds, but not with the final tables. While it runs, tshark waits.
+    `take` is called with each, every so many seconds, but not with the final tables. While it runs, tshark waits. What
+    it raises ends the run.
     """
 
     every: float
     take: Callable[[Snapshot], None]
     given: int = field(default=0, init=False)
+    problem: BaseException | None = field(default=None, init=False)  # what `take` raised: it ended the run
     began: float = field(default_factory=time.monotonic, init=False)
     _end: Callable[[], None] | None = field(default=None, init=False)
+    _abort: Callable[[], None] | None = field(default=None, init=False)
     _stopped: bool = field(default=False, init=False)
 
-    def begin(self, end: Callable[[], None]) -> None:
-        """The run has begun; `end` ends it."""
-        self._end = end
+    def begin(self, end: Callable[[], None], abort: Callable[[], None]) -> None:
+        """The run has begun; `end` ends it with its results, `abort` without."""
+        self._end, self._abort = end, abort
         if self._stopped:
             end()
 
@@ -75,9 +78,16 @@ class Watch:
 
     def give(self, tables: Sequence[Table], when: int, packets: int) -> None:
         """Hand on the tables of that moment (nanoseconds since 1970)."""
+        if self.problem is not None:
+            return
         self.given += 1
         elapsed = self.elapsed - (time.time_ns() - when) / 1e9
-        self.take(Snapshot(tables, self.given, when, elapsed, packets))
+        try:
+            self.take(Snapshot(tables, self.given, when, elapsed, packets))
+        except BaseException as problem:  # it may be called in any thread
+            self.problem = problem
+            if self._abort is not None:
+                self._abort()
 
     def final(self, tables: Sequence[Table]) -> Snapshot:
         """The last snapshot, of the whole run."""
@@ -90,6 +100,10 @@ class Watch:
             raise RequestError(f"--watch takes a number of seconds of at least {SHORTEST}, not {self.every:g}")
         if not plan.source.live and len(plan.source.files) != 1:
             raise RequestError("--watch is for what is still coming: -i INTERFACE, or one pipe")
+        if plan.source.are_files:
+            raise RequestError(
+                f"--watch is for what is still coming, -i INTERFACE or a pipe: {plan.source.files[0]} is a file"
+            )
         for request in plan.requests:
             if not request.engine.own:
                 raise RequestError(

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sharkstat.errors import RequestError
@@ -178,6 +178,14 @@ def to_json(tables: Sequence[Table]) -> Iterator[str]:
             between = ",\n"
         yield "\n]}" if table.rows else "]}"
     yield "\n]}\n"
+
+
+def snapshot_line(tables: Sequence[Table], snapshot: Mapping[str, Any]) -> str:
+    """The document of `to_json` as one line, which says of which snapshot it is."""
+    about = {**snapshot, "time": time_text(snapshot["time"])}
+    head = f'{{"schema": {SCHEMA}, "generator": "sharkstat", '
+    whole = "".join(to_json(tables)).replace("\n", "")  # none is within a string of JSON
+    return f'{head}"snapshot": {dumps(about)}, {whole.removeprefix(head)}\n'
 
 
 def _dumps_numbers(value: dict[str, Any]) -> str:

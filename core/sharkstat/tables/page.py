@@ -297,3 +297,15 @@ def moment(time: int, length: int, dated: bool) -> str:
     fraction = f".{time % 10**9:09d}"[: digits + 1] if digits else ""
     pattern = ("%Y-%m-%d " if dated else "") + ("%H:%M" if length >= 60 * 10**9 else "%H:%M:%S")
     return (clock(time, pattern) or "") + fraction
+
+
+def shares_of_room(wanted: Sequence[int], room: int) -> list[int]:
+    """How many lines each gets of the room, where there is not enough for all: as evenly as can be, at least one.
+
+    >>> shares_of_room([2, 50, 50], 20), shares_of_room([3, 4], 20), shares_of_room([5, 5], 0)
+    ([2, 9, 9], [3, 4], [1, 1])
+    """
+    given = [min(1, count) for count in wanted]
+    while sum(given) < room and (short := [at for at in range(len(wanted)) if given[at] < wanted[at]]):
+        given[min(short, key=given.__getitem__)] += 1
+    return given

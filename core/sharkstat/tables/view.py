@@ -376,6 +376,8 @@ def caption(table: Table, style: str = "") -> str:
     parts = [f"{table.title} ({code_span(request) if style in _MARKDOWN else request})"]
     if not table.complete:
         parts.append("INCOMPLETE")
+    if table.reading.dropped:
+        parts.append(f"{table.reading.dropped:,} packet{'s' if table.reading.dropped > 1 else ''} dropped")
     text = " - ".join(parts)
     return f"% {text}" if style.startswith("latex") else text
 
