@@ -38,7 +38,9 @@ def every_request(engine: str) -> list[str]:
     """Every statistic that the engine has, with arguments where it needs them."""
     known = sharkstat.Registry.default().statistics.values()
     return [
-        f"{s.name},{s.example}" if s.example else s.name for s in known if any(one.name == engine for one in s.engines)
+        f"{s.name},{s.example}" if s.example else s.name
+        for s in known
+        if any(one.name == engine for one in s.engines) and s.by_connection != "only"
     ]
 
 
@@ -64,7 +66,7 @@ def told(tables: list[sharkstat.Table]) -> tuple[list[Any], list[Any]]:
 def piped(folder: Path, data: bytes, requests: list[str], **options: Any) -> list[sharkstat.Table]:
     """A run of these bytes, from a pipe, that nobody watches."""
     with pipe(folder) as path:
-        writer = threading.Thread(target=path.write_bytes, args=(data,))
+        writer = threading.Thread(target=path.write_bytes, args=(data,), daemon=True)
         writer.start()
         tables = sharkstat.run(path, requests, **options)
         writer.join()
@@ -95,7 +97,7 @@ def watched(
                     assert enough.wait(30)
                 out.write(data[at:])
 
-        writer = threading.Thread(target=feed)
+        writer = threading.Thread(target=feed, daemon=True)
         writer.start()
         with sharkstat.live(path, requests, every=0.1, **options) as snapshots:
             for tables in snapshots:
