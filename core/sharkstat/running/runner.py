@@ -84,6 +84,7 @@ def _run_plan(
     sockets: Sockets | None,
 ) -> list[Table]:
     try:
+
         def read(plan: Plan) -> Outcome:
             assert interruption is not None
             if plan.source.are_files:
