@@ -168,7 +168,7 @@ def rtp(wire: Wire, rng: random.Random, client: bytes, server: bytes) -> Iterato
 
 
 # How often each kind of conversation comes; those with 0 only where they are asked for.
-KINDS = {"http": 30, "tls": 30, "dns": 25, "stream": 2, "ping": 4, "http6": 4, "rtp": 0}
+KINDS = {"http": 30, "tls": 30, "dns": 25, "stream": 2, "ping": 4, "http6": 4, "rtp": 0, "handshake": 0}
 
 
 def conversation(wire: Wire, rng: random.Random, kinds: Mapping[str, int]) -> Iterator[bytes]:
@@ -180,6 +180,8 @@ def conversation(wire: Wire, rng: random.Random, kinds: Mapping[str, int]) -> It
     port = rng.randint(32768, 60999)
     if kind in ("http", "http6"):
         return http(Tcp(wire, rng, client, port, server, 80), rng)
+    if kind == "handshake":
+        return Tcp(wire, rng, client, port, server, 443).opened()
     if kind == "tls":
         return tls(Tcp(wire, rng, client, port, server, 443), rng)
     make = {"dns": dns, "stream": stream, "ping": ping, "rtp": rtp}[kind]
