@@ -74,3 +74,21 @@ def test_names_come_from_dns_and_from_a_hosts_file(tmp_path: Path) -> None:
     assert "\nbackup " in done.stdout and "\nbucket " in done.stdout
     done = sharkstat("run", STORY, "-z", "endpoints,ip", "-H", tmp_path / "none")
     assert done.returncode == 4 and done.stderr.endswith("No such file or directory: give a readable hosts file\n")
+
+
+def test_the_shell_completes_names_columns_and_formats() -> None:
+    def completed(*words: str) -> list[str]:
+        env = {
+            "COMP_WORDS": "\n".join(["sharkstat", *words]),
+            "COMP_CWORD": str(len(words)),
+            "_SHARKSTAT_COMPLETE": "complete_bash",
+        }
+        return sharkstat(env=env).stdout.split()
+
+    assert completed("run", "-z", "conv,tc") == ["conv,tcp"]
+    assert completed("show", "mgcp") == ["mgcp,rtd"]  # tshark's own
+    assert completed("run", "-z", "endpoints,ip", "--sort", "tx") == ["tx_packets", "tx_bytes"]
+    assert completed("run", "-z", "conv,ip", "--columns", "start,sto") == ["start,stop"]
+    assert completed("run", "--format", "json") == ["json", "jsonl"]
+    assert completed("run", "-i", "l") == ["lo"]
+    assert completed("run", "--engine", "") == ["lua", "packets", "tshark"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
+from sharkstat.commands.completing import complete_statistic
 from sharkstat.commands.console import execute, load_registry, print_tables, say, terminated_by_reader
 from sharkstat.commands.diff import add_to as add_diff
 from sharkstat.commands.options import (
@@ -61,7 +62,11 @@ def run(
     statistics: Annotated[
         list[str] | None,
         typer.Option(
-            "-z", "--statistic", metavar="NAME[,ARGUMENTS]", help="A statistic to count, e.g. conv,tcp; repeatable."
+            "-z",
+            "--statistic",
+            metavar="NAME[,ARGUMENTS]",
+            autocompletion=complete_statistic,
+            help="A statistic to count, e.g. conv,tcp; repeatable.",
         ),
     ] = None,
     every: Annotated[
@@ -250,7 +255,14 @@ def plugins(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A statistic, e.g. conv,tcp.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=complete_statistic,
+            help="A statistic, e.g. conv,tcp.",
+        ),
+    ],
     output_format: Annotated[
         str, typer.Option("--format", metavar="NAME", help="Output format, as for run.")
     ] = "table",

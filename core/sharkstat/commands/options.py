@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sharkstat.commands.completing import complete_column, complete_engine, complete_format, complete_interface
 from sharkstat.errors import RequestError
 
 if TYPE_CHECKING:
@@ -46,7 +47,13 @@ def make_source(
         str, typer.Option("-Y", metavar="FILTER", help="Count only packets that match this display filter.")
     ] = "",
     interfaces: Annotated[
-        list[str] | None, typer.Option("-i", metavar="INTERFACE", help="Capture on this interface; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "-i",
+            metavar="INTERFACE",
+            autocompletion=complete_interface,
+            help="Capture on this interface; repeatable.",
+        ),
     ] = None,
     capture_filter: Annotated[str, typer.Option("-f", metavar="FILTER", help="Capture filter (with -i).")] = "",
     autostop: Annotated[
@@ -175,6 +182,7 @@ def make_running(
         typer.Option(
             "--engine",
             metavar="NAME",
+            autocompletion=complete_engine,
             help="lua (a tap in tshark), packets (Python) or tshark (its own -z); default: the first available.",
         ),
     ] = "",
@@ -195,13 +203,17 @@ def make_running(
         typer.Option(
             "--format",
             metavar="NAME",
+            autocompletion=complete_format,
             help="table (default), json, jsonl, csv, tsv, markdown or a tabulate format; or by the suffix of --output.",
         ),
     ] = "",
     sort: Annotated[
         str,
         typer.Option(
-            "--sort", metavar="COLUMN", help="Sort by this column, largest first (COLUMN:asc: smallest first)."
+            "--sort",
+            metavar="COLUMN",
+            autocompletion=complete_column,
+            help="Sort by this column, largest first (COLUMN:asc: smallest first).",
         ),
     ] = "",
     top: Annotated[
@@ -213,7 +225,13 @@ def make_running(
         ),
     ] = None,
     columns: Annotated[
-        str, typer.Option("--columns", metavar="A,B,...", help="Show only these columns, in this order.")
+        str,
+        typer.Option(
+            "--columns",
+            metavar="A,B,...",
+            autocompletion=complete_column,
+            help="Show only these columns, in this order.",
+        ),
     ] = "",
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw tables on the terminal: over time, or bars of the largest rows.")
