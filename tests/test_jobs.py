@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import random
+import struct
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,86 @@ def test_more_jobs_change_no_digit(name: str) -> None:
 )
 def test_more_jobs_change_no_digit_of_a_large_capture(path: Path) -> None:
     _same(path)
+
+
+IN_SHARDS = ["io,stat,0.5,tcp,udp", "conv,tcp", "conv,ip", "conv,eth", "endpoints,tcp", "endpoints,ip", "icmp,errors"]
+
+
+def _mixed(path: Path, pcapng: bool = False, late: int = 0) -> Counter[str]:
+    """3,000 packets of 40 clients and 5 servers, with ports that are used again, ICMP errors and a tunnel.
+
+    Gives how many of each there are. With `late`, that packet comes a second too late.
+    """
+    dice = random.Random(7)
+
+    def ip(protocol: int, source: int, destination: int, body: bytes) -> bytes:
+        ends = struct.pack(">II", 0x0A000000 + source, 0x0A010000 + destination)
+        head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, protocol, 0) + ends
+        total = sum(struct.unpack(">10H", head))
+        total = (total & 0xFFFF) + (total >> 16)
+        return head[:10] + struct.pack(">H", 0xFFFF - (total & 0xFFFF) - (total >> 16)) + head[12:] + body
+
+    records, counts = [], Counter[str]()
+    for number in range(3000):
+        client, server = dice.randrange(40), dice.randrange(5)
+        ports = 40000 + dice.randrange(3), (80, 443, 8123)[server % 3]
+        flags = dice.choice((0x02, 0x10, 0x18, 0x18, 0x11))
+        payload = bytes(dice.randrange(200)) if flags == 0x18 else b""
+        if dice.random() < 0.2:
+            kind, packet = "udp", ip(17, client, server, struct.pack(">HHHH", *ports, 8 + len(payload), 0) + payload)
+        else:
+            segment = struct.pack(">HHIIBBHHH", *ports, number * 1000, 1, 0x50, flags, 1000, 0, 0) + payload
+            kind, packet = "tcp", ip(6, client, server, segment)
+        if number % 500 == 99:  # somebody could not be reached
+            kind, packet = "icmp", ip(1, 200, client, struct.pack(">BBHI", 3, 1, 0, 0) + packet[:28])
+        if number % 700 == 300:
+            packet = ip(4, 201, 202, packet)
+        counts[kind] += 1
+        seconds, micros = divmod(number * 997 - (1_000_000 if number == late and late else 0), 1_000_000)
+        frame = b"\x02\0\0\0\0\1\x02\0\0\0\0" + bytes([server]) + b"\x08\0" + packet
+        records.append((1_700_000_000 + seconds, micros, frame))
+    if pcapng:
+        blocks = [(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)), (1, struct.pack("<HHI", 1, 0, 0))]
+        for seconds, micros, frame in records:
+            stamp, size = seconds * 1_000_000 + micros, len(frame)
+            head = struct.pack("<IIIII", 0, stamp >> 32, stamp & 0xFFFFFFFF, size, size)
+            blocks.append((6, head + frame + b"\0" * (-size % 4)))
+        path.write_bytes(
+            b"".join(struct.pack("<II", k, len(b) + 12) + b + struct.pack("<I", len(b) + 12) for k, b in blocks)
+        )
+        return counts
+    out = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    for seconds, micros, frame in records:
+        out += struct.pack("<IIII", seconds, micros, len(frame), len(frame)) + frame
+    path.write_bytes(out)
+    return counts
+
+
+@pytest.mark.parametrize("pcapng", [False, True], ids=["pcap", "pcapng"])
+def test_a_capture_in_shards_gives_the_same_tables(
+    tmp_path: Path, pcapng: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "mixed"
+    counts = _mixed(path, pcapng)
+    one = sharkstat.run(path, IN_SHARDS, jobs=1)
+    with caplog.at_level(logging.DEBUG, "sharkstat"):
+        several = sharkstat.run(path, IN_SHARDS, jobs=3)
+    assert not caplog.messages  # nothing was read in one piece
+    assert one == several
+    by_name = {table.name: table for table in several}
+    assert by_name["io,stat"].total("frames") == 3000
+    assert by_name["conv,tcp"].total("packets") == counts["tcp"]
+    assert by_name["icmp,errors"].total("errors") == counts["icmp"]
+
+
+def test_what_shards_would_change_is_read_in_one_piece(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "late.pcap"
+    _mixed(path, late=1500)
+    with caplog.at_level(logging.DEBUG, "sharkstat"):
+        several = sharkstat.run(path, IN_SHARDS, jobs=3)
+    assert "not in time order" in caplog.messages[0]
+    assert several == sharkstat.run(path, IN_SHARDS, jobs=1)
+    assert several[0].reading.out_of_order == 1
 
 
 def test_what_one_statistic_cannot_be_asked_is_the_error_of_the_run() -> None:

@@ -6,6 +6,7 @@
 --     counts in the row of the address it asks for. Every ARP packet counts once as sent: `requests`, `replies`, `probes`
 --     and `other` (RARP, InARP, addresses other than IPv4; their row has no address) add up to all ARP packets.
 -- parameter: max integer 100000 maximum number of rows; further addresses share the row (other)
+-- split: hosts
 -- column: address address key
 -- column: macs set union ; MAC addresses that claimed the address, at most 100
 -- column: requests integer sum packets ; sent from the address

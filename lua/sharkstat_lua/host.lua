@@ -24,6 +24,7 @@
 --   L                                 packets are cut: read again, with "cut"
 --   N run skipped partial             of the packets that are cut, so many are not counted, and so many only in part
 --   M packets last                    so many packets before the last one, of that number, were announced to nobody
+--   Y word...                         what is to be known of a shard (shards.lua)
 --   K kind                            what is read is no capture, but a file of that kind
 --   V                                 the end of a snapshot: C to B before it are the results so far
 --   Z                                 the end: without it, the results are not whole
@@ -38,13 +39,14 @@
 -- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER" (a run counts what packets say above their
 -- headers), "streams ID" (a run depends on which packets are those of one connection), "exact FIRST" (times
 -- from fields; FIRST as of X), "watch PATH" (a pipe that says when a snapshot is wanted),
--- "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
+-- "since TIME" (when the whole capture begins, of which this is a shard), "shard plain|rest PROTOCOL..." (what it is;
+-- protocols whose streams are to be told), "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
 
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
   "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_fields", "sharkstat_header", "http_frames",
-  "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "service_names", "service_packets",
+  "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "shards", "service_names", "service_packets",
   "talks", "tcp_streams", "tree", "unrecognized", "values", "networks", "flows",
 } do
   package.loaded[name] = nil
@@ -211,6 +213,7 @@ end
 
 local starts, prompt = {}, false
 local tells_of_cut, partials, of_streams = false, {}, {}
+local end_of_shard, saved_since
 for _, words in ipairs(jobs) do
   local verb = words[1]
   if verb == "rows" then
@@ -228,6 +231,10 @@ for _, words in ipairs(jobs) do
     prompt = true
   elseif verb == "exact" then
     sharkstat.use_exact_times(words[2] and exact.number(words[2]))
+  elseif verb == "since" then
+    sharkstat.later = function(pinfo) return saved_since(pinfo, words[2]) end
+  elseif verb == "shard" then
+    end_of_shard = require("shards").watch(words[2] == "plain", { table.unpack(words, 3) }, function(...) send("Y", ...) end)
   elseif verb == "stranger" then
     refuse_strangers()
   elseif verb == "cut" then
@@ -285,6 +292,11 @@ local function saved_time(pinfo)
   local secs, nsecs = word(25), word(29)
   if nsecs >= 2 ^ 31 then nsecs = nsecs - 2 ^ 32 end  -- what a damaged file says
   return exact.of_seconds(secs + math.floor((pinfo.abs_ts - secs) / 2 ^ 32 + 0.5) * 2 ^ 32, nsecs)
+end
+
+-- How much later the first packet of a shard is than that of the capture, which came so many nanoseconds after 1970.
+function saved_since(pinfo, since)
+  return exact.elapsed(exact.number(since), saved_time(pinfo))
 end
 
 -- Seconds since 1970 beyond which a double does not say which 2^32 of them are meant.
@@ -512,6 +524,7 @@ if ready and books then
     if may_be_timeless then read_again() end
     for _, run in ipairs(runs) do run.redrawn = false end
     report()
+    if end_of_shard then end_of_shard() end
     out:write("Z\n")
     out:close()
   end

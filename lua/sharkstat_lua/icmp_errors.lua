@@ -4,6 +4,7 @@
 --     errors by reporter, error, and the packet they quote: its sender, destination and port. In a tunnel, the reporter
 --     is the sender of the inner header that carries the error, not the tunnel endpoint. If a tunneled packet is quoted,
 --     its outermost header counts.
+-- split: hosts
 -- column: reporter address key; sender of the error
 -- column: version integer key hidden; IP version of the error
 -- column: type integer key hidden

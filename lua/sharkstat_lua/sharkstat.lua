@@ -99,6 +99,10 @@ end
 -- have none.
 sharkstat.too_far = function() end
 
+-- In a shard of a capture (host.lua): tells how many nanoseconds later its first packet is than the capture's.
+sharkstat.later = nil
+local shift = 0
+
 -- How many packets had no time.
 sharkstat.timeless = 0
 
@@ -107,13 +111,18 @@ local current_pinfo, current, current_length, current_ns
 -- A packet at or before the capture's first in time, or far from it. One without a time is taken for as late as the packet
 -- before it.
 local function unusual_ns(pinfo, seconds)
+  if sharkstat.later then
+    local later = sharkstat.later
+    sharkstat.later = nil
+    shift = later(pinfo)
+  end
   if not relative_field then
     local near = seconds < EXACT_SECONDS and seconds > -EXACT_SECONDS
     if (not near or pinfo.abs_ts == 0) then
       sharkstat.too_far(pinfo)
       if current_ns and pinfo.abs_ts == 0 then return current_ns end
     end
-    if near then return floor(seconds * 1e9 + 0.5) end
+    if near then return floor(seconds * 1e9 + 0.5) + shift end
     return exact.of_seconds(floor(seconds), floor(seconds % 1 * 1e9 + 0.5))
   end
   local found = relative_field()
@@ -142,7 +151,7 @@ function sharkstat.moment(pinfo)
   if number ~= current then
     local seconds = pinfo.rel_ts
     if seconds > 0 and seconds < fast then
-      current_ns = floor(seconds * 1e9 + 0.5)
+      current_ns = floor(seconds * 1e9 + 0.5) + shift
     else
       current_ns = unusual_ns(pinfo, seconds)
     end

@@ -124,7 +124,13 @@ class ConversationTable(Statistic):
                 row["duration"] = _int(row["stop"]) - _int(row["start"])
 
     def order(self, table: Table) -> None:
-        sort_rows(table, lambda row: (-_int(row["bytes"]), -_int(row["packets"]), row["start"] or 0))
+        sort_rows(
+            table,
+            lambda row: (
+                *(-_int(row["bytes"]), -_int(row["packets"]), row["start"] or 0, _int(row.get("stream"))),
+                *_pair(row),
+            ),
+        )
 
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         """Rows turned so that A is the same end in every table: the end that sent first of all."""
@@ -135,10 +141,32 @@ class ConversationTable(Statistic):
         first: dict[tuple[Value, ...], tuple[Value, ...]] = {}
         for row in everything:
             first.setdefault(_pair(row), _ends(row))
-        aligned = []
+        aligned = [[row if _ends(row) == first[_pair(row)] else _turned(row) for row in table.rows] for table in tables]
+        self._check_owners(aligned)
+        if self.ports and any(c.name == "stream" for c in tables[0].columns):
+            # tshark numbers streams within a capture: the number stays only where it tells rows apart.
+            for number, rows in enumerate(aligned):
+                times = Counter(map(_pair, rows))
+                aligned[number] = [row if times[_pair(row)] > 1 else {**row, "stream": None} for row in rows]
+        return aligned
+
+    def align_shards(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
+        """The same, with rows that are in one table as they are. MergeError where two ends spoke first at one time."""
+        if self.ports:
+            self._check_owners([table.rows for table in tables])
+            return [table.rows for table in tables]
+        starts: dict[tuple[Value, ...], dict[Value, set[tuple[Value, ...]]]] = {}
+        for row in (row for table in tables for row in table.rows):
+            starts.setdefault(_pair(row), {}).setdefault(row["start"], set()).add(_ends(row))
+        for times in starts.values():
+            if len(times[min(times, key=lambda time: (time is None, time or 0))]) > 1:
+                raise self.refuse_merge("it is not known which of two ends spoke first")
+        return self.align(tables)
+
+    def _check_owners(self, parts: Sequence[Sequence[Row]]) -> None:
+        """MergeError where two tables have a conversation of the same ends and ports."""
         owner: dict[tuple[Value, ...], int] = {}
-        for number, table in enumerate(tables):
-            rows = [row if _ends(row) == first[_pair(row)] else _turned(row) for row in table.rows]
+        for number, rows in enumerate(parts):
             if self.ports or any(int(row.get("occurrence") or 1) > 1 for row in rows):  # type: ignore[arg-type]
                 for row in rows:
                     if owner.setdefault(_pair(row), number) != number:
@@ -146,12 +174,6 @@ class ConversationTable(Statistic):
                             f"{_shown(row)} is in two of the captures, as one conversation or as a reused port: read "
                             "the captures in one run instead"
                         )
-                # tshark numbers streams within a capture: the number stays only where it tells rows apart.
-                times = Counter(map(_pair, rows))
-                if any(c.name == "stream" for c in table.columns):
-                    rows = [row if times[_pair(row)] > 1 else {**row, "stream": None} for row in rows]
-            aligned.append(rows)
-        return aligned
 
 
 def _shown(row: Row) -> str:
@@ -166,11 +188,17 @@ class TapConversations(ConversationTable):
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
-        self.engines = (Tap(TAP, layer_of(kind)), *self.engines)
+        self.engines = (Tap(TAP, layer_of(kind), split="whole" if kind == "dccp" else "hosts"), *self.engines)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         stream = Column(
-            "stream", "integer", role="key", description="tshark's stream number", shown=False, local="always"
+            "stream",
+            "integer",
+            role="key",
+            description="tshark's stream number",
+            shown=False,
+            local="always",
+            numbering=self.kind if self.kind in ("tcp", "udp") else "",  # type: ignore[arg-type]
         )
         # tshark numbers no SCTP conversations; it does those of DCCP, whose ports its text has not.
         ports = self.ports or self.kind == "dccp"

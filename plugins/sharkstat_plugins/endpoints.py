@@ -126,7 +126,7 @@ class TapEndpoints(EndpointTable):
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
-        self.engines = (Tap(TAP, layer_of(kind)), *self.engines)
+        self.engines = (Tap(TAP, layer_of(kind), split="hosts"), *self.engines)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         # tshark's text has not the ports of DCCP.

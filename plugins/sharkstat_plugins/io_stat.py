@@ -151,7 +151,7 @@ class IoStat(Statistic):
 
     def __init__(self) -> None:
         self.engines = (
-            Tap(Path(sharkstat_lua.__file__).with_name("io_stat.lua"), "transport"),
+            Tap(Path(sharkstat_lua.__file__).with_name("io_stat.lua"), "transport", split="hosts"),
             Packets(lambda arguments: IoCounter(*parse(arguments))),
             TsharkText(self.parse, self.native, layer="transport"),
         )
@@ -301,6 +301,10 @@ class IoStat(Statistic):
 
     def order(self, table: Table) -> None:
         sort_rows(table, lambda row: row["start"])
+
+    def align_shards(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
+        """Their intervals begin together."""
+        return [table.rows for table in tables]
 
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         microseconds, parts = parse(_arguments(tables[0]))

@@ -57,6 +57,11 @@ def execute(
     from sharkstat.running.plan import make_plan
     from sharkstat.tables.output import ENDINGS, LOSSLESS, Output, format_for
 
+    if running.debug:
+        import logging
+
+        logging.basicConfig(format="sharkstat: %(message)s")
+        logging.getLogger("sharkstat").setLevel(logging.DEBUG)
     registry = load_registry(running.plugins, running.no_plugins)
     per_file = running.per_file
     output_format = format_for(running.output, running.output_format, registry.formats)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Layer = Literal["transport", "http", "messages", "application"]
 Prints = Literal["", "text", "packets"]
+Split = Literal["whole", "hosts"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Task:
     """One request on one engine, in one pass.
 
     `layer` says how far up the layers it looks, where `reads`, the names of fields and filters, does not say more;
+    `split` says how the packets may be dealt out to several tsharks, whose rows are then put together: "hosts" where
+    those of two hosts must stay together, "whole" where all must.
     `remarks` are for the user, before the run; `speakers` begin a message that the user can understand as it is.
     """
 
@@ -78,6 +81,7 @@ class Task:
     layer: Layer = "transport"
     reads: Sequence[str] = ()
     remarks: tuple[str, ...] = ()
+    split: Split = "whole"
 
     @property
     def speakers(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from sharkstat.engines.engine import Engine, Layer, Part, Question, Result, Task
+from sharkstat.engines.engine import Engine, Layer, Part, Question, Result, Split, Task
 from sharkstat.errors import StatisticError, TsharkError
 from sharkstat.tables.column import Column, Row, Value, typed
 from sharkstat.tshark.records import LIST, Records, split, unescape
@@ -23,7 +23,9 @@ class Tap(Engine):
     must be dissected, which saves time: "transport" if the results do not depend on anything above TCP and UDP, "http"
     if they depend on HTTP but not on its bodies, "messages" if they depend on any protocol but not on pages, scripts
     or images in HTTP bodies. `fields` returns the fields that the tap reads for given arguments, if `layer` alone does
-    not tell. `call` returns the name and arguments to start the tap with, by default the statistic's own.
+    not tell. `call` returns the name and arguments to start the tap with, by default the statistic's own. `split` is
+    "hosts" if the rows of two taps add up to those of one, by the columns' merge rules, as long as each sees all
+    packets of the hosts that it sees.
 
     engines = (sharkstat.Tap(Path(__file__).with_name("dns_slow.lua")),)
     """
@@ -37,16 +39,18 @@ class Tap(Engine):
         *,
         fields: Callable[[str], Sequence[str]] | None = None,
         call: Callable[[str], tuple[str, str]] | None = None,
+        split: Split = "whole",
     ) -> None:
         self.file: Path = file
         self.layer: Layer = layer
         self._fields = fields
         self._call = call
+        self.split: Split = split
 
     def ask(self, question: Question) -> TapTask:
         call = self._call(question.arguments) if self._call else (question.name, question.arguments)
         reads = self._fields(question.arguments) if self._fields else ()
-        return TapTask(question, self.layer, reads, file=self.file, call=call)
+        return TapTask(question, self.layer, reads, split=self.split, file=self.file, call=call)
 
 
 class TapPart(Part):

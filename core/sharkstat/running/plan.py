@@ -15,7 +15,7 @@ from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, check_columns
 from sharkstat.tshark.records import Failure, described, escape
-from sharkstat.tshark.sparing import LEVELS, leaf_options, level_of
+from sharkstat.tshark.sparing import LEVELS, is_by_itself, leaf_options, level_of
 
 # ICMP lies beside TCP and UDP, not above them.
 _ICMP = re.compile(r"\bicmp(?:v6)?\b[\w.]*")
@@ -63,6 +63,12 @@ class Request:
         """Whether its numbers depend on which packets tshark takes for those of one connection."""
         reads = (*self.filters, *self.task.reads)
         return self.engine.own and (self.above_transport or any(map(_OF_STREAMS.search, reads)))
+
+    @property
+    def can_split(self) -> bool:
+        """Whether tsharks that each see some of the hosts can count it together."""
+        texts = [self.question.display_filter, *self.filters, *self.task.reads]
+        return self.task.split == "hosts" and all(map(is_by_itself, texts))
 
     def again(self) -> Request:
         """The same request with nothing counted yet."""
@@ -115,8 +121,8 @@ class Plan:
         passes = min(jobs, len(order))
         return [order[len(order) * at // passes : len(order) * (at + 1) // passes] for at in range(passes)]
 
-    def leaf_options(self) -> list[str]:
-        """tshark options that skip dissection nobody needs."""
+    def leaf_options(self, plain: bool = False) -> list[str]:
+        """tshark options that skip dissection nobody needs; where packets are `plain`, all of it above TCP and UDP."""
         source = self.source
         layers = [request.task.layer for request in self.requests]
         if source.keylog or source.decode_as or source.preferences or source.profile or source.heuristics:
@@ -126,7 +132,7 @@ class Plan:
         reads = [source.display_filter, source.read_filter]
         for request in self.requests:
             reads += [*request.filters, *request.task.reads]
-        return leaf_options(layers, reads)
+        return leaf_options(layers, reads, plain)
 
     def options(self) -> list[str]:
         """The tshark options that the engines need."""
@@ -141,6 +147,7 @@ class Plan:
         cut: bool | None,
         stranger: bool,
         control: str = "",
+        shard: Sequence[tuple[str, ...]] = (),
     ) -> str:
         """The job for host.lua, as text.
 
@@ -148,7 +155,7 @@ class Plan:
         of the engines is for tshark. Unless `exact` is None, times that no double holds are read from fields;
         it may say when the capture begins whose first packets have no time (nanoseconds since 1970). With `cut`
         packets may be cut; without it (but not None) the host is to tell if one is. With `stranger`, what is read may
-        be no capture. `control` is the pipe that asks for snapshots.
+        be no capture. `control` is the pipe that asks for snapshots, `shard` has the lines for a part of a capture.
         """
         lines: list[Iterable[str]] = [("rows", rows), ("first", str(first))]
         if control:  # before anything that listens
@@ -159,6 +166,7 @@ class Plan:
             lines.append(("cut",) if cut else ("whole",))
         if stranger:
             lines.append(("stranger",))
+        lines += shard
         if self.source.display_filter:
             lines.append(("filter", self.source.display_filter))
         if self.source.resolvers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import logging
 import os
 import re
 import shutil
@@ -13,11 +14,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 import sharkstat_lua
-from sharkstat.errors import RequestError, StatisticError, TsharkError
+from sharkstat.errors import RequestError, SharkstatError, StatisticError, TsharkError
 from sharkstat.running.deadline import Deadline
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.opened import Opened
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Taker = Callable[[bytes], None]
+
+_LOG = logging.getLogger("sharkstat")
 
 
 def run_plan(
@@ -132,6 +136,86 @@ def _read(
     jobs: int,
     interruption: Interruption,
 ) -> Outcome:
+    if jobs > 1 and plan.source.are_files:
+        from sharkstat.running.walking import Unsplittable
+
+        try:
+            return _read_in_shards(plan, tshark, progress, meanwhile, jobs, interruption)
+        except Unsplittable as reason:
+            _LOG.debug("%s: read in one piece: %s", ", ".join(plan.source.names), reason)
+    return _read_whole(plan, tshark, progress, meanwhile, jobs, interruption)
+
+
+def _read_in_shards(
+    plan: Plan,
+    tshark: Tshark,
+    progress: Progress | None,
+    meanwhile: Callable[[], None],
+    jobs: int,
+    interruption: Interruption,
+) -> Outcome:
+    """Those requests that can be, from shards of the capture; the others beside them. Unsplittable where none can."""
+    from sharkstat.running.shards import OpenedShard, Shards
+    from sharkstat.running.walking import Unsplittable
+
+    everything = range(len(plan.requests))
+    split = [number for number in everything if plan.requests[number].can_split]
+    whole = [number for number in everything if number not in split]
+    if not split:
+        raise Unsplittable("nothing that is asked for can be counted in parts")
+    beside = plan.only(whole) if whole else None
+    groups = beside.dealt(jobs // 2 or 1) if beside else []
+    count = jobs - len(groups)
+    if count < 2:
+        raise Unsplittable("what can be counted in parts has one processor left")
+    with Shards(plan.source, count, [plan.requests[number] for number in split], interruption) as shards:
+        records: dict[int, Records] = {}
+
+        def read_shard(number: int, own: Interruption) -> Outcome:
+            part, (shown, work) = plan.only(split), (progress, meanwhile) if number == 0 else (None, lambda: None)
+            with (
+                Workspace(tshark) as workspace,
+                Ticker(None, workspace) as ticker,
+                OpenedShard(plan.source, workspace, own, shards, number) as opened,
+            ):
+                job = shards.job(number)
+                reading = _Pass(part, tshark, workspace, opened, shown, own, None, shards.cut, work, ticker, job)
+                outcome = reading.run()
+            if outcome is None:
+                raise Unsplittable("its packets have unusual times, or are cut")
+            records[number] = reading.records
+            return outcome
+
+        def read_group(number: int, own: Interruption) -> Outcome:
+            assert beside is not None
+            return _read_once(beside.only(groups[number]), tshark, None, own, lambda: None, looks=False)
+
+        works = [partial(read_shard, number) for number in range(count)]
+        works += [partial(read_group, number) for number in range(len(groups))]
+        try:
+            outcomes = together(works, interruption)
+        except SharkstatError as problem:  # the pass over all packets says what is wrong with them
+            raise Unsplittable(f"a part of it failed: {problem}") from problem
+        joined, found = shards.joined(outcomes[:count], [records[number] for number in range(count)])
+    answers = {split[number]: answer for number, answer in found.items()}
+    for group, outcome in zip(groups, outcomes[count:], strict=True):
+        answers.update(zip((whole[number] for number in group), outcome.answers, strict=True))
+    missing = [number for number in everything if number not in answers]
+    if missing:
+        again = _read_whole(plan.only(missing), tshark, progress, meanwhile, jobs, interruption)
+        answers.update(zip(missing, again.answers, strict=True))
+    return replace(joined, answers=[answers[number] for number in everything])
+
+
+def _read_whole(
+    plan: Plan,
+    tshark: Tshark,
+    progress: Progress | None,
+    meanwhile: Callable[[], None],
+    jobs: int,
+    interruption: Interruption,
+) -> Outcome:
+    """All packets in each pass, and the requests dealt out to as many as there may be."""
     groups = plan.dealt(jobs)
     if len(groups) == 1:
         return _read_once(plan, tshark, progress, interruption, meanwhile)
@@ -217,7 +301,9 @@ class _Pass:
         cut: bool | None,
         meanwhile: Callable[[], None],
         ticker: Ticker,
+        shard: Sequence[tuple[str, ...]] = (),
     ) -> None:
+        self.shard = shard
         self.plan = plan
         self.tshark = tshark
         self.workspace = workspace
@@ -309,12 +395,13 @@ class _Pass:
             found[path] = library / path.name if ours else self.workspace.readable(path, f"taps/{path.name}")
         stranger = bool(self.opened.strangers)
         control = "" if self.ticker.control is None else f"/dev/fd/{self.ticker.control}"
-        text = self.plan.job(f"/dev/fd/{write_end}", self.first_path, found, self.exact, self.cut, stranger, control)
+        rows = f"/dev/fd/{write_end}"
+        text = self.plan.job(rows, self.first_path, found, self.exact, self.cut, stranger, control, self.shard)
         job = self.workspace.write("job", text)
         return [
             self.tshark.path,
             "-q",
-            *self.plan.leaf_options(),
+            *self.plan.leaf_options(plain=("shard", "plain") in [words[:2] for words in self.shard]),
             *self.opened.arguments(),
             "-X",
             f"lua_script:{library / 'host.lua'}",

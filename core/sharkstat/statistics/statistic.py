@@ -137,6 +137,10 @@ class Statistic(ABC):
         """The rows of the tables, so that rows with equal keys can be combined. Raises MergeError if they cannot."""
         return [table.rows for table in tables]
 
+    def align_shards(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
+        """The same for tables of one capture, whose packets were dealt out by their hosts."""
+        return self.align(tables)
+
     def engine(self, name: str = "") -> Engine:
         """The engine of this name; the first one for "". Raises RequestError if there is none."""
         for engine in self.engines:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from sharkstat.engines.engine import Engine, Layer
+from sharkstat.engines.engine import Engine, Layer, Split
 from sharkstat.engines.tap import Tap
 from sharkstat.statistics.parameter import Parameter, ParameterType, read_arguments, usage_of
 from sharkstat.statistics.section import read_check, read_section
@@ -39,7 +39,7 @@ _RATIO = re.compile(r"(\w+)/(\w+)")
 _SIZE = re.compile(r"size:(\w+)")
 _UNION = re.compile(r"union:(\d+)")
 MOST_IN_A_SET = 100  # as rows.add of the Lua library has it
-ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "section", "sort")
+ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "section", "sort", "split")
 MANY = ("column", "field", "finding", "parameter")
 NEEDED = ("name", "title", "column")
 RULES = (*(rule for rule in get_args(Merge) if rule), "key")
@@ -65,7 +65,8 @@ class TapFile(Statistic):
         # do not count: `layer` is the author's word for how far up they look.
         analysis = tuple(name for name in header.get("field", ()) if name.startswith("tcp.analysis"))
         layer = _one_of(path, header, "layer", tuple(reversed(get_args(Layer))))
-        self.engines = (Tap(path, layer, fields=lambda arguments: analysis),)
+        split = _one_of(path, header, "split", get_args(Split))
+        self.engines = (Tap(path, layer, fields=lambda arguments: analysis, split=split),)
         self._sort = _sort(path, header.get("sort", [""])[0], self._columns)
         try:
             if "section" in header:
@@ -124,6 +125,9 @@ class TapFile(Statistic):
                 raise self.refuse_merge("the captures' intervals are not aligned: read the captures in one run instead")
 
     def order(self, table: Table) -> None:
+        """As the header says, and where that leaves rows equal by their keys."""
+        keys = [column.name for column in table.keys]
+        table.rows.sort(key=lambda row: [_comparable(row, name) for name in keys])
         for name, descending in reversed(self._sort):
             table.rows.sort(key=lambda row, name=name: _comparable(row, name), reverse=descending)  # type: ignore[misc]
 

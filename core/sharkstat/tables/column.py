@@ -14,6 +14,7 @@ Type = Literal["text", "integer", "number", "boolean", "time", "duration", "addr
 Role = Literal["key", "measure", "derived"]
 Merge = Literal["", "sum", "min", "max", "first", "last", "union", "none"]
 Local = Literal["", "always", "dynamic"]
+Numbering = Literal["", "tcp", "udp"]
 
 _PYTHON: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("text", "address"), (str,)),
@@ -50,6 +51,8 @@ class Column:
     `share` names the measure whose total is 100 % of this one: the tables that people read have the percentage beside
     it. For most it is the column itself; where a packet counts in two rows, it is one that counts it once.
 
+    `numbering` says of which protocol tshark's stream numbers are the values: they count on through the whole capture.
+
     >>> Column("packets", "integer", unit="packets").heading
     'Packets'
     >>> Column("mean_time", "duration", "seconds", role="derived", ratio=("total_time", "answers")).merge
@@ -69,6 +72,7 @@ class Column:
     size_of: str = ""
     local: Local = ""
     share: str = ""
+    numbering: Numbering = ""
 
     def __post_init__(self) -> None:
         """ValueError for a type, role or merge rule that there is not, or that does not go with the type."""

@@ -119,6 +119,7 @@ class Records:
     names: dict[str, str] = field(default_factory=dict)
     flows: dict[int, Flow] = field(default_factory=dict)  # by number: twice tshark's, and one more for UDP
     books: list[str] = field(default_factory=list)
+    shard: list[list[str]] = field(default_factory=list)  # what is to be known of it, where this is one
 
     @property
     def again(self) -> bool:
@@ -156,6 +157,8 @@ class Records:
             self.flows[int(flow)] = Flow(*ends, int(first), int(last))
         elif kind == "A":
             self.names[unescape(words[0])] = unescape(words[1])
+        elif kind == "Y":
+            self.shard.append(words)
         elif kind == "B":
             self.books = words
         elif kind == "Z":

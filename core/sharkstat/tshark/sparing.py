@@ -70,16 +70,41 @@ def level_of(display_filter: str) -> str:
     )
 
 
-def leaf_options(layers: Sequence[str], reads: Sequence[str]) -> list[str]:
+# Fields whose values a packet has whatever other hosts send, and wherever in the capture it is.
+_BY_ITSELF = re.compile(
+    r"frame(?:\.(?:len|cap_len|protocols|time_epoch))?$"
+    r"|(?:eth|vlan|arp|ip|ipv6|icmp|icmpv6|tcp|udp|dns|mdns|llmnr|http|tls|dhcp|ntp)(?:\.[\w.]+)?$"
+)
+_NOT_BY_ITSELF = re.compile(
+    r"\.(?:stream|resp_in|resp_to|response_in|response_to|request_in|response_for\.\w+|next_\w+_in|prev_\w+_in|\w*frame\w*"
+    r"|duplicate\w*|reassembled\w*|fragments?|segments?|segment\.\w+|fragment\.\w+|record\.\w*stream|pdu\.\w+|pnum)$"
+)
+
+
+def is_by_itself(text: str) -> bool:
+    """Whether a filter or field asks for nothing that other hosts' packets, or their number, have a part in.
+
+    >>> is_by_itself("tcp.port == 80 && ip.ttl > 9"), is_by_itself("frame.number < 5"), is_by_itself("ip.stream")
+    (True, False, False)
+    """
+    words = re.findall(_WORDS, text)
+    names = [word for word in words if word[0] not in "\"'0123456789:" and word not in _OPERATORS]
+    return all(_BY_ITSELF.match(name) and not _NOT_BY_ITSELF.search(name) for name in names)
+
+
+def leaf_options(layers: Sequence[str], reads: Sequence[str], plain: bool = False) -> list[str]:
     """tshark's options that spare it the work whose results nobody asked for.
 
-    `layers` are the levels that are looked at, `reads` all filters and names of fields.
+    `layers` are the levels that are looked at, `reads` all filters and names of fields. With `plain`, what is read is
+    TCP and UDP that carries no packets of other hosts, nor announces their conversations.
     """
     level = max([LEVELS[0], *layers, *map(level_of, reads)], key=LEVELS.index)
     if level == "application":
         return []
     ports = {"transport": LEAF_PORTS, "http": LEAF_PORTS_BESIDE_HTTP}.get(level, {})
     given = [f"{table}=={port}" for table, numbers in ports.items() for port in numbers]
+    if plain and level == "transport":
+        given = ["tcp.port==1-65535", "udp.port==1-65535"]  # a range is found as fast as one port
     given += [f"media_type=={name}" for name in LEAF_MEDIA_TYPES] if level != "transport" else []
     options = [part for layer in given for part in ("-d", f"{layer},data")]
     if not any("analysis" in text for text in reads):

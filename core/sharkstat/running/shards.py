@@ -1,0 +1,269 @@
+"""A capture read in shards by several tsharks: what each counted, put together as one would have counted it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+from sharkstat.engines.engine import Result
+from sharkstat.errors import MergeError
+from sharkstat.running.interruption import Interruption
+from sharkstat.running.opened import Opened
+from sharkstat.running.pairs import pair_number
+from sharkstat.running.plan import Request
+from sharkstat.running.results import Answer, Outcome
+from sharkstat.running.source import Source
+from sharkstat.running.splitter import Feed, Split, scan, split
+from sharkstat.running.walking import Unsplittable
+from sharkstat.tables.column import Column, Row, Value
+from sharkstat.tables.table import Table, combine
+from sharkstat.tshark.records import Records
+from sharkstat.tshark.workspace import Workspace
+
+LOG = logging.getLogger("sharkstat")
+
+
+class Shards:
+    """A source split into so many shards. Unsplittable where it cannot be, or need not.
+
+    `interruption` is that of the thread that makes them.
+    """
+
+    def __init__(self, source: Source, shards: int, requests: Sequence[Request], interruption: Interruption) -> None:
+        reason = _kept_whole(source)
+        if reason:
+            raise Unsplittable(reason)
+        self.protocols = sorted({c.numbering for request in requests for c in request.columns} - {""})
+        try:
+            self._file = os.open(source.files[0], os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as problem:
+            raise Unsplittable(f"it cannot be opened: {problem.strerror}") from None
+        try:
+            stopped = threading.Event()
+            with interruption.softly(stopped.set):
+                found = scan(self._file, stopped)
+            if not found.packets:
+                raise Unsplittable("it has no packets")
+            self.split: Split = split(found, shards)
+            self.feed = Feed(self._file, self.split)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __enter__(self) -> Shards:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.feed.close()
+        os.close(self._file)
+
+    @property
+    def cut(self) -> bool:
+        """Whether packets were captured only in part."""
+        return self.split.scan.cut
+
+    def job(self, number: int) -> list[tuple[str, ...]]:
+        """The lines that tell the host which shard it reads."""
+        return [("since", str(self.split.scan.since)), ("shard", "plain" if number else "rest", *self.protocols)]
+
+    def joined(self, outcomes: Sequence[Outcome], records: Sequence[Records]) -> tuple[Outcome, dict[int, Answer]]:
+        """The outcome of all of them, and by its number the answer to each request for which it is that of the whole.
+
+        Unsplittable where it may be so for none.
+        """
+        if self.feed.problem is not None:
+            raise Unsplittable(f"it cannot be read to its end: {self.feed.problem.strerror}")
+        interrupted = any(text.startswith("interrupted") for outcome in outcomes for text in outcome.warnings)
+        if any(outcome.warnings for outcome in outcomes) and not interrupted:
+            raise Unsplittable("something is to be said of a part of it, which may not be so of the whole")
+        if any(one.remarks for one in records):
+            raise Unsplittable("something is to be said of what a part of it gave")
+        self._check(records)
+        streams = self._streams(records)
+        announces = self.split.scan.announces or any(kind == "announced" for one in records for kind, *_ in one.shard)
+        if announces and "udp" in streams:  # then packets of other ports may be of one stream
+            streams["udp"] = [{} for _ in records]
+        answers = {}
+        for at in range(len(outcomes[0].answers)):
+            try:
+                answers[at] = _joined([outcome.answers[at] for outcome in outcomes], streams, outcomes)
+            except Unsplittable as reason:
+                LOG.debug("%s: read in one piece: %s", outcomes[0].answers[at].request.text, reason)
+        first = outcomes[0]
+        readings = [outcome.reading for outcome in outcomes]
+        firsts = [reading.first for reading in readings if reading.first is not None]
+        lasts = [reading.last for reading in readings if reading.last is not None]
+        reading = replace(
+            first.reading,
+            packets=sum(reading.packets for reading in readings),
+            bytes=sum(reading.bytes for reading in readings),
+            start=self.split.scan.since if any(reading.start is not None for reading in readings) else None,
+            first=min(firsts, default=None),
+            last=max(lasts, default=None),
+            cut=sum(reading.cut for reading in readings),
+        )
+        joined = replace(
+            first,
+            answers=[],
+            reading=reading,
+            complete=all(outcome.complete for outcome in outcomes),
+            warnings=list(dict.fromkeys(text for outcome in outcomes for text in outcome.warnings)),
+            names={name: value for outcome in outcomes for name, value in outcome.names.items()},
+            headless=sum(outcome.headless for outcome in outcomes),
+        )
+        return joined, answers
+
+    def _check(self, records: Sequence[Records]) -> None:
+        """Unsplittable where a shard has packets that those of another one have something to do with."""
+        elsewhere = {name for name, shard in self.split.shard_of.items() if shard}
+        for number, found in enumerate(records):
+            for kind, *words in found.shard:
+                if kind == "announced" and number:
+                    raise Unsplittable(f"{words[0]} announces conversations of other hosts")
+                if kind == "layers" and int(words[0]) != self.split.sizes[number]:
+                    raise Unsplittable("a tunnel was found that its port does not tell")
+                if kind == "pair":
+                    a, b = (ip_address(word).packed for word in words)
+                    if len(a) == len(b) and pair_number(a, b) in elsewhere:
+                        raise Unsplittable(f"packets of {words[0]} and {words[1]} are in a tunnel, and outside")
+
+    def _streams(self, records: Sequence[Records]) -> dict[str, list[dict[int, int]]]:
+        """By protocol and shard: the number in the whole capture of each stream, as far as that is known."""
+        numbers = self.split.numbers() if self.protocols else []
+        streams: dict[str, list[dict[int, int]]] = {}
+        for protocol in self.protocols:
+            began = []
+            for shard, found in enumerate(records):
+                for kind, *words in found.shard:
+                    if kind == "stream" and words[0] == protocol:
+                        stream, packet, since = map(int, words[1:])
+                        after = int(numbers[shard][since - 1]) if since else 0
+                        began.append((int(numbers[shard][packet - 1]), shard, stream, after))
+            began.sort()
+            streams[protocol] = [{} for _ in records]
+            for number, (packet, shard, stream, after) in enumerate(began):
+                if after < packet and number and began[number - 1][0] > after:
+                    before = next((one for one in reversed(began[:number]) if one[1] != shard), None)
+                    if before is not None and before[0] > after:
+                        break
+                streams[protocol][shard][stream] = number
+        return streams
+
+
+def _kept_whole(source: Source) -> str:
+    """Why a source is not even looked at."""
+    if len(source.files) != 1 or not source.are_files:
+        return "it is not one file"
+    options = {
+        "-2": source.two_pass,
+        "-c": source.packets is not None,
+        "-d": source.decode_as,
+        "-o": source.preferences,
+        "-C": source.profile,
+        "-N": source.resolve,
+        "--process": source.process,
+        "--enable-heuristic": source.heuristics,
+        "--keylog": source.keylog,
+        "--dedup": source.dedup,
+        "--reorder": source.reorder,
+        "--timeout": source.timeout is not None,
+    }
+    given = [name for name, value in options.items() if value]
+    return f"{', '.join(given)} asks for all packets together" if given else ""
+
+
+class OpenedShard(Opened):
+    """What one tshark reads of a capture in shards."""
+
+    def __init__(
+        self, source: Source, workspace: Workspace, interruption: Interruption, shards: Shards, number: int
+    ) -> None:
+        super().__init__(source, workspace, interruption)
+        self._shards, self._number = shards, number
+
+    def _open(self) -> None:
+        self.stdin, write_end = self.workspace.pipe()
+        self._shards.feed.attach(self._number, write_end)
+        if self._number == 0:  # it tells of what all of them see
+            self.screen.look_at(os.open(self.source.files[0], os.O_RDONLY | os.O_CLOEXEC))
+            self.size = Path(self.source.files[0]).stat().st_size
+
+    @property
+    def position(self) -> int:
+        return self._shards.feed.position
+
+    def interrupt(self) -> None:
+        super().interrupt()
+        self._shards.feed.stop()
+        self.screen.stop()
+
+
+def _joined(
+    answers: Sequence[Answer], streams: Mapping[str, Sequence[Mapping[int, int]]], outcomes: Sequence[Outcome]
+) -> Answer:
+    """One answer of those of all shards to one request."""
+    request = answers[0].request
+    failed = next((answer for answer in answers if answer.failure is not None), None)
+    if failed is not None:
+        raise Unsplittable(f"{request.text} failed: {failed.failure.message if failed.failure else ''}")
+    results = [answer.result for answer in answers if answer.result is not None]
+    if any(result.capped or result.unread or result.warnings for result in results):
+        raise Unsplittable(f"{request.text} was bounded, or has something to say")
+    columns = _common([result.columns for result in results])
+    for column in columns:
+        if column.numbering:
+            for result, known in zip(results, streams[column.numbering], strict=True):
+                for row in result.rows:
+                    number = row[column.name]
+                    if isinstance(number, int):
+                        if number not in known:
+                            raise Unsplittable(f"it is not known which packets of {column.numbering} are of one stream")
+                        row[column.name] = known[number]
+    tables = [
+        Table(request.statistic.name, "", request.text, columns, result.rows, reading=outcome.reading)
+        for result, outcome in zip(results, outcomes, strict=True)
+    ]
+    try:
+        aligned = request.statistic.align_shards(tables)
+    except MergeError as problem:
+        raise Unsplittable(str(problem)) from None
+    result = Result(columns, _rows(request.text, columns, [row for rows in aligned for row in rows]))
+    skipped, partial = (sum(counts) for counts in zip(*((a.skipped, a.partial) for a in answers), strict=True))
+    return Answer(request, result, None, skipped, partial)
+
+
+def _common(parts: Sequence[tuple[Column, ...]]) -> tuple[Column, ...]:
+    """The columns of all parts, whose types one knows and another does not."""
+    columns = []
+    for same in zip(*parts, strict=True):
+        known = {column.type: column for column in same if column.type not in ("text", "number")} or {
+            column.type: column for column in same
+        }
+        if len(known) > 1:
+            raise Unsplittable(f"{same[0].name} is of several types")
+        columns.append(next(iter(known.values())))
+    return tuple(columns)
+
+
+def _rows(text: str, columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
+    """Rows of equal key made one by the columns' rules. Unsplittable where these do not tell the value of the whole."""
+    keys = [column.name for column in columns if column.role == "key"]
+    measures = [column for column in columns if column.role == "measure"]
+    merged: dict[tuple[Value, ...], Row] = {}
+    for row in rows:
+        known = merged.setdefault(tuple(row[name] for name in keys), row)
+        if known is row:
+            continue
+        for column in measures:
+            a, b = known[column.name], row[column.name]
+            if a is not None and b is not None:
+                unknown = column.merge == "none" or (column.merge in ("first", "last") and a != b)
+                if unknown or (column.merge == "sum" and (isinstance(a, float) or isinstance(b, float))):
+                    raise Unsplittable(f"{text}: {column.name} of all packets is not known from two parts of them")
+            known[column.name] = combine(column.merge, a, b)
+    return list(merged.values())

@@ -1,0 +1,244 @@
+"""A capture file split into shards: each has all packets of its pairs of hosts, as the capture has them.
+
+What tshark says of a packet depends on those before it: of its connection, of its datagram, and now and then of
+others. So packets of two hosts stay together. Those of pairs that have nothing but *plain* TCP and UDP may go to any
+shard. All else is the rest, and stays in one shard: other protocols, fragments, tunnels, protocols that announce
+conversations of others, and pairs that an ICMP error quotes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from queue import Empty, Full, Queue
+from typing import TYPE_CHECKING, Any
+
+from sharkstat.running.pairs import HEAD, pairs_of
+from sharkstat.running.pipes import Wake, wait_for
+from sharkstat.running.walking import Unsplittable, Walker
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CHUNK = 8 << 20
+MOST = 0.85  # of all packets in one shard: more is not worth it
+FULL = 2  # what tshark takes for a packet of the rest, as a multiple of what it takes for a plain one
+
+
+@dataclass
+class _Chunk:
+    """Where the packets of a piece of the file are in it, and which pair each is of (0: none)."""
+
+    at: int
+    size: int
+    begins: np.ndarray[Any, Any]
+    ends: np.ndarray[Any, Any]
+    pairs: np.ndarray[Any, Any]
+    others: list[tuple[int, int]]  # what is no packet
+
+
+@dataclass
+class Scan:
+    """What a look at all headers of a capture gave."""
+
+    chunks: list[_Chunk] = field(default_factory=list)
+    packets: int = 0
+    since: int = 0  # the first packet's time, in nanoseconds since 1970
+    cut: bool = False  # some packets were captured only in part
+    announces: bool = False  # a protocol that announces conversations of others is in it
+    counts: dict[int, int] = field(default_factory=dict)  # packets of each pair
+    rest: set[int] = field(default_factory=set)  # the pairs that stay together
+
+
+def scan(file: int, stopped: threading.Event) -> Scan:
+    """Look at every packet's headers. Unsplittable where it is no capture of that kind, or not in order."""
+    import numpy as np
+
+    walker, found, rest, at = Walker(), Scan(), b"", 0
+    newest = -(2**63)
+    while chunk := os.pread(file, CHUNK, at + len(rest)):
+        if stopped.is_set():
+            raise Unsplittable("it was interrupted")
+        data = rest + chunk
+        packets = walker.walk(data)
+        if len(packets.begins):
+            times = packets.times
+            if not found.packets:
+                found.since = int(times[0])
+            if int(times[0]) < newest or bool((times[1:] < times[:-1]).any()):
+                raise Unsplittable("its packets are not in time order")
+            newest = int(times[-1])
+            found.cut = found.cut or bool((packets.kept < packets.lengths).any())
+            pairs, rests, announces = pairs_of(np.frombuffer(data + bytes(HEAD + 64), np.uint8), packets)
+            names, counts = np.unique(pairs, return_counts=True)
+            for name, count in zip(names.tolist(), counts.tolist(), strict=True):
+                found.counts[name] = found.counts.get(name, 0) + count
+            found.rest.update(rests)
+            found.announces = found.announces or announces
+        else:
+            pairs = np.zeros(0, np.uint64)
+        found.chunks.append(
+            _Chunk(
+                at, packets.end, packets.begins.astype(np.uint32), packets.ends.astype(np.uint32), pairs, packets.others
+            )
+        )
+        found.packets += len(packets.begins)
+        rest = data[packets.end :]
+        at += packets.end
+    if rest or not walker.known:
+        raise Unsplittable("it is no whole pcap or pcapng")
+    found.rest.add(0)
+    return found
+
+
+@dataclass
+class Split:
+    """Which pair goes to which shard; the rest goes to the first."""
+
+    scan: Scan
+    shards: int
+    shard_of: dict[int, int]
+    sizes: list[int]  # packets of each shard
+
+    def numbers(self) -> list[np.ndarray[Any, Any]]:
+        """For each shard: the numbers that its packets have in the capture, from 1 on."""
+        import numpy as np
+
+        each: list[list[Any]] = [[] for _ in range(self.shards)]
+        before = 1
+        for shards in map(self.shards_of, self.scan.chunks):
+            for number in range(self.shards):
+                each[number].append(np.nonzero(shards == number)[0] + before)
+            before += len(shards)
+        return [np.concatenate(parts) if parts else np.zeros(0, np.int64) for parts in each]
+
+    def shards_of(self, chunk: _Chunk) -> np.ndarray[Any, Any]:
+        """The shard of each packet of the chunk."""
+        import numpy as np
+
+        if not len(chunk.pairs):
+            return np.zeros(0, np.int8)
+        names, places = np.unique(chunk.pairs, return_inverse=True)
+        return np.array([self.shard_of[name] for name in names.tolist()], np.int8)[places]
+
+
+def split(found: Scan, shards: int) -> Split:
+    """Deal out the pairs, so that the shards are about equal. Unsplittable where one would have nearly all."""
+    sizes, costs = [0] * shards, [0] * shards
+    shard_of = {}
+    for name, count in sorted(found.counts.items(), key=lambda one: (one[0] not in found.rest, -one[1], one[0])):
+        shard = 0 if name in found.rest else min(range(shards), key=costs.__getitem__)
+        shard_of[name] = shard
+        costs[shard] += count * (1 if shard else FULL)
+        sizes[shard] += count
+    if max(sizes) > MOST * found.packets:
+        raise Unsplittable(f"{max(sizes):,} of {found.packets:,} packets would be in one shard")
+    return Split(found, shards, shard_of, sizes)
+
+
+class Feed:
+    """Gives each shard its packets, through a pipe."""
+
+    def __init__(self, file: int, parts: Split) -> None:
+        """The file stays the caller's; as long as the feed is not closed."""
+        self._file, self._split = file, parts
+        self._wake = Wake()
+        self._pipes: dict[int, int] = {}
+        self._queues: list[Queue[bytes]] = [Queue(8) for _ in range(parts.shards)]
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self.stopped = threading.Event()
+        self.problem: OSError | None = None
+        self.position = 0  # how many bytes of the file were dealt out
+
+    def attach(self, number: int, write_end: int) -> None:
+        """Where the shard of that number is to be written to; when all are there, it begins."""
+        with self._lock:
+            self._pipes[number] = write_end
+            if len(self._pipes) < self._split.shards:
+                return
+        works = [threading.Thread(target=self._write, args=(n,), daemon=True) for n in range(self._split.shards)]
+        works.append(threading.Thread(target=self._deal, daemon=True))
+        for thread in works:
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """What was not written yet never is."""
+        self.stopped.set()
+        self._wake.up()
+        with self._lock:
+            if not self._threads:
+                for write_end in self._pipes.values():
+                    os.close(write_end)
+                self._pipes = {}
+
+    def close(self) -> None:
+        self.stop()
+        for thread in self._threads:
+            thread.join()
+        self._wake.close()
+
+    def _deal(self) -> None:
+        try:
+            for chunk in self._split.scan.chunks:
+                for number, piece in enumerate(self._pieces(chunk)):
+                    self._put(number, piece)
+                if self.stopped.is_set():
+                    break
+                self.position = chunk.at + chunk.size
+        except OSError as problem:
+            self.problem = problem
+        finally:
+            for number in range(self._split.shards):
+                self._put(number, b"")
+
+    def _pieces(self, chunk: _Chunk) -> Iterator[bytes]:
+        """What each shard has of a chunk."""
+        import numpy as np
+
+        data = memoryview(os.pread(self._file, chunk.size, chunk.at))
+        shards = self._split.shards_of(chunk)
+        for number in range(self._split.shards):
+            mine = np.nonzero(shards == number)[0]
+            slices = list(zip(chunk.begins[mine].tolist(), chunk.ends[mine].tolist(), strict=True))
+            if chunk.others:
+                slices = sorted([*slices, *chunk.others])
+            yield b"".join([data[begin:end] for begin, end in slices])
+
+    def _put(self, number: int, piece: bytes) -> None:
+        while not self.stopped.is_set():
+            try:
+                self._queues[number].put(piece, timeout=0.2)
+                return
+            except Full:
+                continue
+
+    def _write(self, number: int) -> None:
+        write_end = self._pipes[number]
+        os.set_blocking(write_end, False)
+        try:
+            while piece := self._next(number):
+                view = memoryview(piece)
+                while view:
+                    if not wait_for(write_end, self._wake.watched, select.POLLOUT):
+                        break  # tshark left, or the feed was stopped
+                    try:
+                        view = view[os.write(write_end, view) :]
+                    except BlockingIOError:
+                        continue
+                    except OSError:
+                        break
+        finally:
+            os.close(write_end)
+
+    def _next(self, number: int) -> bytes:
+        while not self.stopped.is_set():
+            try:
+                return self._queues[number].get(timeout=0.2)
+            except Empty:
+                continue
+        return b""
