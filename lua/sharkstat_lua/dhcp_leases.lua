@@ -4,7 +4,6 @@
 --     One row per DHCPv4 client, identified by its MAC address, with the messages from and to it. Messages captured
 --     twice, such as a relay's copies, count twice. `addresses` and `servers` are taken from ACKs.
 -- parameter: max integer 100000 maximum number of rows; further clients share the row (other)
--- split: hosts
 -- column: client_mac address key ; empty if the client has none
 -- column: hostnames set union ; host names sent by the client
 -- column: addresses set union ; addresses assigned to it (ACK)

@@ -6,7 +6,6 @@
 --     within five seconds, before its answer, counts as a retransmission. Names are converted to lower case. If a message
 --     has several questions, the first one counts. As in `dns,tree`, mDNS and LLMNR are not included.
 -- parameter: max integer 100000 maximum number of rows; further names and types share the row (other)
--- split: hosts
 -- column: name text key ; queried name, in lower case
 -- column: type text key ; record type
 -- column: response_code text key ; empty for queries without a response

@@ -6,7 +6,6 @@
 --     tshark matches DNS by transaction ID only, a time may be wrong if a client reuses an ID before the answer;
 --     `dns,names` also compares the names.
 -- parameter: max integer 100000 maximum number of rows; further servers share the row `(other)`
--- split: hosts
 -- column: protocol text key; from the name of the field with the time
 -- column: server_address address key
 -- column: server_port integer key; empty for protocols without ports

@@ -8,7 +8,6 @@
 --     runs from the ClientHello to the packet with the server's Finished, its first encrypted one. Bytes are those of
 --     whole TCP conversations, as in `conv,tcp`.
 -- parameter: max integer 100000 maximum number of rows; further connections share the row (other)
--- split: hosts
 -- column: server_name text key ; SNI from the ClientHello, in lower case
 -- column: address address key ; of the server
 -- column: port integer key ; of the server

@@ -246,7 +246,9 @@ class Ending:
         if source.two_pass or source.read_filter:  # which numbers packets anew
             return 0
         after = 0
-        if self.screened is not None and not (source.dedup or source.live or source.packets is not None):
+        if self.screened is not None and not (
+            self.opened.is_part or source.dedup or source.live or source.packets is not None
+        ):
             after = max(0, self.screened.seen - self.records.newest)
         return self.records.unannounced + after
 

@@ -79,6 +79,7 @@ class Opened:
         of whoever captures what is read. With `plain`, what can be read is pcap or pcapng, whatever the files are.
         """
         self.source = source
+        self.is_part = False  # of a capture, whose other packets another tshark reads
         self.workspace = workspace
         self.interruption = interruption
         self.path = "-"

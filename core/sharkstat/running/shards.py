@@ -81,8 +81,9 @@ class Shards:
         interrupted = any(text.startswith("interrupted") for outcome in outcomes for text in outcome.warnings)
         if any(outcome.warnings for outcome in outcomes) and not interrupted:
             raise Unsplittable("something is to be said of a part of it, which may not be so of the whole")
-        if any(one.remarks for one in records):
-            raise Unsplittable("something is to be said of what a part of it gave")
+        counted = [one.newest - one.unannounced for one in records]
+        if counted != self.split.sizes and not interrupted:
+            raise Unsplittable("tshark announced some packets to nobody")
         self._check(records)
         streams = self._streams(records)
         announces = self.split.scan.announces or any(kind == "announced" for one in records for kind, *_ in one.shard)
@@ -167,6 +168,7 @@ def _kept_whole(source: Source) -> str:
         "-C": source.profile,
         "-N": source.resolve,
         "--process": source.process,
+        "-H": source.hosts,
         "--enable-heuristic": source.heuristics,
         "--keylog": source.keylog,
         "--dedup": source.dedup,
@@ -185,6 +187,7 @@ class OpenedShard(Opened):
     ) -> None:
         super().__init__(source, workspace, interruption)
         self._shards, self._number = shards, number
+        self.is_part = True
 
     def _open(self) -> None:
         self.stdin, write_end = self.workspace.pipe()
