@@ -275,7 +275,7 @@ def make_watched(
         typer.Option(
             "--watch",
             metavar="SECONDS",
-            help="Show the results so far, every second or so many seconds: for -i, and a pipe.",
+            help="Show the results so far every SECONDS (with -i or a pipe).",
         ),
     ] = None,
     rate: Annotated[

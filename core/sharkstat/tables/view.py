@@ -47,7 +47,8 @@ _NUMERIC = frozenset(("integer", "number", "time", "duration"))
 _MARKDOWN = ("pipe", "github")
 # A text is cut in the middle where people read it; exports have it whole.
 _LONGEST_TEXT = 256
-_MINIMUM_WIDTH = 14
+_MINIMUM_WIDTH, _READABLE_WIDTH = 12, 32
+_ADDRESS_WIDTH = 15  # of IPv4: a shortened address says nothing
 
 
 def safe(text: str) -> str:
@@ -254,7 +255,7 @@ def shortened(text: str, width: int) -> str:
     return _beginning(text, width - 1 - tail) + "…" + _beginning(text[::-1], tail)[::-1]
 
 
-def fit(laid: Grid, width: int) -> list[str]:
+def fit(laid: Grid, width: int, wanted: Sequence[str] = ()) -> list[str]:
     """Make the grid fit: the widest texts are shortened, then columns leave from the right.
 
     Gives the names of the columns that left.
@@ -265,17 +266,23 @@ def fit(laid: Grid, width: int) -> list[str]:
         heading = max(display_width(line) + 2 for line in laid.headings[at].split("\n"))
         return max(heading, max((display_width(row[at]) for row in laid.rows), default=0))
 
+    columns = list(laid.columns)
     left: list[str] = []
     sizes = [size_of(at) for at in range(len(laid.columns))]
     while laid.columns:
         excess = sum(sizes) + 2 * (len(sizes) - 1) - width
         if excess <= 0:
             break
-        elastic = [at for at, c in enumerate(laid.columns) if c.type not in _NUMERIC and sizes[at] > _MINIMUM_WIDTH]
+        # Texts become shorter as long as they can be read well; then the less important columns leave.
+        minor = _minor(laid, wanted)
+        least = _READABLE_WIDTH if minor else _MINIMUM_WIDTH
+        leasts = [max(least, _ADDRESS_WIDTH) if c.type == "address" else least for c in laid.columns]
+        elastic = [at for at, c in enumerate(laid.columns) if c.type not in _NUMERIC and sizes[at] > leasts[at]]
         if elastic:
             widest = max(elastic, key=lambda at: sizes[at])
-            floor = max([sizes[at] for at in elastic if at != widest] + [_MINIMUM_WIDTH])
-            target = max(sizes[widest] - excess, min(floor, sizes[widest] - 1), _MINIMUM_WIDTH)
+            least = leasts[widest]
+            floor = max([sizes[at] for at in elastic if at != widest] + [least])
+            target = max(sizes[widest] - excess, min(floor, sizes[widest] - 1), least)
             for row in laid.rows:
                 row[widest] = shortened(row[widest], target)
             laid.headings[widest] = shortened(laid.headings[widest], target - 2)
@@ -283,12 +290,35 @@ def fit(laid: Grid, width: int) -> list[str]:
             continue
         if len(laid.columns) == 1:
             break
-        left.insert(0, laid.columns.pop().name)
-        laid.headings.pop()
-        sizes.pop()
-        for row in laid.rows:
-            row.pop()
-    return left
+        at = minor[0] if minor else _least(laid, wanted)
+        left.append(laid.columns.pop(at).name)
+        for cells in (laid.headings, sizes, *laid.rows):
+            del cells[at]  # type: ignore[attr-defined]
+    return [column.name for column in columns if column.name in left]
+
+
+def _important(table: Table) -> list[str]:
+    """The columns that answer the statistic's question: those of its block in the overview, where it has one."""
+    section = getattr(getattr(table, "statistic", None), "section", None)
+    names = getattr(section, "columns", ())
+    return [name for text in names for name in re.split("[:/]", text.partition("=")[0])]
+
+
+def _least(laid: Grid, wanted: Sequence[str]) -> int:
+    """The column that leaves where all that is left is important: a key that is not `wanted`, or the last of these."""
+    names = [column.name for column in laid.columns]
+    unwanted = [at for at, name in enumerate(names) if wanted and name not in wanted]
+    ranked = [name for name in wanted if name in names and laid.columns[names.index(name)].role != "key"]
+    return unwanted[-1] if unwanted else names.index(ranked[-1]) if ranked else len(names) - 1
+
+
+def _minor(laid: Grid, wanted: Sequence[str]) -> list[int]:
+    """The columns that may leave first, in order: those without a value, rates, and those that are not `wanted`."""
+    last = range(len(laid.columns) - 1, -1, -1)
+    empty = [at for at in last if laid.rows and all(row[at] in ("", "-") for row in laid.rows)]
+    others = [at for at in last if laid.columns[at].role != "key" and laid.columns[at].name not in wanted]
+    rates = [at for at in others if laid.columns[at].unit.startswith("per ") or laid.columns[at].name == "burst_start"]
+    return list(dict.fromkeys([*empty, *rates, *(others if wanted else ())]))
 
 
 def lay_out(laid: Grid, style: str) -> str:
@@ -393,7 +423,7 @@ def text(
         return f"{caption(table)}\nno matching packets"
     laid = grid(table)
     if width is not None:
-        left = fit(laid, width)
+        left = fit(laid, width, _important(table))
         if left and on_left_out is not None:
             on_left_out(left)
     return f"{caption(table)}\n{lay_out(laid, style)}{omitted(table)}"
