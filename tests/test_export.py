@@ -366,7 +366,9 @@ def test_output_to_a_file_and_to_a_folder(tmp_path: Path) -> None:
     both = [json.loads(p.read_text())["tables"] for p in folder.iterdir()]
     assert sorted(t["request"] for (t,) in both) == sorted(STATISTICS)
     sharkstat("run", capture, capture, "--per-file", "-z", "conv,ip", "--format", "csv", "--output", folder)
-    assert (folder / "conv_ip.csv").read_text() == (folder / "conv_ip_2.csv").read_text() != ""
+    head, *lines = (folder / "conv_ip.csv").read_text().splitlines()
+    half = len(lines) // 2
+    assert head.startswith("file,") and lines[:half] == lines[half:] != []
     assert sorted(tmp_path.iterdir()) == [folder, out]
 
 

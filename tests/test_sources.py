@@ -79,12 +79,20 @@ def test_several_files_are_one_capture_in_time_order(engine: str, tmp_path: Path
 
 def test_per_file_reads_each_by_itself() -> None:
     each = tables(BEFORE, AFTER, *STORY, "--per-file")
-    assert each == tables(BEFORE, *STORY) + tables(AFTER, *STORY)
-    done = sharkstat("run", BEFORE, AFTER, "-z", "conv,udp", "--per-file")
-    assert [line.split(":")[0] for line in done.stdout.splitlines() if "conversations" in line] == [
-        str(BEFORE),
-        str(AFTER),
+    apart = [tables(BEFORE, *STORY), tables(AFTER, *STORY)]
+    flat = [pair for pair in zip(*apart, strict=True) if not any(c["type"] == "path" for c in pair[0]["columns"])]
+    joined = [table for table in each if table["columns"][0]["name"] == "file"]
+    assert len(joined) == len(flat) > 0
+    for table, (before, after) in zip(joined, flat, strict=True):
+        of_files = [(str(BEFORE), row) for row in before["rows"]] + [(str(AFTER), row) for row in after["rows"]]
+        assert table["rows"] == [{"file": name, **row} for name, row in of_files]
+        assert table["read"]["packets"] == before["read"]["packets"] + after["read"]["packets"]
+    trees = [table for table in each if table not in joined]
+    assert [t for t in trees if t["read"]["sources"] == [str(AFTER)]] == [
+        t for t in apart[1] if t["request"] in {tree["request"] for tree in trees}
     ]
+    done = sharkstat("run", BEFORE, AFTER, "-z", "conv,udp", "--per-file")
+    assert done.stdout.count(str(BEFORE)) == len(tables(BEFORE, "-z", "conv,udp")[0]["rows"])
 
 
 def test_the_display_filter_limits_what_statistics_see() -> None:

@@ -87,7 +87,7 @@ def execute(
             raise RequestError("--watch shows one run: leave out --per-file")
         tables, failures, written = watched_while_counted(plans[0], running, chosen, watched)
     else:
-        tables, failures = counted(plans, chosen, running.jobs, watch)
+        tables, failures = counted(plans, chosen, running.jobs, watch, per_file)
     if written and output.standard:
         conclude(source, running, tables, failures, remarks)
         return
@@ -130,17 +130,23 @@ def conclude(
 
 
 def counted(
-    plans: Sequence[Plan], chosen: Selection, jobs: int | None = None, watch: Watch | None = None
+    plans: Sequence[Plan],
+    chosen: Selection,
+    jobs: int | None = None,
+    watch: Watch | None = None,
+    per_file: bool = False,
 ) -> tuple[list[Table], list[SharkstatError]]:
     """The tables of all sources, and the errors of the statistics or sources that failed."""
     from sharkstat.running.runner import run_plan
+    from sharkstat.tables.per_file import by_file, with_file
     from sharkstat.tshark.process import find_tshark
 
     tables: list[Table] = []
     failures: list[SharkstatError] = []
     for plan in plans:
         # Where the columns are not known yet, they come from tshark's text.
-        chosen.check([(r.statistic.name, r.columns) for r in plan.requests if r.columns])
+        known = [(r.statistic.name, r.columns) for r in plan.requests if r.columns]
+        chosen.check([(name, with_file(columns)) for name, columns in known] if per_file else known)
     with progress_bar() as progress:
         for plan in plans:
             try:
@@ -159,6 +165,8 @@ def counted(
                 failures.append(problem)
             if interrupted(tables):
                 break
+    if per_file:
+        tables = by_file(tables)
     shown = []
     for table in tables:
         try:  # tshark's text may lack the promised columns: then the whole table is shown, and the error reported
@@ -288,7 +296,7 @@ def readable(width: int | None, name_sources: bool, plot: bool = False) -> Calla
     def export(tables: Sequence[Table]) -> Iterator[str]:
         for number, table in enumerate(tables):
             gap = "\n" if number else ""
-            if name_sources:
+            if name_sources and table.columns[0].name != "file":
                 gap += f"{view.safe(', '.join(table.reading.sources))}: "
             if plot:
                 from sharkstat.tables.graphs import graph

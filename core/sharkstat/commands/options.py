@@ -196,7 +196,7 @@ def make_running(
         ),
     ] = None,
     per_file: Annotated[
-        bool, typer.Option("--per-file", help="Count each file separately instead of merging them.")
+        bool, typer.Option("--per-file", help="Count each file separately: one table, with a column for the file.")
     ] = False,
     output_format: Annotated[
         str,

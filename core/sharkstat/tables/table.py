@@ -271,43 +271,48 @@ class Table:
         in_time, apart = _in_time(tables)
         aligned = statistic.align(in_time)
         rows = merge_rows(head.columns, [row for part in aligned for row in part], apart)
-        starts = [t.reading.start for t in tables if t.reading.start is not None]
-        firsts = [t.reading.first for t in tables if t.reading.first is not None]
-        lasts = [t.reading.last for t in tables if t.reading.last is not None]
         merged = replace(
             head,
             rows=rows,
             engine="+".join(sorted({t.engine for t in tables})),
             tshark="+".join(sorted({t.tshark for t in tables})),
             complete=all(t.complete for t in tables),
-            reading=replace(
-                head.reading,
-                sources=tuple(s for t in tables for s in t.reading.sources),
-                packets=sum(t.reading.packets for t in tables),
-                bytes=sum(t.reading.bytes for t in tables),
-                start=min(starts, default=None),
-                first=min(firsts, default=None),
-                last=max(lasts, default=None),
-                captured=_sum(t.reading.captured for t in tables),
-                dropped=_sum(t.reading.dropped for t in tables),
-                dropped_by_kernel=_sum(t.reading.dropped_by_kernel for t in tables),
-                dropped_by_interface=_sum(t.reading.dropped_by_interface for t in tables),
-                dropped_by_dumpcap=_sum(t.reading.dropped_by_dumpcap for t in tables),
-                out_of_order=sum(t.reading.out_of_order for t in tables),
-                late_by=max(t.reading.late_by for t in tables),
-                cut=sum(t.reading.cut for t in tables),
-                since=min((t.reading.since for t in tables if t.reading.since is not None), default=None),
-                until=max((t.reading.until for t in tables if t.reading.until is not None), default=None),
-                timeless=sum(t.reading.timeless for t in tables),
-                duplicates=_sum(t.reading.duplicates for t in tables),
-                forwarded=_sum(t.reading.forwarded for t in tables),
-            ),
+            reading=read_together([t.reading for t in tables]),
             warnings=[w for t in tables for w in t.warnings],
             names={k: v for t in tables for k, v in t.names.items()},
         )
         statistic.derive(merged)
         statistic.order(merged)
         return merged
+
+
+def read_together(readings: Sequence[Reading]) -> Reading:
+    """What was read for a table that is made of several."""
+    starts = [reading.start for reading in readings if reading.start is not None]
+    firsts = [reading.first for reading in readings if reading.first is not None]
+    lasts = [reading.last for reading in readings if reading.last is not None]
+    return replace(
+        readings[0],
+        sources=tuple(name for reading in readings for name in reading.sources),
+        packets=sum(reading.packets for reading in readings),
+        bytes=sum(reading.bytes for reading in readings),
+        start=min(starts, default=None),
+        first=min(firsts, default=None),
+        last=max(lasts, default=None),
+        captured=_sum(reading.captured for reading in readings),
+        dropped=_sum(reading.dropped for reading in readings),
+        dropped_by_kernel=_sum(reading.dropped_by_kernel for reading in readings),
+        dropped_by_interface=_sum(reading.dropped_by_interface for reading in readings),
+        dropped_by_dumpcap=_sum(reading.dropped_by_dumpcap for reading in readings),
+        out_of_order=sum(reading.out_of_order for reading in readings),
+        late_by=max(reading.late_by for reading in readings),
+        cut=sum(reading.cut for reading in readings),
+        since=min((reading.since for reading in readings if reading.since is not None), default=None),
+        until=max((reading.until for reading in readings if reading.until is not None), default=None),
+        timeless=sum(reading.timeless for reading in readings),
+        duplicates=_sum(reading.duplicates for reading in readings),
+        forwarded=_sum(reading.forwarded for reading in readings),
+    )
 
 
 def _meaning(table: Table) -> list[tuple[str, ...]]:
