@@ -169,6 +169,9 @@ def _read_in_shards(
     if count < 2:
         raise Unsplittable("what can be counted in parts has one processor left")
     with Shards(plan.source, count, [plan.requests[number] for number in split], interruption) as shards:
+        split = [number for number in split if shards.is_certain(plan.requests[number])]
+        if not split:
+            raise Unsplittable("conversations are announced in it, and all that is asked for numbers streams")
         records: dict[int, Records] = {}
 
         def read_shard(number: int, own: Interruption) -> Outcome:

@@ -67,6 +67,13 @@ class Shards:
         """Whether packets were captured only in part."""
         return self.split.scan.cut
 
+    def is_certain(self, request: Request) -> bool:
+        """Whether the shards can count it, as far as is known before they are read.
+
+        Where conversations are announced, packets of other ports may be of one UDP stream.
+        """
+        return not (self.split.scan.announces and any(column.numbering == "udp" for column in request.columns))
+
     def job(self, number: int) -> list[tuple[str, ...]]:
         """The lines that tell the host which shard it reads."""
         return [("since", str(self.split.scan.since)), ("shard", "plain" if number else "rest", *self.protocols)]
