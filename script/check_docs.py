@@ -49,7 +49,7 @@ import typer
 
 import sharkstat
 from sharkstat import errors, testing
-from sharkstat.commands import cli
+from sharkstat.commands import cli, manual
 from sharkstat.statistics import statistic
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables import export
@@ -299,26 +299,46 @@ def generated_hook(name: str) -> str:
     return f"```py\ndef {signature(name, hook, True)}\n```\n\n{docstring(hook)}\n"
 
 
-def generated_statuses(_: str) -> str:
-    rows = [["0", "", "The results are whole."], ["1", code("SharkstatError"), "An error of no other kind."]]
+def status_rows() -> list[list[str]]:
+    rows = [["0", "", "Success: the results are complete."], ["1", code("SharkstatError"), "Any other error."]]
     for error in sorted(error_classes(), key=lambda e: (e.exit_status, e.__name__ != "RequestError")):
         rows.append([str(error.exit_status), code(error.__name__), docstring(error).split("\n\n")[0]])
     rows += [
         [
             str(errors.EXIT_INCOMPLETE),
             "",
-            "Results were printed, but the source was not read to its end: a table says incomplete.",
+            "Results were printed, but they are incomplete: the source was not read to its end.",
         ],
-        [str(errors.EXIT_CHANGED), "", "`sharkstat diff --fail-over`: traffic changed by more than that."],
+        [str(errors.EXIT_CHANGED), "", "`sharkstat diff --fail-over`: traffic changed by more than the limit."],
         [
             str(errors.EXIT_INTERRUPTED),
             "",
-            "Interrupted (Ctrl-C); while files are read. What was had is printed.",
+            "Interrupted by Ctrl-C while reading files. The results so far are printed.",
         ],
-        ["141", "", "The reader of standard output left, as `head` does."],
+        ["141", "", "The reader of standard output closed the pipe, as `head` does."],
     ]
     rows.sort(key=lambda row: int(row[0]))
-    return markdown_table(("status", "Python", "meaning"), rows)
+    return rows
+
+
+def generated_statuses(_: str) -> str:
+    return markdown_table(("status", "Python", "meaning"), status_rows())
+
+
+def man_page(write: bool) -> Iterator[str]:
+    """What is wrong with the man page; with `write` it is renewed."""
+    meanings: dict[int, str] = {}
+    for status, _, meaning in status_rows():
+        text = meaning.replace("`", "")
+        meanings[int(status)] = f"{meanings[int(status)]} {text}" if int(status) in meanings else text
+    path, made = ROOT / "docs" / "sharkstat.1", manual.page(str(cli.app.info.help), commands(), meanings)
+    if path.exists() and path.read_text(encoding="utf-8") == made:
+        return
+    if write:
+        path.write_text(made, encoding="utf-8")
+        print("written: docs/sharkstat.1")
+    else:
+        yield "docs/sharkstat.1: it is not what --help says (--write renews it)"
 
 
 def error_classes() -> list[type[sharkstat.SharkstatError]]:
@@ -689,7 +709,7 @@ def check(write: bool) -> list[str]:
             problems.append(f"{page.name} is not current (script/check_docs.py --write renews it): {what}")
     for page in found:
         problems += [*check_options(page), *check_python(page), *check_links(page)]
-    return [*problems, *check_doctests(), *check_complete(found)]
+    return [*problems, *man_page(write), *check_doctests(), *check_complete(found)]
 
 
 def main() -> int:
