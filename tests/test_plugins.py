@@ -268,6 +268,20 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> Non
     assert f"plugin folder {folder} " in done.stderr
 
 
+def test_a_file_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> None:
+    folder, env = in_folder(tmp_path)
+    mine, other = folder / "sent.py", folder / "other.py"
+    other.write_text(SENT.replace("hosts,sent", "other,hosts"))
+    other.chmod(0o666)
+    if os.geteuid() == 0:
+        other.chmod(0o644)
+        os.chown(other, 65534, 65534)
+    mine.chmod(0o644)
+    done = sharkstat("list", "--format", "csv", env=env)
+    assert '"sent,hosts"' in done.stdout and "other,hosts" not in done.stdout
+    assert done.stderr.startswith(f"sharkstat: plugin file {other} ignored: others can write to it")
+
+
 def test_plugin_and_no_plugins_contradict_each_other(tmp_path: Path) -> None:
     folder, _ = in_folder(tmp_path)
     done = sharkstat("list", "--no-plugins", "--plugin", folder / "sent.py")

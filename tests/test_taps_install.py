@@ -6,6 +6,7 @@ loads no Lua as root.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -339,6 +340,20 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a symbolic link"):
         taps.Installation(tmp_path / "plugins").install(taps.shipped())
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_forged_note_removes_nothing_outside(tmp_path: Path) -> None:
+    plugins, victim, empty = tmp_path / "plugins", tmp_path / "victim", tmp_path / "empty"
+    taps.Installation(plugins).install(taps.shipped())
+    victim.write_text("precious")
+    empty.mkdir()
+    note = plugins / "sharkstat" / ".sharkstat-taps.json"
+    noted = json.loads(note.read_text())
+    noted["files"]["../../victim"] = [hashlib.sha256(b"precious").hexdigest()]
+    noted["made"].append(str(empty))
+    note.write_text(json.dumps(noted))
+    report = taps.Installation(plugins).uninstall()
+    assert report.removed and victim.read_text() == "precious" and empty.is_dir()
 
 
 def test_what_is_no_tap_is_refused(home: Home, tmp_path: Path) -> None:

@@ -129,21 +129,26 @@ def plugin_folder() -> Path:
     return (Path(chosen) if chosen else home / ".config") / "sharkstat" / "plugins"
 
 
-def in_folder() -> tuple[list[Path], str]:
-    """The files in the user's plugin folder; a warning instead where others could put files there."""
+def in_folder() -> tuple[list[Path], list[str]]:
+    """The files in the user's plugin folder; what others could have put there is left out, with a warning for each."""
     folder = plugin_folder()
     try:
         state = folder.stat()
     except OSError:
-        return [], ""
+        return [], []
     if not folder.is_absolute():
-        return [], ""
-    if state.st_uid not in (0, os.geteuid()) or state.st_mode & 0o022:
-        return (
-            [],
-            f"plugin folder {folder} ignored: others can write to it (fix with chmod go-w, or chown it to yourself)",
-        )
-    return sorted(path for path in folder.iterdir() if path.suffix in (".py", ".lua")), ""
+        return [], []
+    fix = "others can write to it (fix with chmod go-w, or chown it to yourself)"
+    if not _is_ours(state):
+        return [], [f"plugin folder {folder} ignored: {fix}"]
+    paths = sorted(path for path in folder.iterdir() if path.suffix in (".py", ".lua"))
+    ours = [path for path in paths if _is_ours(path.stat() if path.exists() else path.lstat())]
+    return ours, [f"plugin file {path} ignored: {fix}" for path in paths if path not in ours]
+
+
+def _is_ours(state: os.stat_result) -> bool:
+    """Whether nobody but root and this user can have written it."""
+    return state.st_uid in (0, os.geteuid()) and not state.st_mode & 0o022
 
 
 def module_name(path: Path) -> str:

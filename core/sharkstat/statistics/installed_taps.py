@@ -122,6 +122,11 @@ class Installation:
             raise OutputError(
                 f"cannot read {self._note} ({problem}): remove it, and any outdated files in its folder"
             ) from None
+        # What is not a file right there was not written here, whoever wrote the note.
+        for name in [name for name in noted.get("files", {}) if Path(name).name != name]:
+            del noted["files"][name]
+        above = {str(folder) for folder in self.folder.parents}
+        noted["made"] = [folder for folder in noted.get("made", []) if folder in above]
         return noted
 
     def _save(self) -> None:

@@ -94,8 +94,8 @@ class Registry:
         found = finding.installed() if index.found is None else index.found
         sought = [one for one in found if one.is_built_in or not (only_built_in or one.is_here)]
         if not only_built_in:
-            paths, warning = finding.in_folder()
-            registry.warnings += [warning] if warning else []
+            paths, warnings = finding.in_folder()
+            registry.warnings += warnings
             sought += [Found(path.stem, str(path), str(path)) for path in paths]
         for one in sought:
             registry._take(one.name, one.origin, one.load, index.known.get(one.target))
