@@ -195,9 +195,9 @@ def test_no_counter_falls_whatever_the_order_of_the_rows() -> None:
             2,
             "--metrics takes ADDRESS:PORT, e.g. 127.0.0.1:9464",
         ),
-        (["-i", "lo", "--metrics", ":9464", "-z", "timeline"], 2, "timeline has rows by time, which are no metrics"),
+        (["-i", "lo", "--metrics", ":9464", "-z", "timeline"], 2, "timeline has rows by time, which cannot be metrics"),
         (["-i", "lo", "--metrics", "192.0.2.77:9464", "-z", "services"], 5, "--metrics 192.0.2.77:9464: "),
-        (["tests/data/dns.pcapng", "--metrics", ":9464", "-z", "services"], 2, "--metrics is for what is still coming"),
+        (["tests/data/dns.pcapng", "--metrics", ":9464", "-z", "services"], 2, "--metrics needs a live source"),
     ],
 )
 def test_what_cannot_be_served_is_said(arguments: list[str], status: int, said: str) -> None:

@@ -119,8 +119,8 @@ def test_packed_files_and_pipes(folder: Path, tmp_path: Path, suffix: str) -> No
     [
         (["--every", "7m", "--output", "kept"], 2, "--every 7m: periods must divide a day"),
         (["--every", "soon", "--output", "kept"], 2, "--every takes a number with s, m, h or d"),
-        (["--every", "1h"], 2, "name their folder with --output DIR"),
-        (["--keep", "1d"], 2, "--keep is for --every"),
+        (["--every", "1h"], 2, "give their folder with --output DIR"),
+        (["--keep", "1d"], 2, "--keep requires --every"),
         (["--every", "1h", "--output", "kept", "--format", "csv"], 2, "--every writes json or parquet, not csv"),
         (["--every", "1h", "--output", "kept", "--top", "3"], 2, "--every keeps whole tables"),
         (["--every", "1h", "--output", "kept", "-Y", "no such"], 2, "-Y: invalid display filter"),

@@ -552,7 +552,7 @@ def register_exporters(register):
     ("old", "new", "said"),
     [
         ("register(Mine())", "register(Mine)", "mine.py, line 5: Mine is a class: register(Mine()), an object of it"),
-        ("register(Mine())", "register('mine')", "register('mine'): that is no sharkstat.Statistic"),
+        ("register(Mine())", "register('mine')", "register('mine'): it is not a sharkstat.Statistic"),
         ('    filter = "ip"\n    keys = ("ip.src",)', '    filtr = "dns"\n    keys = ("ip.src",)', "filter is meant?"),
         ('register("mine", lambda', 'register("json", lambda', "the format json is sharkstat's own"),
         (

@@ -142,8 +142,8 @@ def test_so_it_is_with_every_small_capture(tmp_path: Path, capture: Path) -> Non
 @pytest.mark.parametrize(
     ("source", "request_", "said"),
     [
-        (DATA / "http.pcapng", "conv,tcp", r"--watch is for what is still coming, .* is a file"),
-        ("lo", "io,phs", r"io,phs is counted by tshark itself, which gives no results before its end"),
+        (DATA / "http.pcapng", "conv,tcp", r"--watch needs a live source .* is a file"),
+        ("lo", "io,phs", r"io,phs is counted by tshark itself, which has no results before the end"),
     ],
 )
 def test_what_cannot_be_watched_is_refused_by_name(source: Any, request_: str, said: str) -> None:

@@ -99,15 +99,15 @@ def run(
         from sharkstat.commands.metrics import execute_metrics
 
         if every or keep:
-            raise RequestError("--metrics and --every exclude each other: run them one beside the other")
+            raise RequestError("--metrics and --every exclude each other: use two runs")
         if watched.every is not None:
-            raise RequestError("--metrics and --watch exclude each other: run them one beside the other")
+            raise RequestError("--metrics and --watch exclude each other: use two runs")
         execute_metrics(source, running, statistics or [], metrics)
     elif every or keep:
         from sharkstat.commands.periods import execute_periods
 
         if watched.every is not None:
-            raise RequestError("--every and --watch exclude each other: run them one beside the other")
+            raise RequestError("--every and --watch exclude each other: use two runs")
         execute_periods(source, running, statistics or [], every, keep)
     else:
         execute(source, running, statistics or [], watched)

@@ -37,9 +37,7 @@ def execute_metrics(source: Source, running: Running, statistics: Sequence[str],
 
     host, port = address_of(address)
     if source.are_files:
-        raise RequestError(
-            f"--metrics is for what is still coming, -i INTERFACE or a pipe: {source.names[0]} is a file"
-        )
+        raise RequestError(f"--metrics needs a live source (-i INTERFACE or a pipe): {source.names[0]} is a file")
     client = library()
     registry = load_registry(running.plugins, running.no_plugins)
     plan = make_plan(source, statistics, running.engine, registry)

@@ -284,7 +284,7 @@ def make_watched(
 ) -> Watched:
     """How often results are shown while they are counted."""
     if rate and watch is None:
-        raise RequestError("--rate goes with --watch: rates are those of the time between two snapshots")
+        raise RequestError("--rate requires --watch: it shows the rates between two snapshots")
     return Watched(watch, rate)
 
 

@@ -25,11 +25,11 @@ def execute_periods(source: Source, running: Running, statistics: Sequence[str],
     from sharkstat.tshark.process import find_tshark
 
     if not every:
-        raise RequestError("--keep is for --every: give both")
+        raise RequestError("--keep requires --every")
     length = period_length(every)
     age = length_of(keep, "--keep") if keep else None
     if not running.output:
-        raise RequestError("--every writes a file for each period: name their folder with --output DIR")
+        raise RequestError("--every writes one file per period: give their folder with --output DIR")
     chosen = running.selection
     if running.per_file or chosen.sort or chosen.top or chosen.columns or chosen.share:
         raise RequestError("--every keeps whole tables: leave out --per-file, --sort, --top, --columns and --share")

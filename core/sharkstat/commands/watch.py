@@ -48,7 +48,7 @@ class Watching:
     ) -> None:
         assert watched.every is not None
         if running.output_format not in ("", "table", "json", "jsonl"):
-            raise RequestError(f"--watch writes JSON Lines where it draws no tables: leave out {running.output_format}")
+            raise RequestError(f"--watch writes tables or JSON Lines, not {running.output_format}: leave out --format")
         self.on_terminal = sys.stdout.isatty() and running.output_format in ("", "table")
         self.watch = Watch(watched.every, self._take)
         self._source = source

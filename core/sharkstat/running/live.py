@@ -146,7 +146,7 @@ def live(
     if isinstance(source, Source):
         wanted = source
         if options:
-            raise RequestError("give options in the Source or beside an interface, not both")
+            raise RequestError("with a Source, give the options in it, not as arguments")
     else:
         name = os.fspath(source)
         piped = name == "-" or os.path.exists(name)  # noqa: PTH110 - a name, not yet a path

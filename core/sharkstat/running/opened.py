@@ -172,9 +172,9 @@ class Opened:
         """RequestError for what gives its results at its end alone."""
         name = self._inputs[0].name
         if len(self._inputs) > 1 or self._inputs[0].seekable_file:
-            raise RequestError(f"--watch is for what is still coming, -i INTERFACE or a pipe: {name} is a file")
+            raise RequestError(f"--watch needs a live source (-i INTERFACE or a pipe): {name} is a file")
         if not is_plain(self._inputs[0].look()):
-            raise RequestError(f"--watch takes a pcap or pcapng, and {name} is neither: unpack it on its way")
+            raise RequestError(f"--watch needs a pcap or pcapng, and {name} is neither: decompress or convert it first")
 
     def _open_standard_input(self) -> None:
         if sys.stdin is None:

@@ -26,7 +26,7 @@ class Recorder:
     def __init__(self, name: str, ring: Sequence[str], failed: Callable[[], None]) -> None:
         """OutputError where the first file cannot be made."""
         if name == "-":
-            raise RequestError("-w - writes packets where the results go: name a file")
+            raise RequestError("-w - would mix packets with the results: give a file")
         self.problem = ""
         self.lost = 0  # packets that were not kept
         self._name = Path(name)
@@ -42,7 +42,7 @@ class Recorder:
         try:
             self._begin()
         except OSError as problem:
-            raise OutputError(f"-w {name}: {problem.strerror}: name a file that can be written") from None
+            raise OutputError(f"-w {name}: {problem.strerror}: give a file that can be written") from None
 
     def _begin(self) -> None:
         """Open the next file."""

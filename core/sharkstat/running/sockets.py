@@ -78,7 +78,7 @@ class Sockets:
 
     def __init__(self, interval: float = INTERVAL) -> None:
         if sys.platform != "linux" or not Path("/proc/self/net/tcp").exists():
-            raise SourceError("--process reads sockets from /proc, as Linux has it: there is none here")
+            raise SourceError("--process needs Linux: it reads sockets from /proc")
         self.seen: list[Socket] = []
         self.addresses: dict[str, set[str]] = {}  # by namespace
         self.own = os.readlink("/proc/self/ns/net")

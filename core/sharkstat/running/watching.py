@@ -99,22 +99,22 @@ class Watch:
         if not self.every >= SHORTEST:
             raise RequestError(f"--watch takes a number of seconds of at least {SHORTEST}, not {self.every:g}")
         if not plan.source.live and len(plan.source.files) != 1:
-            raise RequestError("--watch is for what is still coming: -i INTERFACE, or one pipe")
+            raise RequestError("--watch needs a live source: -i INTERFACE, or one pipe")
         if plan.source.are_files:
             raise RequestError(
-                f"--watch is for what is still coming, -i INTERFACE or a pipe: {plan.source.files[0]} is a file"
+                f"--watch needs a live source (-i INTERFACE or a pipe): {plan.source.files[0]} is a file"
             )
         for request in plan.requests:
             if not request.engine.own:
                 raise RequestError(
-                    f"{request.text} is counted by tshark itself, which gives no results before its end: "
+                    f"{request.text} is counted by tshark itself, which has no results before the end: "
                     "leave it out, or run it without --watch"
                 )
         for part in plan.parts:
             if part.prints == "packets":
                 whole = [r.text for r in plan.requests if r.task.part is type(part)]
                 raise RequestError(
-                    f"{', '.join(whole)} reads whole packets, which --watch cannot: say in it which fields it reads"
+                    f"{', '.join(whole)} reads complete packets, which --watch does not support: declare its fields"
                 )
 
 

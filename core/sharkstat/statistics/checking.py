@@ -15,18 +15,20 @@ def check_statistic(statistic: object) -> None:
         name = statistic.__name__
         raise ValueError(f"{_place(statistic)}{name} is a class: register({name}()), an object of it")
     if not isinstance(statistic, Statistic):
-        raise ValueError(f"register({statistic!r:.40}): that is no sharkstat.Statistic")
+        raise ValueError(f"register({statistic!r:.40}): it is not a sharkstat.Statistic")
     owner = type(statistic)
     for attribute in ("name", "title"):
         if not isinstance(getattr(statistic, attribute), str):
-            raise ValueError(f"{_place(owner)}{owner.__name__}: its {attribute} is no text")
+            raise ValueError(f"{_place(owner)}{owner.__name__}: its {attribute} is not text")
     if not statistic.name or not statistic.title:
         raise ValueError(f"{_place(owner)}{owner.__name__} needs a name and a title")
     _check_attributes(statistic)
     _check_engines(statistic)
     for parameter in statistic.parameters:
         if not isinstance(parameter, Parameter):
-            raise ValueError(f"{_place(type(statistic))}{statistic.name}: {parameter!r:.40} is no sharkstat.Parameter")
+            raise ValueError(
+                f"{_place(type(statistic))}{statistic.name}: {parameter!r:.40} is not a sharkstat.Parameter"
+            )
 
 
 def _place(owner: type) -> str:

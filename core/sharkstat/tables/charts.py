@@ -47,7 +47,7 @@ def chart(table: Table, width: int = WIDTH) -> altair.Chart | altair.LayerChart:
     drawn: altair.Chart | altair.LayerChart
     for drawn in charts(table, width):
         return drawn
-    raise OutputError(f"{safe(table.request)}: nothing to draw in it: it has no rows, or nothing that can be added up")
+    raise OutputError(f"{safe(table.request)}: nothing to draw: it has no rows, or no sums")
 
 
 def charts(table: Table, width: int = WIDTH) -> Iterator[Any]:

@@ -93,9 +93,9 @@ class Metrics:
         if any(c.role == "key" and c.type == "time" for c in columns) or any(
             c.role == "key" and c.type == "duration" for c in columns
         ):
-            raise RequestError(f"{name} has rows by time, which are no metrics: Prometheus keeps the time itself")
+            raise RequestError(f"{name} has rows by time, which cannot be metrics: Prometheus stores the time itself")
         if not any(metric_of(column)[2] for column in columns):
-            raise RequestError(f"{name} counts nothing that could be a metric")
+            raise RequestError(f"{name} has no counts to serve as metrics")
 
     def take(self, tables: Sequence[Table]) -> None:
         """From now on, these are the tables."""
