@@ -133,7 +133,7 @@ class Shards:
             for kind, *words in found.shard:
                 if kind == "announced" and number:
                     raise Unsplittable(f"{words[0]} announces conversations of other hosts")
-                if kind == "layers" and int(words[0]) != self.split.sizes[number]:
+                if kind == "layers" and int(words[0]) != found.newest - found.unannounced:
                     raise Unsplittable("a tunnel was found that its port does not tell")
                 if kind == "pair":
                     a, b = (ip_address(word).packed for word in words)
