@@ -10,23 +10,28 @@ from pathlib import Path
 
 import pytest
 from tests.command import DATA
-from tests.measure import CORPUS, OURS, corpus_captures
+from tests.measure import ADDRESSES, CORPUS, OURS, corpus_captures
 
 import sharkstat
+from sharkstat.running import splitter
 
 REQUESTS = [*OURS, "services", "traffic", "timeline", "group,by=ip.src,distinct=tcp.stream,sum=frame.len"]
 
 
-def _same(path: Path) -> None:
-    one = sharkstat.run(path, REQUESTS, jobs=1)
-    several = sharkstat.run(path, REQUESTS, jobs=3)
+# What can be counted in parts of a capture.
+SPLIT = ["io,stat,1,tcp,udp", *ADDRESSES, "icmp,errors", "arp,hosts"]
+
+
+def _same(path: Path, requests: list[str]) -> None:
+    one = sharkstat.run(path, requests, jobs=1)
+    several = sharkstat.run(path, requests, jobs=3)
     for alone, table in zip(one, several, strict=True):
         assert alone == table, alone.request
 
 
 @pytest.mark.parametrize("name", ["story-after.pcapng", "dns.pcapng"])
 def test_more_jobs_change_no_digit(name: str) -> None:
-    _same(DATA / name)
+    _same(DATA / name, REQUESTS)
 
 
 @pytest.mark.corpus
@@ -38,8 +43,22 @@ def test_more_jobs_change_no_digit(name: str) -> None:
         for number, path in enumerate(corpus_captures())
     ],
 )
-def test_more_jobs_change_no_digit_of_a_large_capture(path: Path) -> None:
-    _same(path)
+def test_a_large_capture_in_shards_gives_the_same_tables(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splitter, "MOST", 0.999)  # also where it is not worth it
+    try:
+        _same(path, SPLIT)
+    except sharkstat.SourceError as problem:  # of cases/: both say the same
+        with pytest.raises(sharkstat.SourceError) as several:
+            sharkstat.run(path, SPLIT, jobs=3)
+        assert str(several.value) == str(problem)
+
+
+@pytest.mark.corpus
+@pytest.mark.long
+@pytest.mark.skipif(not CORPUS.exists(), reason="the large captures are not there: ../shared/captures")
+@pytest.mark.parametrize("path", corpus_captures()[::10], ids=lambda path: path.name)
+def test_requests_dealt_out_give_the_same_tables(path: Path) -> None:
+    _same(path, REQUESTS)
 
 
 IN_SHARDS = ["io,stat,0.5,tcp,udp", "conv,tcp", "conv,ip", "conv,eth", "endpoints,tcp", "endpoints,ip", "icmp,errors"]
