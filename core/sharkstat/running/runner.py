@@ -171,7 +171,7 @@ def _read_in_shards(
     with Shards(plan.source, count, [plan.requests[number] for number in split], interruption) as shards:
         split = [number for number in split if shards.is_certain(plan.requests[number])]
         if not split:
-            raise Unsplittable("conversations are announced in it, and all that is asked for numbers streams")
+            raise Unsplittable("where its streams begin may be uncertain, and all that is asked for numbers them")
         records: dict[int, Records] = {}
 
         def read_shard(number: int, own: Interruption) -> Outcome:

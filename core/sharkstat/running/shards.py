@@ -25,6 +25,8 @@ from sharkstat.tables.table import Table, combine
 from sharkstat.tshark.records import Records
 from sharkstat.tshark.workspace import Workspace
 
+MUCH = 0.05  # of all packets
+
 LOG = logging.getLogger("sharkstat")
 
 
@@ -70,9 +72,15 @@ class Shards:
     def is_certain(self, request: Request) -> bool:
         """Whether the shards can count it, as far as is known before they are read.
 
-        Where conversations are announced, packets of other ports may be of one UDP stream.
+        Where conversations are announced, packets of other ports may be of one UDP stream. Where much is of the rest, it
+        is likely that tshark begins a TCP stream there and does not say in which packet.
         """
-        return not (self.split.scan.announces and any(column.numbering == "udp" for column in request.columns))
+        found = self.split.scan
+        numbered = {column.numbering for column in request.columns}
+        rest = sum(found.counts.get(name, 0) for name in found.rest)
+        uncertain = {"udp"} if found.announces else set()
+        uncertain |= {"tcp"} if rest > MUCH * found.packets else set()
+        return not numbered & uncertain
 
     def job(self, number: int) -> list[tuple[str, ...]]:
         """The lines that tell the host which shard it reads."""
