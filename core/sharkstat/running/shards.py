@@ -72,8 +72,8 @@ class Shards:
     def is_certain(self, request: Request) -> bool:
         """Whether the shards can count it, as far as is known before they are read.
 
-        Where conversations are announced, packets of other ports may be of one UDP stream. Where much is of the rest, it
-        is likely that tshark begins a TCP stream there and does not say in which packet.
+        Where conversations are announced, packets of other ports may be of one UDP stream. Where much is of the rest,
+        tshark is likely to begin a TCP stream there, and not to say in which packet.
         """
         found = self.split.scan
         numbered = {column.numbering for column in request.columns}
