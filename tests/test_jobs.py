@@ -89,9 +89,9 @@ def _mixed(path: Path, pcapng: bool = False, late: int = 0) -> Counter[str]:
         else:
             segment = struct.pack(">HHIIBBHHH", *ports, number * 1000, 1, 0x50, flags, 1000, 0, 0) + payload
             kind, packet = "tcp", ip(6, client, server, segment)
-        if number % 500 == 99:  # somebody could not be reached
+        if number % 1500 == 99:  # somebody could not be reached
             kind, packet = "icmp", ip(1, 200, client, struct.pack(">BBHI", 3, 1, 0, 0) + packet[:28])
-        if number % 700 == 300:
+        if number % 2900 == 300:
             packet = ip(4, 201, 202, packet)
         counts[kind] += 1
         seconds, micros = divmod(number * 997 - (1_000_000 if number == late and late else 0), 1_000_000)

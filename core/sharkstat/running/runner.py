@@ -169,7 +169,10 @@ def _read_in_shards(
     if count < 2:
         raise Unsplittable("what can be counted in parts has one processor left")
     with Shards(plan.source, count, [plan.requests[number] for number in split], interruption) as shards:
-        split = [number for number in split if shards.is_certain(plan.requests[number])]
+        uncertain = [number for number in split if not shards.is_certain(plan.requests[number])]
+        split = [number for number in split if number not in uncertain]
+        for number in uncertain if split else ():
+            _LOG.debug("%s: read in one piece: where its streams begin may be uncertain", plan.requests[number].text)
         if not split:
             raise Unsplittable("where its streams begin may be uncertain, and all that is asked for numbers them")
         records: dict[int, Records] = {}
