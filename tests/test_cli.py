@@ -238,3 +238,9 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(tmp_path: Path) -> None:
     assert out.splitlines()[0] == "I/O statistics (io,stat,0)"
     done = sharkstat("run", whole, "-z", "io,stat,0")
     assert done.stderr == ""
+
+
+def test_the_command_alone_is_its_help() -> None:
+    done = sharkstat()
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "overview" in done.stdout + done.stderr

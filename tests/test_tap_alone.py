@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from tests import oracle
 from tests.command import requests
 from tests.measure import DATA
 from tests.test_taps import plain_tshark
@@ -97,6 +98,8 @@ def test_no_name_acts_on_a_terminal_or_in_a_window(tmp_path: Path) -> None:
     path.write_bytes(requests(*((name.encode(), b"/") for name in names)))
     shown = plain_tshark("http_requests.lua", ["http,requests"], path, prefix="")
     assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cf") and c != "\n"]
+    if oracle.version() >= (4, 4):  # tshark itself replaces what is no ASCII in this field
+        return
     for name in (
         r"a\x1b[31mb",
         r"a\u202eb",

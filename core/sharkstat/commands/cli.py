@@ -443,7 +443,7 @@ def _names_a_capture(words: list[str]) -> bool:
 
 def _watch_without_seconds(words: list[str]) -> Iterator[str]:
     """click has no option whose value may be missing: --watch alone is every second."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         yield "--watch=1" if word == "--watch" and not following.replace(".", "", 1).isdigit() else word
 
 

@@ -98,8 +98,10 @@ def _known(number: int) -> bool:
 
 
 def _processes(uid: int) -> Iterator[int]:
+    """Those of this user, here: a container's have the same numbers, and its runs know nothing of our locks."""
+    here = Path("/proc/self/ns/pid").readlink()
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if entry.stat().st_uid == uid:
+                if entry.stat().st_uid == uid and Path(entry.path, "ns/pid").readlink() == here:
                     yield int(entry.name)
