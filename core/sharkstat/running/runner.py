@@ -155,8 +155,13 @@ def _read_in_shards(
     interruption: Interruption,
 ) -> Outcome:
     """Those requests that can be, from shards of the capture; the others beside them. Unsplittable where none can."""
-    from sharkstat.running.shards import OpenedShard, Shards
+    import importlib.util
+
     from sharkstat.running.walking import Unsplittable
+
+    if importlib.util.find_spec("numpy") is None:
+        raise Unsplittable("to deal out packets it needs numpy: pip install 'sharkstat[jobs]'")
+    from sharkstat.running.shards import OpenedShard, Shards
 
     everything = range(len(plan.requests))
     split = [number for number in everything if plan.requests[number].can_split]
