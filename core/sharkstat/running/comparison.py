@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sharkstat.errors import RequestError, SourceError
 from sharkstat.running.loading import read
-from sharkstat.running.runner import Progress, run
+from sharkstat.running.one_pass import Progress
+from sharkstat.running.runner import run
 from sharkstat.running.source import Options, Source
 from sharkstat.running.trend import covered, read_period
 from sharkstat.statistics.registry import Registry

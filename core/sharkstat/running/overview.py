@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sharkstat.errors import StatisticError
+from sharkstat.running.one_pass import Progress
 from sharkstat.running.plan import make_plan
-from sharkstat.running.runner import Progress, run_plan
+from sharkstat.running.runner import run_plan
 from sharkstat.running.source import Options, Source
 from sharkstat.running.watching import Watch
 from sharkstat.statistics.registry import Registry

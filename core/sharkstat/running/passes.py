@@ -1,0 +1,195 @@
+"""How a source is read: in one pass, in several at one time with some of the requests each, or in shards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sharkstat.errors import SharkstatError, TsharkError
+from sharkstat.running.interruption import Interruption
+from sharkstat.running.one_pass import Pass, Progress
+from sharkstat.running.opened import Opened
+from sharkstat.running.plan import Plan
+from sharkstat.running.together import together
+from sharkstat.running.watching import Ticker, Watch
+from sharkstat.tshark.process import Tshark
+from sharkstat.tshark.records import Records
+from sharkstat.tshark.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sharkstat.running.results import Outcome
+    from sharkstat.running.sockets import Sockets
+
+_LOG = logging.getLogger("sharkstat")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Reads sources with at most `jobs` tsharks at one time. The other fields are as in `run_plan`."""
+
+    tshark: Tshark
+    progress: Progress | None = None
+    meanwhile: Callable[[], None] = lambda: None
+    jobs: int = 1
+    capturing: Callable[[float], None] | None = None
+    watch: Watch | None = None
+    sockets: Sockets | None = None
+
+    def read(self, plan: Plan, interruption: Interruption) -> Outcome:
+        """What came of all requests of the plan."""
+        if not plan.source.are_files:
+            return self._once(plan, interruption)
+        if self.jobs > 1:
+            from sharkstat.running.walking import Unsplittable
+
+            try:
+                return self._in_shards(plan, interruption)
+            except Unsplittable as reason:
+                _LOG.debug("%s: read in one piece: %s", ", ".join(plan.source.names), reason)
+        return self._whole(plan, interruption)
+
+    def _beside(self) -> Passes:
+        """For a pass beside the first, which alone tells of what all of them see."""
+        return replace(self, progress=None, meanwhile=lambda: None)
+
+    def _in_shards(self, plan: Plan, interruption: Interruption) -> Outcome:
+        """Those requests that can be, from shards of the capture; others beside them. Unsplittable where none can."""
+        import importlib.util
+
+        from sharkstat.running.walking import Unsplittable
+
+        if importlib.util.find_spec("numpy") is None:
+            raise Unsplittable("to deal out packets it needs numpy: pip install 'sharkstat[jobs]'")
+        from sharkstat.running.shards import OpenedShard, Shards
+
+        everything = range(len(plan.requests))
+        split = [number for number in everything if plan.requests[number].can_split]
+        whole = [number for number in everything if number not in split]
+        if not split:
+            raise Unsplittable("nothing that is asked for can be counted in parts")
+        beside = plan.only(whole) if whole else None
+        groups = beside.dealt(self.jobs // 2 or 1) if beside else []
+        count = self.jobs - len(groups)
+        if count < 2:
+            raise Unsplittable("what can be counted in parts has one processor left")
+        with Shards(plan.source, count, [plan.requests[number] for number in split], interruption) as shards:
+            uncertain = [number for number in split if not shards.is_certain(plan.requests[number])]
+            split = [number for number in split if number not in uncertain]
+            for number in uncertain if split else ():
+                _LOG.debug(
+                    "%s: read in one piece: where its streams begin may be uncertain", plan.requests[number].text
+                )
+            if not split:
+                raise Unsplittable("where its streams begin may be uncertain, and all that is asked for numbers them")
+            records: dict[int, Records] = {}
+
+            def read_shard(number: int, own: Interruption) -> Outcome:
+                part, reader = plan.only(split), self if number == 0 else self._beside()
+                with (
+                    Workspace(self.tshark) as workspace,
+                    Ticker(None, workspace) as ticker,
+                    OpenedShard(plan.source, workspace, own, shards, number) as opened,
+                ):
+                    job = shards.job(number)
+                    reading = reader._pass(part, workspace, opened, own, None, shards.cut, ticker, job)
+                    outcome = reading.run()
+                if outcome is None:
+                    raise Unsplittable("its packets have unusual times, or are cut")
+                records[number] = reading.records
+                return outcome
+
+            def read_group(number: int, own: Interruption) -> Outcome:
+                assert beside is not None
+                return self._beside()._once(beside.only(groups[number]), own, looks=False)
+
+            works = [partial(read_shard, number) for number in range(count)]
+            works += [partial(read_group, number) for number in range(len(groups))]
+            try:
+                outcomes = together(works, interruption)
+            except SharkstatError as problem:  # the pass over all packets says what is wrong with them
+                raise Unsplittable(f"a part of it failed: {problem}") from problem
+            joined, found = shards.joined(outcomes[:count], [records[number] for number in range(count)])
+        answers = {split[number]: answer for number, answer in found.items()}
+        for group, outcome in zip(groups, outcomes[count:], strict=True):
+            answers.update(zip((whole[number] for number in group), outcome.answers, strict=True))
+        missing = [number for number in everything if number not in answers]
+        if missing:
+            again = self._whole(plan.only(missing), interruption)
+            answers.update(zip(missing, again.answers, strict=True))
+        return replace(joined, answers=[answers[number] for number in everything])
+
+    def _whole(self, plan: Plan, interruption: Interruption) -> Outcome:
+        """All packets in each pass, and the requests dealt out to as many as there may be."""
+        groups = plan.dealt(self.jobs)
+        if len(groups) == 1:
+            return self._once(plan, interruption)
+
+        def reader(number: int) -> Callable[[Interruption], Outcome]:
+            part = plan.only(groups[number])
+            if number:
+                return lambda own: self._beside()._once(part, own, looks=False)
+            return lambda own: self._once(part, own)
+
+        outcomes = together([reader(number) for number in range(len(groups))], interruption)
+        answers = {
+            number: answer
+            for group, outcome in zip(groups, outcomes, strict=True)
+            for number, answer in zip(group, outcome.answers, strict=True)
+        }
+        return replace(outcomes[0], answers=[answers[number] for number in range(len(plan.requests))])
+
+    def _once(self, plan: Plan, interruption: Interruption, looks: bool = True) -> Outcome:
+        """Make one pass over the source, and a second, prepared one if the packets need it."""
+        exact: str | None = None
+        cut: bool | None = False
+        for last in (False, False, True):
+            with (
+                Workspace(self.tshark) as workspace,
+                Ticker(self.watch, workspace) as ticker,
+                Opened(
+                    plan.source, workspace, interruption, looks, ticker.pacing, self.capturing, self.sockets
+                ) as opened,
+            ):
+                if not opened.again:  # prepare for everything from the start (see host.lua)
+                    exact = ""
+                    cut = True if plan.source.snaplen or not plan.source.live else None
+                reading = self._pass(plan, workspace, opened, interruption, exact, cut, ticker)
+                outcome = reading.run()
+            if outcome is not None:
+                return outcome
+            if last or not opened.again:
+                break
+            if reading.records.cut:
+                cut = True
+            else:
+                exact = reading.records.first
+            plan = plan.again()
+        raise TsharkError(f"no results: tshark gives no exact times for {', '.join(plan.source.names)}")
+
+    def _pass(
+        self,
+        plan: Plan,
+        workspace: Workspace,
+        opened: Opened,
+        interruption: Interruption,
+        exact: str | None,
+        cut: bool | None,
+        ticker: Ticker,
+        shard: Sequence[tuple[str, ...]] = (),
+    ) -> Pass:
+        return Pass(
+            plan,
+            self.tshark,
+            workspace,
+            opened,
+            self.progress,
+            interruption,
+            exact,
+            cut,
+            self.meanwhile,
+            ticker,
+            shard,
+        )
