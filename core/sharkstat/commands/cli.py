@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
+from typer.core import TyperGroup
 
 from sharkstat.commands.completing import complete_statistic
 from sharkstat.commands.console import execute, load_registry, print_tables, say, terminated_by_reader
@@ -42,7 +43,19 @@ from sharkstat.running.interruption import SIGNALS, Interrupted, interrupt
 if TYPE_CHECKING:
     from sharkstat.running.source import Source
 
+_FIRST = ("overview", "diff", "run", "group", "list", "show")
+
+
+class Commands(TyperGroup):
+    """The commands in the order in which they are wanted: the two that answer a question first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return [name for name in _FIRST if name in names] + [name for name in names if name not in _FIRST]
+
+
 app = typer.Typer(
+    cls=Commands,
     add_completion=True,
     no_args_is_help=True,
     rich_markup_mode=None,

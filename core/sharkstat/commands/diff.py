@@ -122,6 +122,8 @@ def diff(
         raise RequestError("diff compares files: save the capture first, e.g. with `dumpcap -w`")
     if running.per_file:
         raise RequestError("diff has no --per-file: the files of each side are read as one capture")
+    if running.plot:
+        raise RequestError("--plot is for run and group: a comparison as a page is --output why.html")
     registry = load_registry(running.plugins, running.no_plugins)
     output_format = format_for(running.output, running.output_format, registry.formats)
     read = [*sides[0], *(sides[1] or ()), *filter(None, [source.keylog]), *map(str, running.plugins)]

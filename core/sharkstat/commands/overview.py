@@ -60,10 +60,11 @@ def _show_trend(name: str, periods: Sequence[Period], running: Running, registry
 def show(source: Source, running: Running, watched: Watched) -> None:
     """Read the source and show its overview."""
     from sharkstat.running.overview import overview
+    from sharkstat.running.remarks import OfPackets
     from sharkstat.tables.output import ENDINGS, Output, format_for
 
-    if running.per_file or running.engine:
-        option = "--per-file" if running.per_file else "--engine"
+    if running.per_file or running.engine or running.plot:
+        option = "--per-file" if running.per_file else "--engine" if running.engine else "--plot"
         raise RequestError(f"overview has no {option}: use `sharkstat run` with it")
     registry = load_registry(running.plugins, running.no_plugins)
     if len(source.files) == 1 and (periods := archived(source.files[0], time.time_ns())):
@@ -105,14 +106,7 @@ def show(source: Source, running: Running, watched: Watched) -> None:
         with terminated_by_reader():
             output.write(tables, exporter)
     # The findings already say these.
-    told = {
-        warning
-        for table in found.tables
-        for warning in table.warnings
-        if any(
-            words in warning for words in ("out of time order", "are duplicates", "is a duplicate", " are truncated ")
-        )
-    }
+    told = {text for table in found.tables for text in table.warnings if isinstance(text, OfPackets)}
     conclude(source, running, found.tables, list(found.failures), told)
 
 

@@ -57,6 +57,7 @@ class Engine(ABC):
 
     name: ClassVar[str]
     own: ClassVar[bool] = True
+    by_flow: ClassVar[bool] = False
     resolve: str = ""
     file: Path | None = None
 

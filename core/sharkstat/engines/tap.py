@@ -31,6 +31,7 @@ class Tap(Engine):
     """
 
     name = "lua"
+    by_flow = True
 
     def __init__(
         self,

@@ -343,7 +343,9 @@ def _of_reading(reading: Reading) -> Iterator[HealthFinding]:
     copies, forwarded = reading.duplicates or 0, reading.forwarded or 0
     if not reading.dedup:
         read = max(reading.packets, copies + forwarded)
-        yield from part_of(copies, read, "packets captured more than once", ": --dedup ignores the copies")
+        yield from part_of(
+            copies, read, "packets captured more than once, or sent twice", ": --dedup ignores the copies"
+        )
         yield from part_of(forwarded, read, "packets captured on both sides of a router: --dedup ignores the copies")
     yield from part_of(reading.timeless, reading.packets, "packets without a timestamp")
     yield from part_of(reading.cut, reading.packets, "packets truncated by the snapshot length", warning=0.0, bad=2.0)

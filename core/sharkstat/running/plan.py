@@ -212,13 +212,13 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
         if len(wanting) < len(found):
             raise RequestError(f"{name} needs name resolution: add -N {letters}, or run it alone")
         source = replace(source, resolve=letters)
-    _check_processes(source, [statistic for _, statistic, _, chosen in found if chosen.name == "lua"], registry)
+    _check_processes(source, [statistic for _, statistic, _, chosen in found if chosen.by_flow], registry)
     requests, refused = [], {}
     for text, statistic, arguments, chosen in found:
         try:
             columns = statistic.columns(arguments)
             check_columns(columns)
-            by_flow = source.process and bool(statistic.by_connection) and chosen.name == "lua"
+            by_flow = source.process and bool(statistic.by_connection) and chosen.by_flow
             values, rest = statistic.read(arguments)
             question = Question(
                 text, statistic.name, arguments, columns, source.display_filter, source.resolvers, by_flow, values, rest

@@ -22,14 +22,17 @@ _REPLACED = "\ufffd"
 WORTH_SAYING = 0.02
 
 
+class OfPackets(str):
+    """A warning about the packets themselves, whatever counts them: an overview has a finding that says the same."""
+
+
 def remarks(source: Source, request: Request, reading: Reading, screened: Screened | None) -> list[str]:
     """The warnings for the request's table."""
-    said = []
+    said: list[str] = []
     if reading.timeless:
         have = "has" if reading.timeless == 1 else "have"
-        said.append(
-            f"{_share(reading.timeless, reading.packets)} {have} no timestamp: the time of the previous packet is used"
-        )
+        share = _share(reading.timeless, reading.packets)
+        said.append(OfPackets(f"{share} {have} no timestamp: the time of the previous packet is used"))
     filters = [source.display_filter, source.read_filter, *request.filters]
     if reading.time_zone not in ("UTC", "UTC0") and any(
         not date[1] for text in filters for date in _DATE.finditer(text)
@@ -41,17 +44,19 @@ def remarks(source: Source, request: Request, reading: Reading, screened: Screen
     if screened is None and reading.dedup and reading.packets:
         said.append("--dedup cannot compare packets of this link type: any duplicates are counted")
     if screened is not None:
-        said += _copies(screened, reading.dedup)
+        said += map(OfPackets, _copies(screened, reading.dedup))
     if reading.out_of_order and request.statistic.follows_time(request.arguments, request.engine):
         said.append(
-            f"{_part_of(reading.out_of_order, reading)} out of time order, by up to "
-            f"{humanised_duration(reading.late_by)}: response times, retransmissions and other results that depend on "
-            "packet order may be wrong; --reorder sorts the packets"
+            OfPackets(
+                f"{_part_of(reading.out_of_order, reading)} out of time order, by up to "
+                f"{humanised_duration(reading.late_by)}: response times, retransmissions and other results that depend "
+                "on packet order may be wrong; --reorder sorts the packets"
+            )
         )
     return said
 
 
-def cuts(request: Request, reading: Reading, headless: int, skipped: int, partial: int) -> list[str]:
+def cuts(request: Request, reading: Reading, headless: int, skipped: int, partial: int) -> list[OfPackets]:
     """Warnings about what a request's table lacks because packets are truncated.
 
     `headless` of them end within the network header; this request `skipped` some and counted others in `partial`.
@@ -62,8 +67,10 @@ def cuts(request: Request, reading: Reading, headless: int, skipped: int, partia
         if request.statistic.family in COUNTS_FRAMES and not request.filters:
             return []
         return [
-            f"{_share(reading.cut, reading.packets)} are truncated (snapshot length): tshark ignores those "
-            "with truncated headers, and the missing data of the others"
+            OfPackets(
+                f"{_share(reading.cut, reading.packets)} are truncated (snapshot length): tshark ignores those "
+                "with truncated headers, and the missing data of the others"
+            )
         ]
     said = []
     if skipped:
@@ -77,7 +84,7 @@ def cuts(request: Request, reading: Reading, headless: int, skipped: int, partia
         said.append(
             f"{_share(partial, reading.packets)} are truncated (snapshot length): their missing data is not counted"
         )
-    return said
+    return [OfPackets(text) for text in said]
 
 
 def replaced(result: Result) -> list[str]:

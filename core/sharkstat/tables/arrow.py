@@ -38,8 +38,8 @@ def library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        extra = "sharkstat[arrow]" if name == "pyarrow" else name
-        raise OutputError(f"this needs {name}: pip install '{extra}'") from None
+        extra = "sharkstat[arrow]" if name.startswith("pyarrow") else name
+        raise OutputError(f"data frames and Parquet files need {name}: pip install '{extra}'") from None
 
 
 def to_arrow(table: Table) -> pyarrow.Table:

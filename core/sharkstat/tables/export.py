@@ -297,8 +297,9 @@ def built_in(raw: bool = False) -> dict[str, TextExporter]:
 def find(name: str, others: Sequence[str] = (), raw: bool = False) -> Exporter:
     """The built-in exporter of that name; see `built_in`. RequestError names all formats, `others` among them."""
     if name == "parquet":
-        from sharkstat.tables.arrow import to_parquet
+        from sharkstat.tables.arrow import library, to_parquet
 
+        library("pyarrow")  # or the whole capture would be read for nothing
         return to_parquet
     found = built_in(raw).get(name)
     if found is None:
