@@ -46,7 +46,7 @@ def child(process: subprocess.Popen[bytes], name: str) -> int:
     """The run's dumpcap or tshark."""
     for _ in range(100):  # dumpcap captures before tshark is started
         for pid, line in children(process.pid).items():
-            if name in line.split()[0]:
+            if name in line.partition(" ")[0]:  # a child that has just begun has no command line
                 return pid
         time.sleep(0.05)
     raise AssertionError(f"no {name} among {children(process.pid)}")
