@@ -35,20 +35,9 @@ _ROOMS = {
     "sharkstat.running.source": ("Source",),
     "sharkstat.running.watching": ("Snapshot",),
     "sharkstat.statistics.declared": ("Declared",),
-    "sharkstat.statistics.group": (
-        "Count",
-        "Distinct",
-        "Every",
-        "Group",
-        "Key",
-        "Max",
-        "Mean",
-        "Measure",
-        "Min",
-        "Seen",
-        "Sum",
-        "Tree",
-    ),
+    "sharkstat.statistics.group": ("Group",),
+    "sharkstat.statistics.keys": ("Every", "Key", "Tree"),
+    "sharkstat.statistics.measures": ("Count", "Distinct", "Max", "Mean", "Measure", "Min", "Seen", "Sum"),
     "sharkstat.statistics.parameter": ("Parameter",),
     "sharkstat.statistics.registry": ("Registry",),
     "sharkstat.statistics.section": ("Check", "HealthFinding", "Section", "Severity", "most_of", "part_of"),
@@ -79,20 +68,9 @@ if TYPE_CHECKING:
     from sharkstat.running.source import Source
     from sharkstat.running.watching import Snapshot
     from sharkstat.statistics.declared import Declared
-    from sharkstat.statistics.group import (
-        Count,
-        Distinct,
-        Every,
-        Group,
-        Key,
-        Max,
-        Mean,
-        Measure,
-        Min,
-        Seen,
-        Sum,
-        Tree,
-    )
+    from sharkstat.statistics.group import Group
+    from sharkstat.statistics.keys import Every, Key, Tree
+    from sharkstat.statistics.measures import Count, Distinct, Max, Mean, Measure, Min, Seen, Sum
     from sharkstat.statistics.parameter import Parameter
     from sharkstat.statistics.registry import Registry
     from sharkstat.statistics.section import Check, HealthFinding, Section, Severity, most_of, part_of

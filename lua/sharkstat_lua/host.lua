@@ -45,8 +45,8 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
-  "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_fields", "sharkstat_header", "http_frames",
-  "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "shards", "service_names", "service_packets",
+  "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_fields", "sharkstat_header", "group_keys",
+  "group_measures", "group_writer", "http_frames", "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "shards", "service_names", "service_packets",
   "talks", "tcp_streams", "tree", "unrecognized", "values", "networks", "flows",
 } do
   package.loaded[name] = nil

@@ -12,8 +12,10 @@ from sharkstat.engines.engine import Engine
 from sharkstat.engines.packets import PacketCounter, Packets
 from sharkstat.engines.tap import Tap
 from sharkstat.errors import RequestError
-from sharkstat.statistics.group import AnyKey, Count, Group, Measure
+from sharkstat.statistics.group import Group
 from sharkstat.statistics.grouping import GroupCounter
+from sharkstat.statistics.keys import AnyKey
+from sharkstat.statistics.measures import Count, Measure
 from sharkstat.statistics.parameter import Parameter, read_arguments, usage_of
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, Row, Value

@@ -23,7 +23,18 @@ from sharkstat.tshark.process import Tshark
 Place = Literal["user", "system"]
 
 # What only sharkstat's own runs use; Wireshark would run it as a script.
-_HOSTED = frozenset(("host.lua", "feed.lua", "values.lua", "group.lua", "processes.lua"))
+_HOSTED = frozenset(
+    (
+        "feed.lua",
+        "group.lua",
+        "group_keys.lua",
+        "group_measures.lua",
+        "group_writer.lua",
+        "host.lua",
+        "processes.lua",
+        "values.lua",
+    )
+)
 _MANIFEST = ".sharkstat-taps.json"
 _FOLDERS = {"user": ("Personal Lua Plugins", "Personal Plugins"), "system": ("Global Lua Plugins", "Global Plugins")}
 _REGISTERS = re.compile(r"\bsharkstat\.(?:tap|register)\b")

@@ -1,0 +1,158 @@
+"""The measures of a group: what is counted of the packets of each row.
+
+count, count=FIELD, sum=FIELD, min=FIELD, max=FIELD, mean=FIELD, distinct=FIELD, seen
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sharkstat.statistics.field_names import fields_of, snake_case
+from sharkstat.tables.column import Column, Merge, Type
+
+# Fields whose values are bytes, for the unit of what is counted of them.
+_BYTES = frozenset(
+    ("frame.len", "frame.cap_len", "ip.len", "ipv6.plen", "tcp.len", "udp.length", "http.content_length")
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The base class of measures. `Count()` counts packets; the others use all values of a `field` in them.
+
+    `name` is the column's name; it has a default. Use one of the subclasses.
+    """
+
+    field: str = ""
+    name: str = ""
+    unit: str = ""
+    title: str = ""
+    description: str = ""
+
+    kind: ClassVar[str] = ""
+    ending: ClassVar[str] = ""  # of the column's name, where none is given
+    says: ClassVar[str] = "{}"
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            raise ValueError("Measure is abstract: use Count, Sum, Min, Max, Mean, Distinct or Seen")
+        if self.field or self.kind not in ("count", "seen"):
+            fields_of(self.field)
+            if "/" in self.field:
+                raise ValueError(f"{self.kind}={self.field}: a measure takes one field")
+
+    @property
+    def text(self) -> str:
+        return f"{self.kind}={self.field}" if self.field else self.kind
+
+    @property
+    def column_name(self) -> str:
+        return self.name or f"{snake_case(self.field)}_{self.ending or self.kind}"
+
+    def _column(self, name: str, kind: Type, merge: Merge, **more: Any) -> Column:
+        unit = self.unit or ("bytes" if self.field in _BYTES else "")
+        title = self.title or ("" if self.name else self.says.format(self.field))
+        given = {"unit": unit, "title": title, "description": self.description or self.says.format(self.field), **more}
+        return Column(name, kind, merge=merge, **given)
+
+    def columns(self) -> tuple[Column, ...]:
+        """The columns, those that are not derived first."""
+        raise NotImplementedError
+
+
+class Count(Measure):
+    """Counts packets, or the values of a field: `Count()`, `Count("dns.qry.name")`."""
+
+    kind = "count"
+    says = "number of values of {}"
+
+    @property
+    def column_name(self) -> str:
+        return self.name or (f"{snake_case(self.field)}_count" if self.field else "packets")
+
+    def columns(self) -> tuple[Column, ...]:
+        if self.field:
+            return (self._column(self.column_name, "integer", "sum", unit=self.unit or "values"),)
+        return (Column(self.column_name, "integer", self.unit or "packets", title=self.title, merge="sum"),)
+
+
+class Sum(Measure):
+    """The sum of a field's values, e.g. `Sum("frame.len")`, whose column is called bytes."""
+
+    kind = "sum"
+    says = "sum of {}"
+
+    @property
+    def column_name(self) -> str:
+        return self.name or ("bytes" if self.field == "frame.len" else f"{snake_case(self.field)}_sum")
+
+    def columns(self) -> tuple[Column, ...]:
+        more = {"title": self.title} if self.column_name == "bytes" else {}
+        return (self._column(self.column_name, "number", "sum", **more),)
+
+
+class Min(Measure):
+    """The smallest value of a field."""
+
+    kind = "min"
+    says = "smallest {}"
+
+    def columns(self) -> tuple[Column, ...]:
+        return (self._column(self.column_name, "number", "min"),)
+
+
+class Max(Measure):
+    """The largest value of a field."""
+
+    kind = "max"
+    says = "largest {}"
+
+    def columns(self) -> tuple[Column, ...]:
+        return (self._column(self.column_name, "number", "max"),)
+
+
+class Mean(Measure):
+    """The mean of a field's values. Hidden columns hold the sum and the count, so that it can be merged."""
+
+    kind = "mean"
+    says = "mean of {}"
+
+    def columns(self) -> tuple[Column, ...]:
+        total, count = f"{self.column_name}_sum", f"{self.column_name}_count"
+        return (
+            self._column(total, "number", "sum", shown=False, title="", description=f"sum of {self.field}"),
+            Column(count, "integer", "values", shown=False, description=f"number of values of {self.field}"),
+            self._column(self.column_name, "number", "", role="derived", ratio=(total, count)),
+        )
+
+
+class Distinct(Measure):
+    """The number of distinct values of a field. A hidden column holds the values, so that it can be merged."""
+
+    kind = "distinct"
+    says = "distinct values of {}"
+
+    def columns(self) -> tuple[Column, ...]:
+        values = f"{self.column_name}_values"
+        return (
+            self._column(values, "set", "union", shown=False, title="", unit=""),
+            self._column(self.column_name, "integer", "", role="derived", size_of=values, unit="values"),
+        )
+
+
+class Seen(Measure):
+    """The times of a row's first and last packet."""
+
+    kind = "seen"
+
+    def columns(self) -> tuple[Column, ...]:
+        prefix = f"{self.name}_" if self.name else ""
+        return (
+            Column(f"{prefix}first_seen", "time", merge="min", title="First seen"),
+            Column(f"{prefix}last_seen", "time", merge="max", title="Last seen"),
+        )
+
+
+MEASURES: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Count, Sum, Min, Max, Mean, Distinct, Seen)}

@@ -1,0 +1,107 @@
+-- The measures of group.lua: how each is read from its text, and the lines that count it.
+-- core/sharkstat/statistics/measures.py has the grammar, counted_measures.py does the same in Python.
+
+local sharkstat = require "sharkstat"
+local values = require "values"
+local Writer = require "group_writer"
+
+local fail, GIVEN = Writer.fail, Writer.given
+
+local READ = {}
+for _, kind in ipairs { "count", "sum", "min", "max", "mean", "distinct" } do
+  READ[kind] = function(value) return { kind = kind, field = value } end
+end
+
+-- Those that need no field.
+local BARE = { count = true, seen = true }
+
+local NUMBERS = { integer = true, number = true, duration = true }
+local ORDERED = { integer = true, number = true, duration = true, time = true }
+
+-- Fails where the values of a measure's field cannot be counted so; gives the type of its column.
+local function check_type(measure, allowed)
+  local given = GIVEN[measure.field]
+  local column = given and given[2] or values.kind(sharkstat.field(measure.field).type).column
+  if not allowed[column] then
+    fail("%s=%s: the field is %s, not a number", measure.kind, measure.field, column == "address" and "an address" or "a " .. column)
+  end
+  return column
+end
+
+-- Each writes the lines that count into slots of the group `g` from `at` on, and gives the columns' types and the
+-- slots' first values, and whether they are times since 1970 rather than since the capture's first packet.
+local MEASURES = {}
+
+function MEASURES.count(writer, measure, at)
+  if not measure.field then
+    writer:put("g[%d] = g[%d] + 1", at, at)
+  else
+    local first, more = writer:field(measure.field, "key")
+    writer:put("if %s ~= nil then g[%d] = g[%d] + 1 + (%s and #%s or 0) end", first, at, at, more, more)
+  end
+  return { "integer" }, { 0 }
+end
+
+-- A double holds neither large integers nor many nanoseconds: there sharkstat.plus adds.
+local function addition(at, column, value)
+  if column == "number" then return ("g[%d] = (g[%d] or 0) + %s"):format(at, at, value) end
+  return ("do local s = (g[%d] or 0) + %s "):format(at, value)
+    .. ("if s < 9e15 and s > -9e15 then g[%d] = s else g[%d] = plus(g[%d] or 0, %s) end end"):format(at, at, at, value)
+end
+
+local function sum(writer, measure, at, counted)
+  local given, column = GIVEN[measure.field], check_type(measure, NUMBERS)
+  local count = counted and (" g[%d] = g[%d] + 1"):format(at + 1, at + 1) or ""
+  if given then
+    writer:put(addition(at, column, given[1]) .. count)
+  else
+    local first, more = writer:field(measure.field, "number")
+    writer:each(first, more, addition(at, column, "%s") .. count)
+  end
+  return column
+end
+
+function MEASURES.sum(writer, measure, at) return { sum(writer, measure, at, false) }, { "false" } end
+function MEASURES.mean(writer, measure, at) return { sum(writer, measure, at, true), "integer" }, { "false", 0 } end
+
+local function extreme(sign)
+  return function(writer, measure, at)
+    local given, column = GIVEN[measure.field], check_type(measure, ORDERED)
+    local text = ("if not g[%d] or %%s %s g[%d] then g[%d] = %%s end"):format(at, sign, at, at)
+    if given then
+      writer:put((text:gsub("%%s", given[1])))
+    else
+      local first, more = writer:field(measure.field, "number")
+      writer:each(first, more, text)
+    end
+    return { column }, { "false" }, column == "time" and not given
+  end
+end
+MEASURES.min, MEASURES.max = extreme("<"), extreme(">")
+
+function MEASURES.distinct(writer, measure, at)
+  local given = GIVEN[measure.field]
+  if given and given[2] ~= "time" then
+    writer:put("g[%d][type(%s) == 'number' and %s or tostring(%s)] = true", at, given[1], given[1], given[1])
+  else
+    local first, more = writer:field(measure.field, "key")
+    writer:each(first, more, ("g[%d][%%s] = true"):format(at))
+  end
+  return { "set" }, { "{}" }
+end
+
+function MEASURES.seen(writer, _, at)
+  writer:put("if not g[%d] then g[%d], g[%d] = ns, ns", at, at, at + 1)
+  writer:put("elseif ns < g[%d] then g[%d] = ns elseif ns > g[%d] then g[%d] = ns end", at, at, at + 1, at + 1)
+  return { "time", "time" }, { "false", "false" }
+end
+
+local function set_of(values_seen)
+  local list = {}
+  for value in pairs(values_seen) do
+    list[#list + 1] = type(value) == "string" and value or sharkstat.escape(value)
+  end
+  return list
+end
+
+return { read = READ, bare = BARE, write = MEASURES, set_of = set_of }
