@@ -110,7 +110,7 @@ def sheet_of(table: Table, names: Sequence[str] = (), shared: str = "") -> Sheet
         chosen = [_named(table, name) for name in names]
     else:
         chosen = [
-            (view.heading(c).replace("\n", " "), c.type in _NUMERIC, _cells(table, c)) for c in table.columns if c.shown
+            (view.unbroken(view.heading(c)), c.type in _NUMERIC, _cells(table, c)) for c in table.columns if c.shown
         ]
     total = table.total(table.column(shared).share or shared) if shared else 0
     if total:
@@ -157,7 +157,7 @@ def _named(table: Table, spec: str) -> tuple[str, bool, Callable[[_Row], Cell]]:
     name, _, heading = spec.partition("=")
     first = table.column(parts(name)[0])
     if len(parts(name)) == 1:
-        return heading or view.heading(first).replace("\n", " "), first.type in _NUMERIC, _cells(table, first)
+        return heading or view.unbroken(view.heading(first)), first.type in _NUMERIC, _cells(table, first)
     return heading or view.heading(first), False, lambda row: Cell(joined(table, row, name))
 
 

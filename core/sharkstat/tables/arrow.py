@@ -20,7 +20,7 @@ import importlib
 import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sharkstat.errors import OutputError, RequestError
 from sharkstat.tables.column import Column, Value
@@ -39,7 +39,7 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         extra = "sharkstat[arrow]" if name.startswith("pyarrow") else name
-        raise OutputError(f"data frames and Parquet files need {name}: pip install '{extra}'") from None
+        raise OutputError(f"data frames, Parquet and Arrow files need {name}: pip install '{extra}'") from None
 
 
 def to_arrow(table: Table) -> pyarrow.Table:
@@ -60,23 +60,44 @@ def to_arrow(table: Table) -> pyarrow.Table:
 
 def to_parquet(tables: Sequence[Table]) -> Iterator[bytes]:
     """One table as a Parquet file. RequestError for several, OutputError where pyarrow is not installed."""
-    if len(tables) != 1:
-        raise RequestError("a Parquet file holds one table: ask for one statistic, or name a folder with --output DIR/")
-    arrow = library("pyarrow")
-    parquet = library("pyarrow.parquet")
-    out = arrow.BufferOutputStream()
-    parquet.write_table(to_arrow(tables[0]), out, compression="zstd")
+    table = _only(tables, "Parquet")
+    out = library("pyarrow").BufferOutputStream()
+    library("pyarrow.parquet").write_table(to_arrow(table), out, compression="zstd")
     yield out.getvalue().to_pybytes()
 
 
-def from_parquet(path: str) -> tuple[dict[str, Any], list[dict[str, Value]]]:
-    """What the JSON layout says of the table in a Parquet file, and its rows, as `to_parquet` was given them.
+def to_ipc(tables: Sequence[Table]) -> Iterator[bytes]:
+    """One table as an Arrow IPC file (also called Feather): not compressed, so that it can be mapped into memory.
+
+    RequestError for several tables, OutputError where pyarrow is not installed.
+    Source: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format
+    """
+    data = to_arrow(_only(tables, "Arrow"))
+    arrow = library("pyarrow")
+    out = arrow.BufferOutputStream()
+    with library("pyarrow.ipc").new_file(out, data.schema) as writer:
+        writer.write_table(data)
+    yield out.getvalue().to_pybytes()
+
+
+def _only(tables: Sequence[Table], kind: str) -> Table:
+    if len(tables) != 1:
+        raise RequestError(f"one {kind} file holds one table: ask for one statistic, or name a folder: --output DIR/")
+    return tables[0]
+
+
+def from_file(path: str, kind: Literal["parquet", "arrow"]) -> tuple[dict[str, Any], list[dict[str, Value]]]:
+    """What the JSON layout says of the table in a Parquet or Arrow IPC file, and its rows, as they were exported.
 
     ValueError for a file of another kind; OutputError where pyarrow is not installed.
     """
     arrow = library("pyarrow")
     try:
-        data = library("pyarrow.parquet").read_table(path)
+        if kind == "parquet":
+            data = library("pyarrow.parquet").read_table(path)
+        else:
+            with library("pyarrow.ipc").open_file(path) as reader:
+                data = reader.read_all()
         about = json.loads((data.schema.metadata or {})[b"sharkstat"], parse_float=Decimal)
     except (arrow.ArrowInvalid, KeyError) as problem:
         raise ValueError(str(problem).splitlines()[0]) from None

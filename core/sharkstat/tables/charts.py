@@ -113,7 +113,7 @@ def _number(column: Column, value: object) -> float | None:
 
 
 def _heading(column: Column) -> str:
-    return safe(column.heading.replace("\n", " "))
+    return safe(column.label)
 
 
 # Over time

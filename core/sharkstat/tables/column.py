@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
@@ -107,6 +108,20 @@ class Column:
     @property
     def heading(self) -> str:
         return self.title or self.name.replace("_", " ").title()
+
+    @property
+    def label(self) -> str:
+        r"""The heading on one line: a word that it hyphenates is whole again.
+
+        >>> Column("connections", "integer", title="Connec-\ntions\nopen").label
+        'Connections open'
+        """
+        return unbroken(self.heading)
+
+
+def unbroken(heading: str) -> str:
+    """A heading on one line."""
+    return re.sub(r"(?<=\w)-\n(?=[a-z])", "", heading).replace("\n", " ")
 
 
 def check_columns(columns: object) -> None:

@@ -114,7 +114,7 @@ def described(table: Table) -> dict[str, Any]:
                 "role": c.role,
                 "merge": c.merge,
                 "approximate": c.approximate,
-                "title": c.heading.replace("\n", " "),
+                "title": c.heading,
                 "description": c.description,
                 "shown": c.shown,
                 "ratio": None if c.ratio is None else list(c.ratio),
@@ -296,11 +296,11 @@ def built_in(raw: bool = False) -> dict[str, TextExporter]:
 
 def find(name: str, others: Sequence[str] = (), raw: bool = False) -> Exporter:
     """The built-in exporter of that name; see `built_in`. RequestError names all formats, `others` among them."""
-    if name == "parquet":
-        from sharkstat.tables.arrow import library, to_parquet
+    if name in ("parquet", "arrow"):
+        from sharkstat.tables.arrow import library, to_ipc, to_parquet
 
         library("pyarrow")  # or the whole capture would be read for nothing
-        return to_parquet
+        return to_parquet if name == "parquet" else to_ipc
     found = built_in(raw).get(name)
     if found is None:
         raise RequestError(f"unknown format {name!r}: choose one of {', '.join([*FORMATS, *others])}")

@@ -54,7 +54,7 @@ def _over_time(table: Table, width: int, unicode: bool) -> list[str]:
 
 
 def _heading(column: Column) -> str:
-    return column.heading.replace("\n", " ")
+    return column.label
 
 
 def _bars(table: Table, width: int, unicode: bool) -> list[str]:

@@ -180,7 +180,7 @@ class Metrics:
             if family is None:
                 kind = core.CounterMetricFamily if counts else core.GaugeMetricFamily
                 family = kind(
-                    name, column.description or f"{column.heading}: {table.title}".replace("\n", " "), unit=unit
+                    name, column.description or f"{column.label}: {table.title}", unit=unit
                 )
                 families[name] = family
             scale = 1e-9 if column.type == "duration" else 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sharkstat.tables.table import Table
 
 # The formats for programs, whose columns are those that were counted.
-LOSSLESS = ("json", "jsonl", "csv", "tsv", "parquet")
+LOSSLESS = ("json", "jsonl", "csv", "tsv", "parquet", "arrow")
 # Made by sharkstat.reports and charts, which need more than the tables.
 DRAWN = ("html", "svg", "png")
 # Those of tabulate's formats in which a value cannot act: plain text, and those whose marks are escaped. In the others

@@ -108,7 +108,7 @@ def lines(block: Block, width: int, rows: int, bold: Callable[[str], str] = str)
 
 
 def _heading(table: Table, name: str) -> str:
-    return table.column(parts(name)[0]).heading.replace("\n", " ").lower()
+    return table.column(parts(name)[0]).label.lower()
 
 
 def _more(block: Block, hidden: int) -> list[str]:
@@ -259,7 +259,7 @@ def _graph(block: Block, width: int, bold: Callable[[str], str]) -> list[str]:
     wide = min(max(1, room // len(drawn.values)), 8)
     unit = block.table.column(block.bar).unit
     peak = f"{humanised_bytes(round(drawn.peak))}/s" if unit == "bytes" else f"{drawn.peak:,.0f}/s"
-    what = block.table.column(block.bar).heading.replace("\n", " ").lower()
+    what = block.table.column(block.bar).label.lower()
     result = [f"{bold(block.title)}: {what}, a column is {round_length(drawn.length)}"]
     for level in range(height - 1, -1, -1):
         cells = []

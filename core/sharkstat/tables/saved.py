@@ -1,4 +1,4 @@
-"""Results read back from JSON and JSON Lines: what export.py wrote, as tables again."""
+"""Saved results (JSON, JSON Lines, Parquet, Arrow) as tables again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from sharkstat.errors import SourceError
 from sharkstat.tables.column import Column, Local, Merge, Reading, Role, Row, Type, Value
@@ -17,7 +17,8 @@ from sharkstat.tables.export import SCHEMA
 from sharkstat.tables.table import Table
 
 _MOMENT = re.compile(r"(\d{4,})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{9})Z")
-PARQUET = b"PAR1"
+# How the files begin.
+_ARROW_KINDS: Mapping[bytes, Literal["parquet", "arrow"]] = {b"PAR1": "parquet", b"ARRO": "arrow"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -26,7 +27,7 @@ class _Unreadable(ValueError):
 
 
 def looks_saved(path: str | Path) -> bool:
-    """Whether the file begins as a saved result does, and no capture: with a brace, or as Parquet.
+    """Whether the file begins as a saved result does, and no capture: with a brace, or as Parquet or Arrow.
 
     >>> looks_saved("tests/data/dns.pcapng")
     False
@@ -34,13 +35,13 @@ def looks_saved(path: str | Path) -> bool:
     try:
         with Path(path).open("rb") as file:
             head = file.read(64)
-            return head[:4] == PARQUET or head.lstrip()[:1] == b"{"
+            return head[:4] in _ARROW_KINDS or head.lstrip()[:1] == b"{"
     except OSError:
         return False
 
 
 def read_tables(path: str | Path) -> list[Table]:
-    """The tables of a file that was written with `--format json` or `--format jsonl`.
+    """The tables of a file that was written with `--format json`, `jsonl`, `parquet` or `arrow`.
 
     SourceError where it cannot be read, or holds something else.
 
@@ -50,8 +51,9 @@ def read_tables(path: str | Path) -> list[Table]:
     """
     try:
         with Path(path).open("rb") as file:
-            if file.read(4) == PARQUET:
-                return [_of_parquet(str(path))]
+            kind = _ARROW_KINDS.get(file.read(4))
+        if kind:
+            return [_of_arrow(str(path), kind)]
         text = Path(path).read_text(encoding="utf-8")
     except OSError as problem:
         raise SourceError(f"{path}: {problem.strerror}: check the name") from None
@@ -63,14 +65,14 @@ def read_tables(path: str | Path) -> list[Table]:
         raise SourceError(f"{path} is not a saved result ({problem}): write one with --format json or jsonl") from None
 
 
-def _of_parquet(path: str) -> Table:
-    from sharkstat.tables.arrow import from_parquet
+def _of_arrow(path: str, kind: Literal["parquet", "arrow"]) -> Table:
+    from sharkstat.tables.arrow import from_file
 
     try:
-        about, rows = from_parquet(path)
+        about, rows = from_file(path, kind)
         return replace(table_of({**about, "rows": []}), rows=rows)
     except ValueError as problem:
-        raise SourceError(f"{path} is not a saved result ({problem}): write one with --format parquet") from None
+        raise SourceError(f"{path} is not a saved result ({problem}): write one with --format {kind}") from None
 
 
 def tables_of(text: str) -> list[Table]:

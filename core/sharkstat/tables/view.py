@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Protocol
 
-from sharkstat.tables.column import Column, Reading, Row, Value
+from sharkstat.tables.column import Column, Reading, Row, Value, unbroken
 
 
 class Table(Protocol):
@@ -339,7 +339,7 @@ def lay_out(laid: Grid, style: str) -> str:
         "outline",
         "psql",
     ):
-        headings = [heading.replace("\n", " ") for heading in headings]
+        headings = [unbroken(heading) for heading in headings]
     if style in _MARKDOWN:
         texts = [column.type not in _NUMERIC for column in laid.columns]
         rows = [[code_span(t) if is_text else t for t, is_text in zip(row, texts, strict=True)] for row in rows]
