@@ -23,13 +23,13 @@
 -- column: requests integer sum
 -- column: responses integer sum
 -- column: unanswered integer sum ; requests without a response in the capture
--- column: request_bytes integer sum bytes ; headers and bodies of the requests
--- column: response_bytes integer sum bytes ; headers and bodies of the responses
+-- column: request_bytes integer sum bytes title=Request|bytes ; headers and bodies of the requests
+-- column: response_bytes integer sum bytes title=Response|bytes ; headers and bodies of the responses
 -- column: timed integer sum hidden ; responses whose request was captured, without interim responses
 -- column: time duration sum seconds hidden ; total time from request to response
--- column: min_time duration min seconds ; from request to response
--- column: mean_time duration time/timed seconds
--- column: max_time duration max seconds
+-- column: min_time duration min seconds title=Min|time ; from request to response
+-- column: mean_time duration time/timed seconds title=Mean|time
+-- column: max_time duration max seconds title=Max|time
 -- section: 400 title=HTTP rows=5 arguments=path=template
 --     columns=method,host/path=request,status,requests=count,response_bytes=bytes,mean_time=mean,max_time=max
 -- sort: requests descending, responses descending, host, path, method, status

@@ -11,8 +11,8 @@
 -- column: code integer key hidden
 -- column: sender address key; sender of the quoted packet
 -- column: destination address key; destination of the quoted packet
--- column: tcp_port integer key dynamic; destination port of the quoted packet
--- column: udp_port integer key dynamic; destination port of the quoted packet
+-- column: tcp_port integer key dynamic title="TCP port"; destination port of the quoted packet
+-- column: udp_port integer key dynamic title="UDP port"; destination port of the quoted packet
 -- column: errors integer sum packets
 -- column: first_seen time min hidden
 -- column: last_seen time max hidden

@@ -7,12 +7,12 @@
 --     `dns,names` also compares the names.
 -- parameter: max integer 100000 maximum number of rows; further servers share the row `(other)`
 -- column: protocol text key; from the name of the field with the time
--- column: server_address address key
--- column: server_port integer key; empty for protocols without ports
+-- column: server_address address key title=Server
+-- column: server_port integer key title=Port; empty for protocols without ports
 -- column: responses integer sum
--- column: min_time duration min seconds
--- column: mean_time duration total_time/responses seconds
--- column: max_time duration max seconds
+-- column: min_time duration min seconds title=Min
+-- column: mean_time duration total_time/responses seconds title=Mean
+-- column: max_time duration max seconds title=Max
 -- column: total_time duration sum seconds hidden
 -- section: 830 rows=0
 -- sort: total_time descending, protocol, server_address, server_port

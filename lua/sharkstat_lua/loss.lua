@@ -8,20 +8,20 @@
 --     SDPs so far if they agree. Without a clock rate there is no jitter; it is not computed across timestamps that jump
 --     by 10 s. Lost in tshark's own rtp,streams is lost minus duplicates here.
 -- parameter: max integer 100000 maximum number of streams; further ones share the row `(other)`
--- column: source_address address key
--- column: source_port integer key dynamic
--- column: destination_address address key
--- column: destination_port integer key dynamic
--- column: ssrc text key; the synchronization source identifier
+-- column: source_address address key title=Source
+-- column: source_port integer key dynamic title=Port
+-- column: destination_address address key title=Destination
+-- column: destination_port integer key dynamic title=Port
+-- column: ssrc text key title=SSRC; the synchronization source identifier
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
 -- column: lost integer sum packets; expected packets that never arrived
--- column: lost_percent number lost/expected percent
+-- column: lost_percent number lost/expected percent title="Lost %"
 -- column: duplicates integer sum packets
--- column: out_of_order integer sum packets; late, but not lost
--- column: mean_jitter duration jitter_total/jitters seconds; mean of the jitter after each packet
--- column: max_jitter duration max seconds
--- column: max_delta duration max seconds; the longest time between two packets
+-- column: out_of_order integer sum packets title="Out of|order"; late, but not lost
+-- column: mean_jitter duration jitter_total/jitters seconds title=Jitter|mean; mean of the jitter after each packet
+-- column: max_jitter duration max seconds title=Jitter|max
+-- column: max_delta duration max seconds title=Delta|max; the longest time between two packets
 -- column: start time min
 -- column: stop time max hidden
 -- column: expected integer sum packets hidden; according to the sequence numbers

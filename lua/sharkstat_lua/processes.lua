@@ -5,7 +5,7 @@
 --     between other hosts in the row `(other hosts)`. All rows add up to the packets and bytes that were captured.
 -- arguments: filter
 -- order: any
--- column: connections integer sum; of TCP and UDP
+-- column: connections integer sum title=Connec-|tions; of TCP and UDP
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes share
 -- column: first time min hidden; the first packet

@@ -14,18 +14,18 @@
 --     bytes of the capture.
 -- parameter: max integer 100000 maximum number of rows; further services share the row `(other)`
 -- column: protocol text key; application protocol: `http`, `tls`, `quic`, `dns`; `tcp` if none was recognized
--- column: server_name text key; empty if neither the connection nor DNS gives one
--- column: server_address address key; empty if the server is unknown, or without connections
--- column: server_port integer key
+-- column: server_name text key title="Server name"; empty if neither the connection nor DNS gives one
+-- column: server_address address key title=Server; empty if the server is unknown, or without connections
+-- column: server_port integer key title=Port
 -- column: transport text key; `tcp`, `udp`, `sctp`; empty without connections
 -- column: clients integer size:client_addresses; number of distinct client addresses
--- column: connections integer sum; as counted by tshark's stream numbers
+-- column: connections integer sum title=Connec-|tions; as counted by tshark's stream numbers
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes share
--- column: packets_to_server integer sum packets hidden
--- column: bytes_to_server integer sum bytes
--- column: packets_from_server integer sum packets hidden
--- column: bytes_from_server integer sum bytes
+-- column: packets_to_server integer sum packets hidden title="Packets|to server"
+-- column: bytes_to_server integer sum bytes title="Bytes|to server"
+-- column: packets_from_server integer sum packets hidden title="Packets|from server"
+-- column: bytes_from_server integer sum bytes title="Bytes|from server"
 -- column: first time min hidden; time of the first packet
 -- column: last time max hidden; time of the last packet
 -- column: client_addresses set union:100000 hidden; at most 100,000 per row

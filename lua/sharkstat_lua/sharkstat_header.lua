@@ -27,6 +27,8 @@ end
 local function read_column(text)
   local name, kind, rule, rest = text:match("^[^;]*"):match("^(%S+)%s+(%S+)%s+(%S+)%s*(.-)%s*$")
   if not name then error("invalid column: " .. text, 0) end
+  local title = rest:match('title="([^"]*)"') or rest:match("title=(%S+)")
+  rest = rest:gsub('title="[^"]*"', ""):gsub("title=%S+", "")
   local words, hidden = {}, false
   for word in rest:gmatch("%S+") do
     if word == "hidden" then
@@ -40,6 +42,7 @@ local function read_column(text)
   return {
     name, kind, rule = rule, unit = concat(words, " "), hidden = hidden, above = above, below = below, size_of = size_of,
     derived = above ~= nil or size_of ~= nil,
+    title = title and title:gsub("%-|(%l)", "%1"):gsub("|", " "),  -- a heading is broken anew where it must be
   }
 end
 

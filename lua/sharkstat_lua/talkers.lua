@@ -10,11 +10,11 @@
 -- column: start time key; start of the interval; empty if there is only one
 -- column: address address key; empty if the packet has none, e.g. no receiver on the interface `any`
 -- column: bytes integer sum bytes share=bytes_out; in and out
--- column: bytes_in integer sum bytes
--- column: bytes_out integer sum bytes
+-- column: bytes_in integer sum bytes title="Bytes in"
+-- column: bytes_out integer sum bytes title="Bytes out"
 -- column: packets integer sum packets; in and out
--- column: packets_in integer sum packets
--- column: packets_out integer sum packets
+-- column: packets_in integer sum packets title="Packets in"
+-- column: packets_out integer sum packets title="Packets out"
 -- column: services text none; up to three, with their share of the host's bytes
 -- section: 300 title=Hosts rows=5 columns=address=host,bytes_in=in,bytes_out=out,packets,services
 -- sort: start, bytes descending, packets descending, address

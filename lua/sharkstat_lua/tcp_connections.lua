@@ -6,14 +6,14 @@
 --     began before the capture are counted, but not as started. If the server is unknown (no SYN, and neither the ports
 --     nor the number of peers decide), the row has no address.
 -- parameter: max integer 100000 maximum number of rows; further servers share the row `(other)`
--- column: server_address address key
--- column: server_port integer key
--- column: connections integer sum; total of refused, reset, timed out, closed and open
+-- column: server_address address key title=Server
+-- column: server_port integer key title=Port
+-- column: connections integer sum title=Connec-|tions; total of refused, reset, timed out, closed and open
 -- column: started integer sum; with a SYN or SYN/ACK in the capture
--- column: established integer sum; with a completed handshake in the capture
+-- column: established integer sum title=Estab-|lished; with a completed handshake in the capture
 -- column: refused integer sum
 -- column: reset integer sum
--- column: timed_out integer sum
+-- column: timed_out integer sum title=Timed|out
 -- column: closed integer sum; with FIN from both sides
 -- column: open integer sum; at the end of the capture
 -- column: packets integer sum packets

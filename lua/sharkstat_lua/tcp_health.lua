@@ -6,26 +6,26 @@
 --     if neither does (`server_known` is false), the sender of the first packet counts as client. Exports also have
 --     separate columns per side.
 -- parameter: max integer 100000 maximum number of rows; further connections share the row `(other)`
--- column: client_address address key
--- column: client_port integer key local
--- column: server_address address key
--- column: server_port integer key
+-- column: client_address address key title=Client
+-- column: client_port integer key local title=Port
+-- column: server_address address key title=Server
+-- column: server_port integer key title=Port
 -- column: stream integer key hidden local; tshark's stream number
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
--- column: retransmissions integer sum packets; of all kinds
--- column: lost_segments integer sum packets; segments after a gap (previous segment not captured)
+-- column: retransmissions integer sum packets title=Re-|trans; of all kinds
+-- column: lost_segments integer sum packets title=Lost|before; segments after a gap (previous segment not captured)
 -- column: resets integer sum packets
--- column: zero_windows integer sum packets; segments with a zero window: the sender's receive buffer is full
--- column: handshake_time duration none seconds; from the first SYN to the ACK that completed the handshake
--- column: mean_rtt duration rtt_total/rtts seconds
--- column: min_rtt duration min seconds; shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
--- column: max_rtt duration max seconds
--- column: goodput number new_payload_bytes/duration bytes per second; new payload divided by the duration
--- column: duplicate_acks integer sum packets
--- column: out_of_order integer sum packets
--- column: fast_retransmissions integer sum packets; retransmissions triggered by duplicate ACKs
--- column: spurious_retransmissions integer sum packets; retransmissions of data already acknowledged
+-- column: zero_windows integer sum packets title=Zero|win; segments with a zero window: the sender's receive buffer is full
+-- column: handshake_time duration none seconds title=Handshake; from the first SYN to the ACK that completed the handshake
+-- column: mean_rtt duration rtt_total/rtts seconds title=RTT|mean
+-- column: min_rtt duration min seconds title=RTT|min; shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
+-- column: max_rtt duration max seconds title=RTT|max
+-- column: goodput number new_payload_bytes/duration bytes per second title=Goodput|bytes/s; new payload divided by the duration
+-- column: duplicate_acks integer sum packets title=Dup|ACKs
+-- column: out_of_order integer sum packets title="Out of|order"
+-- column: fast_retransmissions integer sum packets title=Fast; retransmissions triggered by duplicate ACKs
+-- column: spurious_retransmissions integer sum packets title=Spurious; retransmissions of data already acknowledged
 -- column: duration duration sum seconds; from the first packet to the last
 -- column: payload_bytes integer sum bytes hidden; of all segments
 -- column: new_payload_bytes integer sum bytes hidden; without retransmitted bytes

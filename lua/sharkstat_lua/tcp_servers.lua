@@ -5,26 +5,26 @@
 --     none was seen, the port numbers decide, then the number of peers; if neither does, the row has no address. Goodput
 --     is the total of new payload divided by the total duration of the connections.
 -- parameter: max integer 100000 maximum number of rows; further servers share the row `(other)`
--- column: server_address address key
--- column: server_port integer key
--- column: connections integer sum
+-- column: server_address address key title=Server
+-- column: server_port integer key title=Port
+-- column: connections integer sum title=Connec-|tions
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes
--- column: retransmissions integer sum packets; of all kinds
--- column: lost_segments integer sum packets; segments after a gap (previous segment not captured)
+-- column: retransmissions integer sum packets title=Re-|trans; of all kinds
+-- column: lost_segments integer sum packets title=Lost|before; segments after a gap (previous segment not captured)
 -- column: resets integer sum packets
--- column: zero_windows integer sum packets; segments with a zero window: the sender's receive buffer is full
--- column: mean_handshake duration handshake_total/handshakes seconds
--- column: min_handshake duration min seconds; from the first SYN to the ACK that completed the handshake
--- column: max_handshake duration max seconds
--- column: mean_rtt duration rtt_total/rtts seconds
--- column: min_rtt duration min seconds; shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
--- column: max_rtt duration max seconds
--- column: goodput number new_payload_bytes/duration bytes per second; new payload divided by the duration
--- column: duplicate_acks integer sum packets
--- column: out_of_order integer sum packets
--- column: fast_retransmissions integer sum packets; retransmissions triggered by duplicate ACKs
--- column: spurious_retransmissions integer sum packets; retransmissions of data already acknowledged
+-- column: zero_windows integer sum packets title=Zero|win; segments with a zero window: the sender's receive buffer is full
+-- column: mean_handshake duration handshake_total/handshakes seconds title=Handshake|mean
+-- column: min_handshake duration min seconds title=Handshake|min; from the first SYN to the ACK that completed the handshake
+-- column: max_handshake duration max seconds title=Handshake|max
+-- column: mean_rtt duration rtt_total/rtts seconds title=RTT|mean
+-- column: min_rtt duration min seconds title=RTT|min; shortest time until a segment was acknowledged (tcp.analysis.ack_rtt)
+-- column: max_rtt duration max seconds title=RTT|max
+-- column: goodput number new_payload_bytes/duration bytes per second title=Goodput|bytes/s; new payload divided by the duration
+-- column: duplicate_acks integer sum packets title=Dup|ACKs
+-- column: out_of_order integer sum packets title="Out of|order"
+-- column: fast_retransmissions integer sum packets title=Fast; retransmissions triggered by duplicate ACKs
+-- column: spurious_retransmissions integer sum packets title=Spurious; retransmissions of data already acknowledged
 -- column: duration duration sum seconds; total over all connections
 -- column: payload_bytes integer sum bytes hidden; of all segments
 -- column: new_payload_bytes integer sum bytes hidden; without retransmitted bytes

@@ -11,16 +11,16 @@
 -- parameter: at duration - split the capture in two, at this time after its first packet
 -- column: half integer key hidden; with `at`: 1 before the split, 2 after it
 -- column: protocol text key; as in `services`
--- column: server_name text key
--- column: server_address address key
--- column: server_port integer key
+-- column: server_name text key title="Server name"
+-- column: server_address address key title=Server
+-- column: server_port integer key title=Port
 -- column: transport text key
 -- column: client address key; for packets without a connection, the sender
 -- column: operation text key; HTTP method or DNS record type
 -- column: path text key; path template with parameter names, or DNS name
 -- column: status text key; HTTP status or DNS response code; empty without a response
 -- column: retransmitted boolean key hidden
--- column: connections integer sum
+-- column: connections integer sum title=Connec-|tions
 -- column: requests integer sum
 -- column: packets integer sum packets
 -- column: bytes integer sum bytes share

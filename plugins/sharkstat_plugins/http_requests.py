@@ -31,15 +31,6 @@ def _count(row: Row, name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-HEADINGS = {
-    "request_bytes": "Request\nbytes",
-    "response_bytes": "Response\nbytes",
-    "min_time": "Min\ntime",
-    "mean_time": "Mean\ntime",
-    "max_time": "Max\ntime",
-}
-
-
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    register(HttpRequests("http_requests.lua", HEADINGS))
+    register(HttpRequests("http_requests.lua"))

@@ -123,7 +123,7 @@ class IcmpErrors(ShippedTap):
     """icmp,errors, with the meaning of types and codes."""
 
     def __init__(self) -> None:
-        super().__init__("icmp_errors.lua", {"tcp_port": "TCP port", "udp_port": "UDP port"})
+        super().__init__("icmp_errors.lua")
         self.engines = (*self.engines, Packets(IcmpCounter))
         self.section = Section(860, rows=0)
 

@@ -7,15 +7,6 @@ from collections.abc import Iterator
 from sharkstat import HealthFinding, Severity, Table, hookimpl
 from sharkstat_plugins.shipped_tap import ShippedTap
 
-HEADINGS = {
-    "server_address": "Server",
-    "server_port": "Port",
-    "min_time": "Min",
-    "mean_time": "Mean",
-    "max_time": "Max",
-}
-
-
 # From when on a server is slow to answer, and from when on it is worse than that: its mean, in nanoseconds.
 SLOW, VERY_SLOW, BAD = 100_000_000, 1_000_000_000, 5_000_000_000
 
@@ -40,4 +31,4 @@ class Latency(ShippedTap):
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    register(Latency("latency.lua", HEADINGS))
+    register(Latency("latency.lua"))

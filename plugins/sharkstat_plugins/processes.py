@@ -5,8 +5,6 @@ from __future__ import annotations
 from sharkstat import hookimpl
 from sharkstat_plugins.shipped_tap import ShippedTap
 
-HEADINGS = {"connections": "Connec-\ntions"}
-
 
 class Processes(ShippedTap):
     by_connection = "only"
@@ -14,4 +12,4 @@ class Processes(ShippedTap):
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    register(Processes("processes.lua", HEADINGS))
+    register(Processes("processes.lua"))

@@ -16,17 +16,6 @@ from sharkstat_plugins.shipped_tap import ShippedTap
 if TYPE_CHECKING:
     from sharkstat import Packet
 
-HEADINGS = {
-    "server_name": "Server name",
-    "server_address": "Server",
-    "server_port": "Port",
-    "connections": "Connec-\ntions",
-    "bytes_to_server": "Bytes\nto server",
-    "bytes_from_server": "Bytes\nfrom server",
-    "packets_to_server": "Packets\nto server",
-    "packets_from_server": "Packets\nfrom server",
-}
-
 MOST_CONNECTIONS = MOST_CLIENTS = MOST_NAMES = 100_000
 MOST_FRAGMENTS = 10_000
 LONGEST_NAME = 255
@@ -40,7 +29,7 @@ class Services(ShippedTap):
     by_connection = "also"
 
     def __init__(self) -> None:
-        super().__init__("services.lua", HEADINGS)
+        super().__init__("services.lua")
         self.engines = (*self.engines, Packets(self._counter))
 
     def _counter(self, filter: str, max: int) -> ServiceCounter:

@@ -7,14 +7,6 @@ from collections.abc import Iterator
 from sharkstat import HealthFinding, Table, hookimpl, part_of
 from sharkstat_plugins.shipped_tap import ShippedTap
 
-HEADINGS = {
-    "server_address": "Server",
-    "server_port": "Port",
-    "connections": "Connec-\ntions",
-    "established": "Estab-\nlished",
-    "timed_out": "Timed\nout",
-}
-
 
 class TcpConnections(ShippedTap):
     def findings(self, table: Table) -> Iterator[HealthFinding]:
@@ -27,4 +19,4 @@ class TcpConnections(ShippedTap):
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    register(TcpConnections("tcp_connections.lua", HEADINGS))
+    register(TcpConnections("tcp_connections.lua"))

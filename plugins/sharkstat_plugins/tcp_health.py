@@ -8,26 +8,6 @@ from collections.abc import Sequence
 from sharkstat import Row, Table, Value, hookimpl
 from sharkstat_plugins.shipped_tap import ShippedTap
 
-HEADINGS = {
-    "client_address": "Client",
-    "client_port": "Port",
-    "server_address": "Server",
-    "server_port": "Port",
-    "retransmissions": "Re-\ntrans",
-    "fast_retransmissions": "Fast",
-    "spurious_retransmissions": "Spurious",
-    "duplicate_acks": "Dup\nACKs",
-    "out_of_order": "Out of\norder",
-    "lost_segments": "Lost\nbefore",
-    "zero_windows": "Zero\nwin",
-    "handshake_time": "Handshake",
-    "min_rtt": "RTT\nmin",
-    "mean_rtt": "RTT\nmean",
-    "max_rtt": "RTT\nmax",
-    "goodput": "Goodput\nbytes/s",
-    "connections": "Connec-\ntions",
-}
-
 
 class TcpHealth(ShippedTap):
     """A connection has one row, and two captures cannot tell whether theirs are the same one."""
@@ -54,4 +34,4 @@ def _ends(row: Row) -> tuple[Value, ...]:
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    register(TcpHealth("tcp_health.lua", HEADINGS))
+    register(TcpHealth("tcp_health.lua"))

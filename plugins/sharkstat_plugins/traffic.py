@@ -5,14 +5,7 @@ from __future__ import annotations
 from sharkstat import hookimpl
 from sharkstat_plugins.shipped_tap import ShippedTap
 
-HEADINGS = {
-    "server_name": "Server name",
-    "server_address": "Server",
-    "server_port": "Port",
-    "connections": "Connec-\ntions",
-}
-
 
 @hookimpl
 def register_statistics(register):  # type: ignore[no-untyped-def]
-    register(ShippedTap("traffic.lua", HEADINGS))
+    register(ShippedTap("traffic.lua"))

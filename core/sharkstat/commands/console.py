@@ -93,7 +93,7 @@ def execute(
         return
     if exporter is None:
         to_terminal = sys.stdout.isatty() and output.standard
-        exporter = readable(shutil.get_terminal_size().columns if to_terminal else None, per_file, running.plot)
+        exporter = readable(to_terminal, per_file, running.plot)
     if tables or not failures:  # otherwise earlier results would be overwritten by nothing
         with terminated_by_reader():
             output.write(tables, exporter)
@@ -284,9 +284,15 @@ def drawn(name: str, shown: Overview | Diff | None = None) -> Exporter:
     return page if name == "html" else picture
 
 
-def readable(width: int | None, name_sources: bool, plot: bool = False) -> Callable[[Sequence[Table]], Iterator[str]]:
-    """The exporter of the default format, for a terminal of this width; with `plot`, tables are drawn."""
+def readable(
+    to_terminal: bool, name_sources: bool = False, plot: bool = False
+) -> Callable[[Sequence[Table]], Iterator[str]]:
+    """The exporter of the default format, at a terminal's width and in colour there; with `plot`, tables are drawn."""
     from sharkstat.tables import view
+    from sharkstat.tables.ink import ink_for
+
+    width = shutil.get_terminal_size().columns if to_terminal else None
+    ink = ink_for(to_terminal)
 
     def left_out(request: str) -> Callable[[list[str]], None]:
         return lambda names: say(
@@ -303,7 +309,7 @@ def readable(width: int | None, name_sources: bool, plot: bool = False) -> Calla
 
                 yield f"{gap}{graph(table, width, _shows_unicode())}\n"
                 continue
-            yield f"{gap}{view.text(table, width=width, on_left_out=left_out(table.request))}\n"
+            yield f"{gap}{view.text(table, width=width, on_left_out=left_out(table.request), ink=ink)}\n"
 
     return export
 
@@ -354,7 +360,7 @@ def print_tables(tables: Sequence[Table], output_format: str, registry: Registry
     from sharkstat.tables.output import Output
 
     if output_format == "table":
-        exporter: Any = readable(shutil.get_terminal_size().columns if sys.stdout.isatty() else None, False)
+        exporter: Any = readable(sys.stdout.isatty())
     else:
         exporter = exporter_of(output_format, registry, raw=False)
     say_warnings(registry)

@@ -184,11 +184,13 @@ def _print(result: Diff, running: Running, output: Output, output_format: str, r
         result.tables = shown if result.explanation is None else [*result.tables[:1], *shown]
     exporter: Callable[[Sequence[Table]], Iterator[str]] | Any
     if output_format == "table":
+        from sharkstat.tables.ink import ink_for
+
         wide = sys.stdout.isatty() and output.standard
         width = shutil.get_terminal_size().columns if wide else None
 
         def exporter(_: Sequence[Table]) -> Iterator[str]:
-            yield "\n".join(result.lines(width)) + "\n"
+            yield "\n".join(result.lines(width, ink_for(wide))) + "\n"
 
     elif output_format == "html" and not output.in_folder:
         exporter = drawn("html", result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -25,6 +24,7 @@ from sharkstat.commands.console import (
 )
 from sharkstat.errors import EXIT_INCOMPLETE, RequestError
 from sharkstat.tables.archive import archived
+from sharkstat.tables.ink import ink_for
 
 if TYPE_CHECKING:
     from sharkstat.commands.options import Running, Watched
@@ -44,11 +44,11 @@ def _show_trend(name: str, periods: Sequence[Period], running: Running, registry
     output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force)
     found = trend(name, periods, registry)
     tables = [running.selection.apply(table) for table in found.tables]
-    colours = sys.stdout.isatty() and output.standard and not os.environ.get("NO_COLOR")
+    ink = ink_for(sys.stdout.isatty() and output.standard)
 
     def page(_tables: Sequence[Table]) -> Iterator[str]:
         width, rows = shutil.get_terminal_size().columns, running.selection.top or 10
-        yield found.text(width, rows, (lambda text: f"\x1b[1m{text}\x1b[0m") if colours else str) + "\n"
+        yield found.text(width, rows, ink.bold) + "\n"
 
     exporter = page if output_format == "table" else exporter_of(output_format, registry, running.raw)
     with terminated_by_reader():
@@ -95,7 +95,7 @@ def show(source: Source, running: Running, watched: Watched) -> None:
         height = size.lines if to_terminal and running.selection.top is None else None
 
         def exporter(_tables: Sequence[Table]) -> Iterator[str]:
-            yield found.text(size.columns, height, to_terminal and not os.environ.get("NO_COLOR")) + "\n"
+            yield found.text(size.columns, height, ink_for(to_terminal).colours) + "\n"
 
         tables = found.tables
     else:
@@ -118,7 +118,7 @@ def _watched(source: Source, registry: Registry, running: Running, watched: Watc
     if watched.rate:
         raise RequestError("overview has no --rate: its first line says how many packets come")
     requests = asked(source, registry)
-    colours = not os.environ.get("NO_COLOR")
+    colours = ink_for(terminal=True).colours
 
     def page(snapshot: Snapshot, width: int, height: int) -> list[str]:
         return made(source, requests, snapshot, []).text(width, height, colours).splitlines()

@@ -12,6 +12,7 @@ from sharkstat.commands.console import say_capturing
 from sharkstat.errors import RequestError
 from sharkstat.running.watching import Snapshot, Watch
 from sharkstat.tables.export import snapshot_line
+from sharkstat.tables.ink import ink_for
 from sharkstat.tables.output import Output
 from sharkstat.tables.page import shares_of_room
 from sharkstat.tables.rates import Rates
@@ -57,6 +58,7 @@ class Watching:
         self._page = page or self._tables
         self._whole = whole
         self._console: Console | None = None
+        self._ink = ink_for(self.on_terminal)
         self._live: Live | None = None
         self._shown: Snapshot | None = None
         self._speed = (0.0, 0.0)
@@ -160,7 +162,7 @@ class Watching:
         lines: list[str] = []
         for table, count in zip(tables, rows, strict=True):
             part = first_rows(table, max(count, 1)) if len(table.rows) > count else table
-            lines += [*text(part, width=width).splitlines(), ""]
+            lines += [*text(part, width=width, ink=self._ink).splitlines(), ""]
         return lines
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sharkstat.running.overview import Overview
 from sharkstat.tables import view
 from sharkstat.tables.causes import Cause
-from sharkstat.tables.column import Column, Value
+from sharkstat.tables.column import Column, Value, unbroken
 from sharkstat.tables.diff import Diff
 from sharkstat.tables.page import joined, parts
 from sharkstat.tables.table import Table
@@ -109,9 +109,7 @@ def sheet_of(table: Table, names: Sequence[str] = (), shared: str = "") -> Sheet
     if names:
         chosen = [_named(table, name) for name in names]
     else:
-        chosen = [
-            (view.unbroken(view.heading(c)), c.type in _NUMERIC, _cells(table, c)) for c in table.columns if c.shown
-        ]
+        chosen = [(unbroken(view.heading(c)), c.type in _NUMERIC, _cells(table, c)) for c in table.columns if c.shown]
     total = table.total(table.column(shared).share or shared) if shared else 0
     if total:
         chosen.append(("Share", True, lambda row: _share(row[shared], total)))
@@ -157,7 +155,7 @@ def _named(table: Table, spec: str) -> tuple[str, bool, Callable[[_Row], Cell]]:
     name, _, heading = spec.partition("=")
     first = table.column(parts(name)[0])
     if len(parts(name)) == 1:
-        return heading or view.unbroken(view.heading(first)), first.type in _NUMERIC, _cells(table, first)
+        return heading or unbroken(view.heading(first)), first.type in _NUMERIC, _cells(table, first)
     return heading or view.heading(first), False, lambda row: Cell(joined(table, row, name))
 
 

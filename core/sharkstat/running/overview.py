@@ -18,6 +18,7 @@ from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.section import HealthFinding, Section, part_of, percent
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, Reading, Row
+from sharkstat.tables.ink import Ink
 from sharkstat.tables.page import Block, Plot, columns_of_graph, lines, plot, round_length
 from sharkstat.tables.table import Table
 from sharkstat.tables.view import clock, humanised_bytes, humanised_duration, safe, seconds, shortened
@@ -82,10 +83,7 @@ class Overview:
 
     def text(self, width: int = 80, height: int | None = None, colours: bool = False) -> str:
         """The page for a terminal of this width. With a `height`, it shows fewer rows so that the page fits."""
-
-        def bold(text: str) -> str:
-            return f"\x1b[1m{text}\x1b[0m" if colours else text
-
+        ink = Ink(colours)
         blocks = [
             Block(
                 part.section.title or part.table.title,
@@ -100,10 +98,10 @@ class Overview:
         ]
         rows = [min(block.rows, len(block.table.rows)) for block in blocks]
         while True:
-            page = [*self._head(width, bold)]
+            page = [*self._head(width, ink.bold)]
             for block, count in zip(blocks, rows, strict=True):
-                page += ["", *lines(block, width, count, bold)]
-            page += ["", *self._health(width, bold)]
+                page += ["", *lines(block, width, count, ink.bold)]
+            page += ["", *self._health(width, ink)]
             largest = max(range(len(rows)), key=lambda at: 0 if blocks[at].over_time else rows[at], default=None)
             if height is None or len(page) < height or largest is None or rows[largest] <= _FEWEST_ROWS:
                 return "\n".join(page)
@@ -147,14 +145,16 @@ class Overview:
         if odd:
             yield f"  {shortened('; '.join(map(safe, odd)), width - 2)}"
 
-    def _health(self, width: int, bold: Callable[[str], str]) -> Iterator[str]:
+    def _health(self, width: int, ink: Ink) -> Iterator[str]:
         if not self.findings.rows:
-            yield f"{bold('Health')}: no problems found"
+            yield f"{ink.bold('Health')}: no problems found"
             return
-        yield bold("Health")
+        yield ink.bold("Health")
         shown = self.findings.rows[:_MOST_FINDINGS]
         for row in shown:
-            yield from _wrapped(f"{_MARKS[str(row['severity'])]} {safe(str(row['finding']))}", width)
+            mark = _MARKS[severity := str(row["severity"])]
+            first, *more = _wrapped(f"{mark} {safe(str(row['finding']))}", width)
+            yield from (ink.mark(severity, mark) + first.removeprefix(mark), *more)
         requests = list(dict.fromkeys(str(row["request"]) for row in self.findings.rows if row["request"]))
         if requests:
             hidden = len(self.findings.rows) - len(shown)

@@ -95,10 +95,14 @@ def part_of(
     """
     if not figure or not base:
         return []
-    share = figure / base
-    severity: Severity = "bad" if share >= bad else "warning" if share >= warning else "note"
-    said = f"{_shown(figure, unit)} of {_shown(base, unit)} {text} ({percent(share)}){where}"
-    return [HealthFinding(said, figure, base, severity, unit)]
+    said = f"{_shown(figure, unit)} of {_shown(base, unit)} {text} ({percent(figure / base)}){where}"
+    return [HealthFinding(said, figure, base, severity_of(figure, base, warning, bad), unit)]
+
+
+def severity_of(figure: int | float, base: int | float, warning: float, bad: float) -> Severity:
+    """A share of at least `bad` is bad, of at least `warning` a warning, of less a note."""
+    share = figure / base if base else 1.0
+    return "bad" if share >= bad else "warning" if share >= warning else "note"
 
 
 def percent(share: float) -> str:
@@ -133,6 +137,13 @@ class Check:
     warning: float = 0.01
     bad: float = 0.1
     worst: str = ""
+
+    def severity(self, row: Row) -> Severity | None:
+        """How bad the figure of a row is, by itself; None where there is none."""
+        figure, base = row.get(self.figure), row.get(self.base)
+        if not isinstance(figure, (int, float)) or not isinstance(base, (int, float)) or figure <= 0:
+            return None
+        return severity_of(figure, base, self.warning, self.bad)
 
     def of(self, table: Table) -> list[HealthFinding]:
         """The finding of a table, if any."""

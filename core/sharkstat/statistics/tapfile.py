@@ -35,6 +35,7 @@ from sharkstat.tables.table import Table
 
 _LINE = re.compile(r"--\s?([a-z]+):\s*(.*?)\s*$")
 _MORE = re.compile(r"--\s{2,}(\S.*?)\s*$")
+_TITLE = re.compile(r"""\btitle=(?:"([^"]*)"|(\S+))""")
 _RATIO = re.compile(r"(\w+)/(\w+)")
 _SIZE = re.compile(r"size:(\w+)")
 _UNION = re.compile(r"union:(\d+)")
@@ -208,6 +209,8 @@ def _columns(path: Path, texts: Sequence[str]) -> tuple[Column, ...]:
 
 def _column(path: Path, text: str) -> Column:
     said, _, description = (part.strip() for part in text.partition(";"))
+    title = _TITLE.search(said)
+    said = _TITLE.sub(" ", said)
     name, kind, rule, *unit = [*said.split(), "", ""]
     shown = "hidden" not in unit
     local: Local = "always" if "local" in unit else "dynamic" if "dynamic" in unit else ""
@@ -220,7 +223,8 @@ def _column(path: Path, text: str) -> Column:
     if kind not in get_args(Type) or not (rule in RULES or ratio or size):
         raise ValueError(
             f"{path.name}: invalid column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [share] "
-            f"[; DESCRIPTION], e.g. `packets integer sum packets` (types: {', '.join(get_args(Type))}; rules: "
+            f'[title="HEADING"] [; DESCRIPTION], e.g. `packets integer sum packets` (types: '
+            f"{', '.join(get_args(Type))}; rules: "
             f"{', '.join(RULES)}, or MEASURE/MEASURE, size:SET, or union:MOST)"
         )
     role: Any = "derived" if ratio or size else "key" if rule == "key" else "measure"
@@ -238,6 +242,7 @@ def _column(path: Path, text: str) -> Column:
         size_of=size[1] if size else "",
         local=local,
         share="".join(shares[:1]),
+        title=(title[1] or title[2]).replace("|", "\n") if title else "",
     )
 
 

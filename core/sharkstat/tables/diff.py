@@ -11,6 +11,7 @@ from sharkstat.tables import view
 from sharkstat.tables.causes import Cause, Explanation, Kind
 from sharkstat.tables.cells import MEASURES, By, Sum
 from sharkstat.tables.column import Column, Reading, Row, Value
+from sharkstat.tables.ink import Ink
 from sharkstat.tables.table import Table
 from sharkstat.tables.wording import (
     Scale,
@@ -124,10 +125,11 @@ class Diff:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
-    def lines(self, width: int | None = None) -> list[str]:
-        """The text for people; of its tables `width` columns."""
+    def lines(self, width: int | None = None, ink: Ink | None = None) -> list[str]:
+        """The text for people; of its tables `width` columns. `ink` is the terminal's."""
+        ink = ink or Ink()
         if self.explanation is None:
-            texts = [view.text(table, width=width) for table in self.tables]
+            texts = [view.text(table, width=width, ink=ink) for table in self.tables]
             return [*self._spans(), "", *"\n\n".join(texts).split("\n")]
         found = self.explanation
         line = first_line(found, self.scale)
@@ -136,8 +138,9 @@ class Diff:
             what = "" if found.by == MEASURES[0] else f" in {found.by}"
             return [f"Nothing changed{what}{'' if small else ' more than by chance'}: {line}", *self._spans()]
         main = self.findings[0]
-        lines = [line[0].upper() + line[1:], f"{percent(main.share)} of it: {main.sentence}", *self._spans(), ""]
-        return lines + self._tree(found, width)
+        first = [line[0].upper() + line[1:], ink.bold(f"{percent(main.share)} of it: {main.sentence}")]
+        heads, *tree = self._tree(found, width)
+        return [*first, *self._spans(), "", ink.bold(heads), *tree]
 
     def _spans(self) -> list[str]:
         return [f"Before: {self.before}", f"After:  {self.after}", *self.remarks]

@@ -179,9 +179,7 @@ class Metrics:
             family = families.get(name)
             if family is None:
                 kind = core.CounterMetricFamily if counts else core.GaugeMetricFamily
-                family = kind(
-                    name, column.description or f"{column.label}: {table.title}", unit=unit
-                )
+                family = kind(name, column.description or f"{column.label}: {table.title}", unit=unit)
                 families[name] = family
             scale = 1e-9 if column.type == "duration" else 1
             series = [(dict(zip(labels, key, strict=True)), values) for key, values in told.rows.items()]

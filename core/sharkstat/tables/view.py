@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Protocol
 
 from sharkstat.tables.column import Column, Reading, Row, Value, unbroken
+from sharkstat.tables.ink import Ink
 
 
 class Table(Protocol):
@@ -70,16 +71,21 @@ def humanised_bytes(count: int) -> str:
     >>> humanised_bytes(999), humanised_bytes(12_345), humanised_bytes(1_500_000_000)
     ('999 B', '12.3 kB', '1.50 GB')
     """
-    size: float = abs(count)
-    if size < 1000:
-        return f"{count} B"
-    for unit in ("kB", "MB", "GB", "TB", "PB", "EB"):
-        size /= 1000
-        # Three digits; 999.95 kB must not read 1000 kB.
+    return _prefixed(count, "B")
+
+
+def _prefixed(count: int | float, base: str) -> str:
+    """Three digits and a prefix; whole numbers below 1000 as they are."""
+    size = abs(count)
+    if size < 1000 and isinstance(count, int):
+        return f"{count} {base}"
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        # 999.95 kB must not read 1000 kB.
         text = f"{size:.2f}" if size < 9.995 else f"{size:.1f}" if size < 99.95 else f"{size:.0f}"
-        if float(text) < 1000 or unit == "EB":
-            return f"{'-' if count < 0 else ''}{text} {unit}"
-    return str(count)
+        if (prefix or isinstance(count, float)) and (float(text) < 1000 or prefix == "E"):
+            return f"{'-' if count < 0 else ''}{text} {prefix}{base}"
+        size /= 1000
+    raise AssertionError
 
 
 def seconds(nanoseconds: int) -> str:
@@ -149,19 +155,50 @@ def cell(table: Table, column: Column, value: Value) -> str:
         return seconds(value) if column.role == "key" or column.name == "stop" else humanised_duration(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if column.unit == "bytes" and isinstance(value, int):
-        return humanised_bytes(value)
-    if column.unit == "bytes per second" and isinstance(value, (int, float)):
-        return f"{humanised_bytes(round(value))}/s"
+    if isinstance(value, (int, float)) and (scaled := _scaled(column.unit, value)):
+        return scaled
     if column.unit == "times" and isinstance(value, (int, float)):
         return f"{value:.2f}"
     if column.unit == "percent" and isinstance(value, (int, float)):
         return f"{value:.1f} %"
     if isinstance(value, int):
-        return f"{value:,}" if column.unit and column.role != "key" else str(value)
+        counted = column.role != "key" and (column.unit or column.merge == "sum")
+        return f"{value:,}" if counted else str(value)
     if isinstance(value, float):
-        return f"{value:.4f}" if column.unit == "per millisecond" else f"{value:,.6g}"
+        return f"{value:.4f}" if column.unit == "per millisecond" else _number(value)
     return read(str(value))
+
+
+# Units whose numbers are written with a prefix: of one or more of the base unit, and what follows the prefix.
+_SCALED = {
+    "bytes": (1, "B"),
+    "bytes per second": (1, "B/s"),
+    "bytes/s": (1, "B/s"),
+    "bits per second": (1, "b/s"),
+    "bits/s": (1, "b/s"),
+    "Mb/s": (10**6, "b/s"),
+}
+
+
+def _scaled(unit: str, value: int | float) -> str:
+    """A number of bytes or bits as people write it; "" for another unit.
+
+    >>> _scaled("bytes per second", 15_960.9), _scaled("Mb/s", 26.8661), _scaled("bytes", 94.18), _scaled("hosts", 3)
+    ('16.0 kB/s', '26.9 Mb/s', '94.2 B', '')
+    """
+    if unit not in _SCALED:
+        return ""
+    factor, base = _SCALED[unit]
+    return _prefixed(value * factor, base)
+
+
+def _number(value: float) -> str:
+    """Six digits, or all of the whole part; an exponent only where the number would be too long.
+
+    >>> _number(101.3333), _number(26_866_100.25), _number(0.00001234), _number(1e22)
+    ('101.333', '26,866,100', '1.234e-05', '1e+22')
+    """
+    return f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
 
 
 def read(text: str) -> str:
@@ -179,6 +216,8 @@ class Grid:
     columns: list[Column]
     headings: list[str]
     rows: list[list[str]]
+    # What a health finding would count, by row and name of the column.
+    marks: dict[tuple[int, str], str] = field(default_factory=dict)
 
 
 def grid(table: Table, draw_trees: bool = True) -> Grid:
@@ -188,7 +227,18 @@ def grid(table: Table, draw_trees: bool = True) -> Grid:
         if draw_trees and column.type == "path" and at == 0:
             for row, label in zip(rows, _tree(table.rows, column.name), strict=True):
                 row[0] = label
-    return Grid(columns, [heading(column) for column in columns], rows)
+    return Grid(columns, [heading(column) for column in columns], rows, _marks(table))
+
+
+def _marks(table: Table) -> dict[tuple[int, str], str]:
+    """The values that the statistic's checks would warn of, if the capture had but their row."""
+    found: dict[tuple[int, str], str] = {}
+    for check in getattr(getattr(table, "statistic", None), "checks", ()):
+        for at, row in enumerate(table.rows):
+            severity = check.severity(row)
+            if severity in ("warning", "bad"):
+                found[at, check.figure] = severity
+    return found
 
 
 def heading(column: Column) -> str:
@@ -321,10 +371,10 @@ def _minor(laid: Grid, wanted: Sequence[str]) -> list[int]:
     return list(dict.fromkeys([*empty, *rates, *(others if wanted else ())]))
 
 
-def lay_out(laid: Grid, style: str) -> str:
-    """The grid in one of tabulate's formats."""
+def lay_out(laid: Grid, style: str, ink: Ink | None = None) -> str:
+    """The grid in one of tabulate's formats; `ink` is for a terminal, and the style "simple"."""
     if style == "simple":
-        return _simple(laid)
+        return _simple(laid, ink or Ink())
     import tabulate
 
     rows = laid.rows
@@ -354,7 +404,7 @@ def lay_out(laid: Grid, style: str) -> str:
     )
 
 
-def _simple(laid: Grid) -> str:
+def _simple(laid: Grid, ink: Ink) -> str:
     """The same as tabulate's "simple", for which it needs minutes where there are a million cells."""
     columns = list(zip(*laid.rows, strict=True)) if laid.rows else [()] * len(laid.columns)
     headings = [heading.split("\n") for heading in laid.headings]
@@ -366,7 +416,14 @@ def _simple(laid: Grid) -> str:
         width = max([*(width_of(line) + 2 for line in heading), *map(width_of, cells)])
         block = [*heading, *[""] * (height - len(heading)), "-" * width, *cells]
         right = column.type in _NUMERIC
-        if plain:
+        if ink.colours:
+            painted = [*map(ink.bold, heading), *[""] * (height - len(heading)), ink.dim("-" * width)]
+            for at, cell in enumerate(cells):
+                key = ink.dim(cell) if column.role == "key" else cell
+                painted.append(ink.mark(laid.marks.get((at, column.name), ""), key))
+            blanks = [" " * (width - width_of(text)) for text in block]
+            lines.append([b + t if right else t + b for t, b in zip(painted, blanks, strict=True)])
+        elif plain:
             lines.append([text.rjust(width) if right else text.ljust(width) for text in block])
         else:
             blanks = [" " * (width - width_of(text)) for text in block]
@@ -417,16 +474,18 @@ def text(
     style: str = "simple",
     width: int | None = None,
     on_left_out: Callable[[list[str]], None] | None = None,
+    ink: Ink | None = None,
 ) -> str:
-    """The table for reading. `width` is the terminal's; without it nothing is shortened."""
+    """The table for reading. `width` is the terminal's, and so is `ink`; without a width nothing is shortened."""
+    title = (ink or Ink()).bold(caption(table))
     if not table.rows:
-        return f"{caption(table)}\nno matching packets"
+        return f"{title}\nno matching packets"
     laid = grid(table)
     if width is not None:
         left = fit(laid, width, _important(table))
         if left and on_left_out is not None:
             on_left_out(left)
-    return f"{caption(table)}\n{lay_out(laid, style)}{omitted(table)}"
+    return f"{title}\n{lay_out(laid, style, ink)}{omitted(table)}"
 
 
 def omitted(table: Table) -> str:
