@@ -169,7 +169,7 @@ def test_all_requests_and_engines_give_their_tables_in_order() -> None:
 # The terminal
 
 
-def at_terminal(*arguments: object, columns: int = 80) -> tuple[str, str]:
+def at_terminal(*arguments: object, columns: int = 80, **variables: str) -> tuple[str, str]:
     """What the command writes to a terminal of that width: standard output, standard error."""
     screens = [pty.openpty() for _ in range(2)]
     for _, inner in screens:
@@ -180,7 +180,7 @@ def at_terminal(*arguments: object, columns: int = 80) -> tuple[str, str]:
         stdin=subprocess.DEVNULL,
         stdout=screens[0][1],
         stderr=screens[1][1],
-        env={**environment, "TERM": "xterm"},
+        env={**environment, "TERM": "xterm", **variables},
     )
     for _, inner in screens:
         os.close(inner)
@@ -204,7 +204,8 @@ def at_terminal(*arguments: object, columns: int = 80) -> tuple[str, str]:
 def test_tables_fit_the_terminal() -> None:
     for columns in (40, 80, 120):
         asked = ["run", HTTP, "-z", "conv,tcp", "-z", "http_req,tree"]
-        out, err = at_terminal(*asked, columns=columns)
+        out, err = at_terminal(*asked, columns=columns, NO_COLOR="1")
+        assert "\x1b" not in out
         lines = [line for line in out.splitlines() if not line.endswith(("(conv,tcp)", "(http_req,tree)"))]
         assert max(map(len, lines)) <= columns
         if columns < 120:
@@ -218,10 +219,22 @@ def test_tables_fit_the_terminal() -> None:
     assert "Duration" in done.stdout and done.stderr == ""
 
 
+def test_a_terminal_marks_what_a_health_finding_counts() -> None:
+    asked = ("run", DATA / "connections.pcapng", "-z", "tcp,connections")
+    out, _ = at_terminal(*asked, columns=120)
+    # Of 10 connections 2 were reset (20 %, a warning), of 3 all were refused; 0 is no fault.
+    (reset,) = [line for line in out.splitlines() if "40001" in line and "192.0.2.20" in line]
+    assert "\x1b[33m2\x1b[0m" in reset and "\x1b[1;31m" not in reset
+    (refused,) = [line for line in out.splitlines() if "40009" in line]
+    assert "\x1b[1;31m3\x1b[0m" in refused and refused.startswith("\x1b[2m192.0.2.20\x1b[0m")
+    plain = re.sub("\x1b\\[[0-9;]*m", "", out)
+    assert plain == at_terminal(*asked, columns=120, TERM="dumb")[0]
+
+
 def test_wide_characters_count_twice(tmp_path: Path) -> None:
     capture = tmp_path / "wide.pcap"
     capture.write_bytes(requests(("日本語".encode() * 30, b"/")))
-    out, _ = at_terminal("run", capture, "-z", "http_req,tree", columns=60)
+    out, _ = at_terminal("run", capture, "-z", "http_req,tree", columns=60, NO_COLOR="1")
     from wcwidth import wcswidth
 
     assert max(wcswidth(line) for line in out.splitlines()) <= 60
@@ -232,7 +245,7 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(tmp_path: Path) -> None:
     from tests.command import frame, pcap
 
     whole.write_bytes(pcap([frame(b"x" * 900, sequence=1 + 900 * number) for number in range(30000)]))
-    out, err = at_terminal("run", whole, "-z", "io,stat,0")
+    out, err = at_terminal("run", whole, "-z", "io,stat,0", NO_COLOR="1")
     assert "reading" in err and re.search(r"\d+(\.\d+)?/\d+\.\d+ MB", err)
     assert "reading" not in out and "\x1b" not in out
     assert out.splitlines()[0] == "I/O statistics (io,stat,0)"

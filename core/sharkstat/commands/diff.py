@@ -190,7 +190,7 @@ def _print(result: Diff, running: Running, output: Output, output_format: str, r
         width = shutil.get_terminal_size().columns if wide else None
 
         def exporter(_: Sequence[Table]) -> Iterator[str]:
-            yield "\n".join(result.lines(width, ink_for(wide))) + "\n"
+            yield "\n".join(result.lines(width, ink_for(wide).colours)) + "\n"
 
     elif output_format == "html" and not output.in_folder:
         exporter = drawn("html", result)

@@ -125,9 +125,9 @@ class Diff:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
-    def lines(self, width: int | None = None, ink: Ink | None = None) -> list[str]:
-        """The text for people; of its tables `width` columns. `ink` is the terminal's."""
-        ink = ink or Ink()
+    def lines(self, width: int | None = None, colours: bool = False) -> list[str]:
+        """The text for people; of its tables `width` columns; with `colours` for a terminal."""
+        ink = Ink(colours)
         if self.explanation is None:
             texts = [view.text(table, width=width, ink=ink) for table in self.tables]
             return [*self._spans(), "", *"\n\n".join(texts).split("\n")]
