@@ -203,4 +203,4 @@ def test_a_cut_capture_and_hostile_names_do_no_harm(tmp_path: Path, story: Diff)
     assert done.returncode == 6 and done.stdout.startswith("Nothing changed") and "INCOMPLETE" in done.stdout
     hostile = replace(story.tables[1], rows=[{**story.tables[1].rows[0], "cause": ("a\x1b[31m",)}])
     assert "\x1b" not in str(hostile)
-    assert story._repr_html_().startswith("<pre>Bytes 36 → 135 kB")
+    assert story._repr_html_().startswith('<pre style="white-space: pre-wrap">Bytes 36 → 135 kB')

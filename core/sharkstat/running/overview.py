@@ -78,6 +78,12 @@ class Overview:
     def __str__(self) -> str:
         return self.text()
 
+    def __repr__(self) -> str:
+        reading = self.capture.reading
+        return (
+            f"<Overview of {', '.join(reading.sources)}: {len(self.parts)} tables, {len(self.findings.rows)} findings>"
+        )
+
     def _repr_html_(self) -> str:
         return "".join(table._repr_html_() for table in self.tables if table.rows)
 

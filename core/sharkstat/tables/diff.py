@@ -29,6 +29,7 @@ from sharkstat.tables.wording import (
 # Spans that differ less compare as totals; beyond the others a comparison is doubtful.
 ALIKE, UNLIKE, SHORT = 0.05, 10, 10**9
 _NARROWEST = 30
+_NOTEBOOK = 110  # columns of a comparison in a notebook
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,13 @@ class Diff:
             return signed(one_bytes(change, per))
         return f"{change:+,.0f}" if not per else f"{change:+,.3g}{per}"
 
+    def __repr__(self) -> str:
+        what = ", ".join(t.request for t in self.tables) if self.explanation is None else f"{len(self.findings)} causes"
+        return f"<Diff of {', '.join(self.before.sources)} and {', '.join(self.after.sources)}: {what}>"
+
     def _repr_html_(self) -> str:
-        lines = self.lines() if self.explanation is not None else self._spans()
-        shown = f"<pre>{html_escapes.escape(chr(10).join(lines))}</pre>"
+        lines = self.lines(_NOTEBOOK) if self.explanation is not None else self._spans()
+        shown = f'<pre style="white-space: pre-wrap">{html_escapes.escape(chr(10).join(lines))}</pre>'
         return shown + ("" if self.explanation is not None else "".join(view.html(table) for table in self.tables))
 
 
