@@ -8,7 +8,9 @@
 --   R run value...                    a row
 --   W run text                        a remark on a run's rows
 --   O run                             a run's rows or sets are not all that there are
---   D run rows                        the end of a run's rows
+--   D run rows [more replaced totals...]
+--                                     the end of a run's rows; where only the first were sent (first_rows.lua): how many
+--                                     more there are, and what is known of all
 --   G flow address port address port first last
 --                                     a connection, by the number that the last value of rows has with "flows"
 --   P number length time hits... fields...   a packet for Python
@@ -35,7 +37,7 @@
 -- The job: "rows PATH", "filter TEXT", "names", "prompt" (a record is sent at once),
 -- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?),
 -- "doubt ID FILTER" (packets to tell of), "stranger" (what is read may be no capture), "load FILE", "run ID NAME ARGUMENTS",
--- "flows" (rows are kept apart by connection),
+-- "top ID COUNT ..." (only the first rows of a run are wanted: first_rows.lua), "flows" (rows are kept apart by connection),
 -- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER" (a run counts what packets say above their
 -- headers), "streams ID" (a run depends on which packets are those of one connection), "exact FIRST" (times
 -- from fields; FIRST as of X), "watch PATH" (a pipe that says when a snapshot is wanted),
@@ -84,12 +86,12 @@ end
 sharkstat.hosted = true
 package.loaded.sharkstat = sharkstat
 
-local runs, listens, fields = {}, {}, {}
+local runs, listens, fields, firsts = {}, {}, {}, {}
 local flows  -- the module, where rows are kept apart by connection
 
 -- Values are escaped as they are written; a path's levels are parted by the character 0x1f.
 local cells = {} -- of a row: one list for all of them, or a table with many rows leaves as many lists to the collector
-local function emit(run, values)
+local function write_row(run, values)
   local count = #run.columns
   for index = 1, count do
     local value = values[index]
@@ -107,6 +109,12 @@ local function emit(run, values)
     cells[count] = sharkstat.escape(values.flow)
   end
   out:write("R\t", run.id, "\t", concat(cells, "\t", 1, count), "\n")
+end
+
+local function emit(run, values)
+  local first = run.first_rows
+  if first and first.active then return first:offer(run, values) end
+  write_row(run, values)
 end
 
 local function attempt(id, action)
@@ -138,6 +146,8 @@ local function start_run(id, name, arguments)
     if not statistic then error("no tap registers " .. name, 0) end
     local run = sharkstat.start(statistic, arguments, emit)
     run.id, run.redrawn = id, control ~= nil
+    local wanted = firsts[id]
+    if wanted then run.first_rows = require "first_rows"(run, tonumber(wanted[3]), wanted[4], { table.unpack(wanted, 5) }) end
     runs[#runs + 1] = run
   end) and ready
 end
@@ -260,6 +270,8 @@ for _, words in ipairs(jobs) do
     ready = attempt("load " .. words[2], function() load_tap(words[2]) end) and ready
   elseif verb == "run" then
     starts[#starts + 1] = words
+  elseif verb == "top" then
+    firsts[words[2]] = words
   elseif verb == "listen" then
     listens[#listens + 1] = { id = words[2], tap = words[3], filter = words[4], keys = { table.unpack(words, 5) } }
   elseif verb == "field" then
@@ -488,8 +500,8 @@ local function send_remarks(run, id)
   end
 end
 
--- The results so far.
-function report()
+-- The results so far, or the final ones.
+function report(final)
   if flush then flush() end
   if flows then flows.each(function(...) send("G", ...) end) end
   for index, run in ipairs(feed_runs) do
@@ -502,12 +514,18 @@ function report()
       for index, column in ipairs(run.columns) do names[index] = column[1] .. " " .. column[2] end
       send("C", run.id, table.unpack(names))
       run.rows = 0
+      local first = run.first_rows
+      local of_all = {}
+      if first then first:begin(final) end
       attempt(run.id, function()
         run.finish()
+        if first and first.active then
+          of_all = { first:finish(function(values) write_row(run, values) end) }
+        end
         send_remarks(run, run.id)
         if run:is_capped() then send("O", run.id) end
       end)
-      send("D", run.id, run.rows)
+      send("D", run.id, run.rows - (of_all[1] or 0), table.unpack(of_all))
     else
       fail(run.id, run.failure)
     end
@@ -523,7 +541,7 @@ if ready and books then
   function books.draw()
     if may_be_timeless then read_again() end
     for _, run in ipairs(runs) do run.redrawn = false end
-    report()
+    report(true)
     if end_of_shard then end_of_shard() end
     out:write("Z\n")
     out:close()

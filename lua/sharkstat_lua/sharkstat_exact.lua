@@ -147,6 +147,18 @@ function exact.divided(value, divisor)
   return made(quotient, tonumber(table.concat(digits))), rest
 end
 
+local function float(value) return type(value) == "number" and value or tonumber(tostring(value)) end
+
+-- The quotient of two numbers as Column.derived_from computes it: times a factor, or without one rounded to a whole number, a
+-- half to the even one. Nil where either is missing or the divisor is 0.
+function exact.quotient(above, below, factor)
+  if not above or not below or below == 0 then return nil end
+  if factor then return float(above) / float(below) * factor end
+  local whole, rest = exact.divided(above, below)
+  if 2 * rest > below or (2 * rest == below and exact.integer(whole):find("[13579]$")) then whole = exact.plus(whole, 1) end
+  return whole
+end
+
 -- A function that gives the beginning of the interval in which a time is, in microseconds: both rounded so, as tshark
 -- does. Times in one interval give what is one key of a table.
 function exact.interval(microseconds)

@@ -10,14 +10,10 @@ local safe, number_of = as_text.safe, as_text.number_of
 -- The quotient of two measures, as Column.derived_from computes it.
 local function ratio(column, row, place)
   local above, below = number_of(row[place[column.above]]), number_of(row[place[column.below]])
-  if not above or not below or below == 0 then return nil end
-  if column[2] == "duration" or column[2] == "integer" then
-    local whole, rest = exact.divided(above, below)
-    if 2 * rest > below or (2 * rest == below and exact.integer(whole):find("[13579]$")) then whole = exact.plus(whole, 1) end
-    return whole
-  end
   local unit = column.unit or ""
-  return tonumber(tostring(above)) / tonumber(tostring(below)) * (unit == "percent" and 100 or unit:find("per second$") and 1e9 or 1)
+  local factor = unit == "percent" and 100 or unit:find("per second$") and 1e9 or 1
+  if column[2] == "duration" or column[2] == "integer" then factor = nil end
+  return exact.quotient(above, below, factor)
 end
 
 -- The columns of a run, derived ones too, and its rows with the values of all of them.

@@ -132,6 +132,10 @@ class ConversationTable(Statistic):
             ),
         )
 
+    def ranking(self, arguments: str) -> Sequence[str]:
+        stream = ["stream"] if any(column.name == "stream" for column in self.columns(arguments)) else []
+        return ("bytes descending", "packets descending", "start", *stream)
+
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         """Rows turned so that A is the same end in every table: the end that sent first of all."""
         everything = sorted(
@@ -221,8 +225,8 @@ def columns_of(ports: bool) -> tuple[Column, ...]:
         keys.append(Column("port_b", "integer", role="key", local="dynamic"))
     return (
         *keys,
-        Column("packets", "integer", "packets", role="derived"),
-        Column("bytes", "integer", "bytes", role="derived", share="bytes"),
+        Column("packets", "integer", "packets", role="derived", sum_of=("packets_a_to_b", "packets_b_to_a")),
+        Column("bytes", "integer", "bytes", role="derived", share="bytes", sum_of=("bytes_a_to_b", "bytes_b_to_a")),
         Column("packets_a_to_b", "integer", "packets", title="Packets\nA → B"),
         Column("bytes_a_to_b", "integer", "bytes", title="Bytes\nA → B"),
         Column("packets_b_to_a", "integer", "packets", title="Packets\nB → A"),

@@ -78,8 +78,8 @@ class EndpointTable(Statistic):
         return (
             Column("address", "address", role="key"),
             *port,
-            Column("packets", "integer", "packets", role="derived"),
-            Column("bytes", "integer", "bytes", role="derived", share="tx_bytes"),
+            Column("packets", "integer", "packets", role="derived", sum_of=("tx_packets", "rx_packets")),
+            Column("bytes", "integer", "bytes", role="derived", share="tx_bytes", sum_of=("tx_bytes", "rx_bytes")),
             Column("tx_packets", "integer", "packets"),
             Column("tx_bytes", "integer", "bytes"),
             Column("rx_packets", "integer", "packets"),
@@ -119,6 +119,9 @@ class EndpointTable(Statistic):
 
     def order(self, table: Table) -> None:
         sort_rows(table, lambda row: (-row["bytes"], -row["packets"], row["address"], row.get("port") or 0))  # type: ignore[operator]
+
+    def ranking(self, arguments: str) -> Sequence[str]:
+        return ("bytes descending", "packets descending", "address")
 
 
 class TapEndpoints(EndpointTable):

@@ -81,6 +81,8 @@ def execute(
     for remark in remarks:
         say(remark)  # before the run, since it explains why the run takes long
     watches = watched is not None and watched.every is not None
+    if not per_file and watch is None:
+        plans = [limited(plans[0], chosen, watched, not running.output)]
     written = False
     if watched is not None and watches:
         if per_file:
@@ -98,6 +100,21 @@ def execute(
         with terminated_by_reader():
             output.write(tables, exporter)
     conclude(source, running, tables, failures, remarks)
+
+
+# No terminal has more lines, however it is resized.
+_MOST_LINES = 500
+
+
+def limited(plan: Plan, chosen: Selection, watched: Watched | None, to_terminal: bool) -> Plan:
+    """The plan where tshark need not send rows that nobody will see."""
+    if watched is not None and watched.rate:
+        return plan  # rates are those of all rows, and any may be the fastest
+    if chosen.top is not None:
+        return plan.with_first_rows(chosen, chosen.top)
+    if watched is not None and watched.every is not None and to_terminal and sys.stdout.isatty():
+        return plan.with_first_rows(chosen, _MOST_LINES, final=False)
+    return plan
 
 
 def conclude(

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from sharkstat.tables.column import Column, Row
@@ -21,6 +21,28 @@ Prints = Literal["", "text", "packets"]
 Split = Literal["whole", "hosts"]
 
 
+class Rank(NamedTuple):
+    """One step of an order of rows: by the values of a column, where none is the least value of all or 0."""
+
+    column: Column
+    descending: bool = False
+    none_is_zero: bool = False
+
+
+@dataclass(frozen=True)
+class FirstRows:
+    """Only the first `count` rows of a result are wanted, in the order of `ranks`; `final` says, of the final one, too.
+
+    An engine may leave out the others, if it gives all rows that are equal to the last of them, rows in the order in
+    which they came, and what the `Result` says of all: the sums of `totals`, and which rows are `omitted`.
+    """
+
+    count: int
+    ranks: tuple[Rank, ...]
+    totals: tuple[Column, ...] = ()
+    final: bool = True
+
+
 @dataclass(frozen=True)
 class Question:
     """One request, as an engine sees it.
@@ -28,7 +50,7 @@ class Question:
     `text` is the whole request, `name` the statistic's, `arguments` what follows it; `columns` are the table's for
     these arguments, `display_filter` the run's (-Y), and `resolve` its letters for names (-N). `by_flow` says that rows
     are to be kept apart by connection. `values` has the value of each parameter of the statistic,
-    `rest` what follows them: the display filter.
+    `rest` what follows them: the display filter. `first` says that not all rows are wanted.
     """
 
     text: str
@@ -40,6 +62,7 @@ class Question:
     by_flow: bool = False  # rows are kept apart by connection
     values: Mapping[str, Any] = field(default_factory=dict)
     rest: str = ""
+    first: FirstRows | None = None
 
     @property
     def counted(self) -> tuple[Column, ...]:
@@ -95,6 +118,8 @@ class Result:
 
     `unread` says that the rows are the lines of a text that nothing could read; `capped` that a bound kept some rows,
     or values of sets, from being told apart. `flows` has the number of each row's connection, where rows are by flow.
+    Of a result without all rows (`FirstRows`), `omitted` is how many are not there, `totals` the sums of all by column,
+    and `replaced` in how many of all tshark replaced bytes of a key.
     """
 
     columns: tuple[Column, ...]
@@ -103,6 +128,9 @@ class Result:
     unread: bool = False
     capped: bool = False
     flows: Sequence[int | None] = ()
+    omitted: int = 0
+    totals: Mapping[str, int] = field(default_factory=dict)
+    replaced: int | None = None
 
 
 class Part(ABC):

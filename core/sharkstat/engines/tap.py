@@ -62,7 +62,7 @@ class TapPart(Part):
         self._by_flow = any(task.question.by_flow for task in tasks.values())  # then all rows have one
         self._columns: dict[int, list[str]] = {}
         self._rows: dict[int, list[bytes]] = {}  # as they came, which takes a tenth of what is made of them
-        self._counted: dict[int, int] = {}
+        self._counted: dict[int, tuple[int, ...]] = {}
         self._capped: set[int] = set()
 
     def files(self) -> Iterable[tuple[int, Path]]:
@@ -70,6 +70,9 @@ class TapPart(Part):
 
     def job(self, files: Mapping[Path, Path]) -> Iterable[tuple[str, ...]]:
         yield from (("load", str(files[path])) for path in dict.fromkeys(task.file for task in self._tasks.values()))
+        yield from (
+            ("top", str(number), *words) for number, task in self._tasks.items() if (words := first_rows(task.question))
+        )
         yield from (("run", str(number), *task.call) for number, task in self._tasks.items())
 
     def start(self, records: Records, output: Output) -> Mapping[bytes, Callable[[bytes], None]]:
@@ -89,8 +92,8 @@ class TapPart(Part):
         self._rows.setdefault(int(line[2 : line.index(b"\t", 2)]), []).append(line)
 
     def _take_end(self, line: bytes) -> None:
-        _, number, rows = split(line)
-        self._counted[int(number)] = int(rows)
+        number, *counts = map(int, split(line)[1:])
+        self._counted[number] = tuple(counts)
 
     def _take_cap(self, line: bytes) -> None:
         self._capped.add(int(split(line)[1]))
@@ -100,7 +103,8 @@ class TapPart(Part):
         said = self._columns.get(number, [])
         columns = typed(question.columns, [words.rpartition(" ")[2] for words in said])
         raw = self._rows.pop(number, [])
-        if self._counted.pop(number, None) != len(raw):
+        sent, *of_all = self._counted.pop(number, (None,))
+        if sent != len(raw):
             raise TsharkError(
                 f"the tap did not finish (tshark said: {last_words}): its results would be incomplete and are not shown"
             )
@@ -130,7 +134,11 @@ class TapPart(Part):
             rows.append(row)
         capped = number in self._capped
         self._capped.discard(number)
-        return Result(columns, rows, capped=capped, flows=flows)
+        result = Result(columns, rows, capped=capped, flows=flows)
+        if of_all and question.first:
+            result.omitted, result.replaced, *totals = of_all
+            result.totals = dict(zip((column.name for column in question.first.totals), totals, strict=True))
+        return result
 
 
 @dataclass(kw_only=True)
@@ -145,6 +153,42 @@ class TapTask(Task):
     @property
     def speakers(self) -> tuple[str, ...]:
         return (self.question.name, f"{self.call[0]}:")
+
+
+def first_rows(question: Question) -> list[str]:
+    """The words that ask for the first rows alone (first_rows.lua); none where all are to be sent."""
+    first = question.first
+    if first is None:
+        return []
+    places = {column.name: number for number, column in enumerate(question.counted, 1)}
+    ranks = []
+    for rank in first.ranks:
+        asked = _expression(rank.column, places)
+        if not asked:
+            break
+        none = "zero" if rank.none_is_zero else "least"
+        ranks.append(f"rank:{'down' if rank.descending else 'up'}:{none}:{asked}")
+    totals = [_expression(column, places) for column in first.totals]
+    if not ranks or not all(totals):
+        return []
+    keys = [f"key:{places[column.name]}:{column.type}" for column in question.columns if column.role == "key"]
+    when = "always" if first.final else "snapshots"
+    return [str(first.count), when, *ranks, *(f"total:{total}" for total in totals), *keys]
+
+
+def _expression(column: Column, places: Mapping[str, int]) -> str:
+    """The value of a column as first_rows.lua computes it; nothing where only Python does."""
+    if column.name in places:
+        return f"value:{places[column.name]}"
+    if column.size_of:
+        return f"size:{places[column.size_of]}"
+    if column.sum_of:
+        return f"sum:{','.join(str(places[name]) for name in column.sum_of)}"
+    if column.ratio:
+        factor = 100 if column.unit == "percent" else 10**9 if column.unit.endswith("per second") else 1
+        whole = column.type in ("duration", "integer")
+        return f"ratio:{'whole' if whole else factor}:{','.join(str(places[name]) for name in column.ratio)}"
+    return ""
 
 
 def reader(column: Column, base: int | None) -> Callable[[str], Value]:

@@ -87,7 +87,7 @@ class Passes:
             records: dict[int, Records] = {}
 
             def read_shard(number: int, own: Interruption) -> Outcome:
-                part, reader = plan.only(split), self if number == 0 else self._beside()
+                part, reader = plan.only(split).with_all_rows(), self if number == 0 else self._beside()
                 with (
                     Workspace(self.tshark) as workspace,
                     Ticker(None, workspace) as ticker,

@@ -7,15 +7,20 @@ import traceback
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sharkstat.engines.engine import Engine, Part, Question, Task
+from sharkstat.engines.engine import Engine, FirstRows, Part, Question, Rank, Task
 from sharkstat.errors import RequestError, SharkstatError, StatisticError
 from sharkstat.running.source import Source
 from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, check_columns
+from sharkstat.tables.shares import share_columns
 from sharkstat.tshark.records import Failure, described, escape
 from sharkstat.tshark.sparing import LEVELS, is_by_itself, leaf_options, level_of
+
+if TYPE_CHECKING:
+    from sharkstat.tables.selection import Selection
 
 # ICMP lies beside TCP and UDP, not above them.
 _ICMP = re.compile(r"\bicmp(?:v6)?\b[\w.]*")
@@ -72,7 +77,27 @@ class Request:
 
     def again(self) -> Request:
         """The same request with nothing counted yet."""
-        return replace(self, task=self.engine.ask(self.question))
+        return self.asking(self.question)
+
+    def asking(self, question: Question) -> Request:
+        """The same request with nothing counted yet, asked so."""
+        return replace(self, question=question, task=self.engine.ask(question))
+
+    def first_rows(self, chosen: Selection, count: int, final: bool) -> FirstRows | None:
+        """What says that no more than the first rows of a selection are wanted; None where all are needed for them."""
+        said = self.statistic.ranking(self.arguments)
+        by_itself = bool(said) or type(self.statistic).derive is Statistic.derive
+        if self.question.by_flow or not by_itself or (self.columns and self.columns[0].type == "path"):
+            return None
+        columns = {column.name: column for column in self.columns}
+        name, descending = chosen.sort_key()
+        first = [Rank(columns[name], descending)] if name in columns else []
+        if chosen.sort and not first and name.endswith(("_share", "_rate")):
+            return None
+        totals = share_columns(self.columns, chosen.share == "every") if chosen.share else {}
+        whole = dict.fromkeys(columns[name].share or name for name in totals)
+        ranks = (*first, *(_rank(text, columns) for text in said))
+        return FirstRows(count, ranks, tuple(columns[name] for name in whole), final) if ranks else None
 
 
 @dataclass
@@ -97,6 +122,23 @@ class Plan:
     def part_of(self, number: int) -> Part:
         """The part with the task of this request number."""
         return self._part_of[number]
+
+    def with_first_rows(self, chosen: Selection, count: int, final: bool = True) -> Plan:
+        """The same plan where no more than the first so many rows of each result are wanted, before `chosen` applies.
+
+        Results still have all rows where they are needed to tell which are the first. Without `final`, only those of
+        snapshots may lack the others.
+        """
+        asked = [
+            request.asking(replace(request.question, first=request.first_rows(chosen, count, final)))
+            for request in self.requests
+        ]
+        return Plan(self.source, asked, self.refused)
+
+    def with_all_rows(self) -> Plan:
+        """The same plan where all rows of results are wanted."""
+        asked = [request.asking(replace(request.question, first=None)) for request in self.requests]
+        return Plan(self.source, asked, self.refused)
 
     def again(self) -> Plan:
         """The same plan with nothing counted yet."""
@@ -182,6 +224,13 @@ class Plan:
         lines += [("streams", str(i)) for i, request in enumerate(self.requests) if request.follows_streams]
         lines += [line for part in self.parts for line in part.job(files)]
         return "".join("\t".join(map(escape, words)) + "\n" for words in lines)
+
+
+def _rank(text: str, columns: Mapping[str, Column]) -> Rank:
+    """A step of `Statistic.ranking`."""
+    step = text.removesuffix(", none is 0")
+    name = step.removesuffix(" descending")
+    return Rank(columns[name], descending=name != step, none_is_zero=step != text)
 
 
 def _check_processes(source: Source, statistics: Sequence[Statistic], registry: Registry) -> None:

@@ -90,7 +90,9 @@ def cuts(request: Request, reading: Reading, headless: int, skipped: int, partia
 def replaced(result: Result) -> list[str]:
     """A warning if tshark put U+FFFD in place of bytes of a key: keys that differ in nothing else are in one row."""
     keys = [c.name for c in result.columns if c.role == "key" and c.type in ("text", "path")]
-    count = sum(any(_REPLACED in str(row[key]) for key in keys) for row in result.rows) if keys else 0
+    count = result.replaced
+    if count is None:
+        count = sum(any(_REPLACED in str(row[key]) for key in keys) for row in result.rows) if keys else 0
     if not count:
         return []
     rows = "1 row has a name" if count == 1 else f"{count:,} rows have names"

@@ -138,6 +138,8 @@ def make_tables(source: Source, outcome: Outcome, refused: Mapping[str, Failure]
                         *result.warnings,
                     ],
                     names=outcome.names,
+                    omitted=result.omitted,
+                    totals=dict(result.totals) if result.omitted else {},
                     statistic=statistic,
                 )
                 owners = outcome.owners if request.question.by_flow else None

@@ -98,6 +98,19 @@ class Declared(Statistic):
         group, rest = (self.group(parameters), filter) if parameters else self.asked(filter)
         return GroupCounter(group, both_filters(group.filter, rest))
 
+    def ranking(self, arguments: str) -> Sequence[str]:
+        """The same order, unless a subclass has one of its own, or rows are a tree."""
+        columns = self.columns(arguments)
+        keys = [column for column in columns if column.role == "key"]
+        if type(self).order is not Declared.order or type(self).derive is not Statistic.derive:
+            return ()
+        if any(column.type == "path" for column in keys) or any(c.role != "key" and c.type == "text" for c in columns):
+            return ()
+        measures = [c.name for c in columns if c.role != "key" and c.shown and c.type != "set"]
+        times = [column.name for column in keys if column.type == "time"]
+        others = [column.name for column in keys if column.type != "time"]
+        return [*times, *(f"{name} descending, none is 0" for name in measures[:1]), *others]
+
     def order(self, table: Table) -> None:
         measures = [c.name for c in table.columns if c.role != "key" and c.shown and c.type not in ("set", "text")]
         first = measures[0] if measures else ""

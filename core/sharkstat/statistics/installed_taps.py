@@ -26,6 +26,7 @@ Place = Literal["user", "system"]
 _HOSTED = frozenset(
     (
         "feed.lua",
+        "first_rows.lua",
         "group.lua",
         "group_keys.lua",
         "group_measures.lua",

@@ -124,6 +124,15 @@ class Statistic(ABC):
         """Sort the rows into their default order."""
         return
 
+    def ranking(self, arguments: str) -> Sequence[str]:
+        """The beginning of `order`, where it is one of columns: "COLUMN", "COLUMN descending".
+
+        Then --top need not wait for all rows: those behind the first never leave tshark. No value is the least of
+        all; "COLUMN descending, none is 0" says otherwise. It also says that `derive` looks at each row by itself.
+        By default nothing is said, and tables are whole before they are put in order.
+        """
+        return ()
+
     def findings(self, table: Table) -> Iterable[HealthFinding]:
         """The problems that the table shows, for the overview. By default, those of `checks`."""
         for check in self.checks:

@@ -125,6 +125,13 @@ class TapFile(Statistic):
             if len(offsets) > 1:
                 raise self.refuse_merge("the captures' intervals are not aligned: read the captures in one run instead")
 
+    def ranking(self, arguments: str) -> Sequence[str]:
+        """The same order, unless a subclass has one of its own."""
+        if type(self).order is not TapFile.order or type(self).derive is not Statistic.derive:
+            return ()
+        keys = [column.name for column in self.columns(arguments) if column.role == "key"]
+        return [*(f"{name} descending" if descending else name for name, descending in self._sort), *keys]
+
     def order(self, table: Table) -> None:
         """As the header says, and where that leaves rows equal by their keys."""
         keys = [column.name for column in table.keys]

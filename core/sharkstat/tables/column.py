@@ -43,7 +43,8 @@ class Column:
 
     Two kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
     times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), and one with
-    `size_of` is the number of a set's values.
+    `size_of` is the number of a set's values. `sum_of` says that a derived column is the sum of two measures, so that
+    --sort and --top work on it before `derive` does.
 
     `local` is for comparing two captures. "always" says that the values mean something in one capture only, such as
     tshark's stream number or the time of a start; "dynamic" says so of ports from 32768 up, which clients get anew
@@ -74,6 +75,7 @@ class Column:
     local: Local = ""
     share: str = ""
     numbering: Numbering = ""
+    sum_of: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a type, role or merge rule that there is not, or that does not go with the type."""
@@ -133,7 +135,7 @@ def check_columns(columns: object) -> None:
         if names.count(name) > 1:
             raise ValueError(f"two columns are called {name}: give one another name")
     for column in columns:
-        for other in (*(column.ratio or ()), *([column.size_of] if column.size_of else ())):
+        for other in (*(column.ratio or ()), *(column.sum_of or ()), *([column.size_of] if column.size_of else ())):
             if other not in names:
                 raise ValueError(f"column {column.name} is made of {other}, which is no column")
 

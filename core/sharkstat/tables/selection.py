@@ -42,7 +42,7 @@ class Selection:
 
     def check_sort(self, known: Mapping[str, Sequence[str]]) -> None:
         """RequestError if no table has the column to sort by: those that have it are sorted."""
-        column = self._sort_key()[0]
+        column = self.sort_key()[0]
         if any(column in there for there in known.values()):
             return
         name, there = next(iter(known.items()))
@@ -62,7 +62,8 @@ class Selection:
             rest = rest[len(name) + 1 :].strip()
         return names
 
-    def _sort_key(self) -> tuple[str, bool]:
+    def sort_key(self) -> tuple[str, bool]:
+        """The column to sort by, and whether the largest comes first."""
         name, colon, direction = self.sort.rpartition(":")
         if colon and direction in ("asc", "desc"):
             return name, direction == "desc"
@@ -77,7 +78,7 @@ class Selection:
         asked = self.wanted_columns(self._known(table.columns))
         if self.share and table.columns:
             table = with_shares(table, self.share == "every")
-        name, descending = self._sort_key()
+        name, descending = self.sort_key()
         if any(name == column.name for column in table.columns):
             table = table.with_rows(sorted_rows(table, name, descending))
         chosen = table

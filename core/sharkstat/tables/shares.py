@@ -42,7 +42,8 @@ def with_shares(table: Table, every: bool) -> Table:
     path = table.columns[0].name if table.columns[0].type == "path" else ""
     for name, share in added.items():
         whole = table.column(name).share or name
-        total = sum(_number(row[whole]) for row in table.rows if not path or _is_root(row[path]))
+        counted = (_number(row[whole]) for row in table.rows if not path or _is_root(row[path]))
+        total = table.totals[whole] if whole in table.totals else sum(counted)
         for row in rows:
             value = row[name]
             row[share.name] = 100 * _number(value) / total if total and value is not None else None

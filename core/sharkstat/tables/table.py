@@ -68,7 +68,8 @@ class Table:
     ended early (a file that is cut short, a run that was interrupted), or packets are not counted since
     they were cut. `capped` is True where a bound kept some rows, or values of sets, from being told apart
     (a row `(other)` stands for them). `names` has names for
-    addresses, where resolution was asked for; `omitted` counts the rows that `--top` left out.
+    addresses, where resolution was asked for; `omitted` counts the rows that `--top` left out, and `totals` has sums
+    over all rows where some were left out from the start.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Table:
     warnings: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     omitted: int = 0
+    totals: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     statistic: Rules | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -160,7 +162,7 @@ class Table:
             for row in self.rows
             if all(row[name] == value for name, value in values.items()) and (predicate is None or predicate(row))
         ]
-        return self.with_rows(rows)
+        return replace(self, rows=rows, totals={})
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The Arrow PyCapsule interface: polars, pandas, DuckDB and pyarrow take a table as it is. Needs pyarrow.
