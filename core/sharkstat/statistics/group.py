@@ -62,6 +62,7 @@ class Group:
     def text(self, display_filter: str = "") -> str:
         """The tap's arguments in the grammar above, followed by the filter.
 
+        >>> from sharkstat import Count, Sum
         >>> Group([Key("ip.src"), Every("10s")], [Count(), Sum("frame.len")]).text("tcp")
         'by=ip.src,every=10s,count,sum=frame.len,tcp'
         """
