@@ -218,6 +218,8 @@ class Grid:
     rows: list[list[str]]
     # What a health finding would count, by row and name of the column.
     marks: dict[tuple[int, str], str] = field(default_factory=dict)
+    # Cells that a heading has besides its text: as many as tabulate gives it, none where room is short.
+    padding: int = 2
 
 
 def grid(table: Table, draw_trees: bool = True) -> Grid:
@@ -306,25 +308,36 @@ def shortened(text: str, width: int) -> str:
 
 
 def fit(laid: Grid, width: int, wanted: Sequence[str] = ()) -> list[str]:
-    """Make the grid fit: the widest texts are shortened, then columns leave from the right.
+    """Make the grid fit: rates leave, the widest texts are shortened, then other columns leave from the right.
 
     Gives the names of the columns that left.
     """
 
     def size_of(at: int) -> int:
-        # tabulate gives a heading two cells more than it needs.
-        heading = max(display_width(line) + 2 for line in laid.headings[at].split("\n"))
+        heading = max(display_width(line) + laid.padding for line in laid.headings[at].split("\n"))
         return max(heading, max((display_width(row[at]) for row in laid.rows), default=0))
 
     columns = list(laid.columns)
     left: list[str] = []
+
+    def leave(at: int) -> None:
+        left.append(laid.columns.pop(at).name)
+        for cells in (laid.headings, sizes, *laid.rows):
+            del cells[at]  # type: ignore[attr-defined]
+
     sizes = [size_of(at) for at in range(len(laid.columns))]
+    if sum(sizes) + 2 * (len(sizes) - 1) > width:
+        laid.padding = 0
+        sizes = [size_of(at) for at in range(len(laid.columns))]
     while laid.columns:
         excess = sum(sizes) + 2 * (len(sizes) - 1) - width
         if excess <= 0:
             break
         # Texts become shorter as long as they can be read well; then the less important columns leave.
-        minor = _minor(laid, wanted)
+        idle, minor = _minor(laid, wanted)
+        if idle and len(laid.columns) > 1:
+            leave(idle[0])
+            continue
         least = _READABLE_WIDTH if minor else _MINIMUM_WIDTH
         leasts = [max(least, _ADDRESS_WIDTH) if c.type == "address" else least for c in laid.columns]
         elastic = [at for at, c in enumerate(laid.columns) if c.type not in _NUMERIC and sizes[at] > leasts[at]]
@@ -335,15 +348,12 @@ def fit(laid: Grid, width: int, wanted: Sequence[str] = ()) -> list[str]:
             target = max(sizes[widest] - excess, min(floor, sizes[widest] - 1), least)
             for row in laid.rows:
                 row[widest] = shortened(row[widest], target)
-            laid.headings[widest] = shortened(laid.headings[widest], target - 2)
+            laid.headings[widest] = _narrowed(laid.headings[widest], target - laid.padding)
             sizes[widest] = size_of(widest)
             continue
         if len(laid.columns) == 1:
             break
-        at = minor[0] if minor else _least(laid, wanted)
-        left.append(laid.columns.pop(at).name)
-        for cells in (laid.headings, sizes, *laid.rows):
-            del cells[at]  # type: ignore[attr-defined]
+        leave(minor[0] if minor else _least(laid, wanted))
     return [column.name for column in columns if column.name in left]
 
 
@@ -362,13 +372,20 @@ def _least(laid: Grid, wanted: Sequence[str]) -> int:
     return unwanted[-1] if unwanted else names.index(ranked[-1]) if ranked else len(names) - 1
 
 
-def _minor(laid: Grid, wanted: Sequence[str]) -> list[int]:
-    """The columns that may leave first, in order: those without a value, rates, and those that are not `wanted`."""
+def _narrowed(heading: str, width: int) -> str:
+    """The heading with a line for each word where it is too wide, its words shortened where even that is."""
+    if display_width(heading) > width:
+        heading = heading.replace(" ", "\n")
+    return "\n".join(shortened(line, width) for line in heading.split("\n"))
+
+
+def _minor(laid: Grid, wanted: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The columns that may leave, in order: those without a value, and rates; then those that are not `wanted`."""
     last = range(len(laid.columns) - 1, -1, -1)
     empty = [at for at in last if laid.rows and all(row[at] in ("", "-") for row in laid.rows)]
     others = [at for at in last if laid.columns[at].role != "key" and laid.columns[at].name not in wanted]
     rates = [at for at in others if laid.columns[at].unit.startswith("per ") or laid.columns[at].name == "burst_start"]
-    return list(dict.fromkeys([*empty, *rates, *(others if wanted else ())]))
+    return list(dict.fromkeys([*empty, *rates])), others if wanted else []
 
 
 def lay_out(laid: Grid, style: str, ink: Ink | None = None) -> str:
@@ -413,7 +430,7 @@ def _simple(laid: Grid, ink: Ink) -> str:
     for column, heading, cells in zip(laid.columns, headings, columns, strict=True):
         plain = all(map(str.isascii, cells)) and all(map(str.isascii, heading))
         width_of = len if plain else display_width
-        width = max([*(width_of(line) + 2 for line in heading), *map(width_of, cells)])
+        width = max([*(width_of(line) + laid.padding for line in heading), *map(width_of, cells)])
         block = [*heading, *[""] * (height - len(heading)), "-" * width, *cells]
         right = column.type in _NUMERIC
         if ink.colours:
