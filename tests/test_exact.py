@@ -8,7 +8,9 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import os
 import struct
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -317,6 +319,78 @@ def test_the_way_back_may_be_in_another_vlan(folder: Path) -> None:
         assert connections["established"] == services["connections"] == [1] and conv["packets"] == [4]
         assert services.rows == sharkstat.run(path, "services", engine="packets")[0].rows
         assert connections.warnings == conv.warnings == []
+
+
+def ethernet(kind: int, payload: bytes) -> bytes:
+    return dns(1, False)[:12] + struct.pack("!H", kind) + payload
+
+
+def in_gre(header: bytes, frame: bytes) -> bytes:
+    outer = bytearray(udp_frame(("198.51.100.1", 1), ("198.51.100.2", 2), (header + frame)[8:]))
+    outer[23], outer[24:26] = 47, b"\0\0"
+    return bytes(outer[:34]) + header + frame
+
+
+# Each names a network in its own way; none of them has another's fields.
+OTHER_NETWORKS: dict[str, Callable[[int, bytes], bytes]] = {
+    "vlan": in_vlan,
+    "gre": lambda number, frame: in_gre(struct.pack("!HHI", 0x2000, 0x0800, number), frame[14:]),
+    "mpls": lambda number, frame: ethernet(0x8847, struct.pack("!I", number << 12 | 0x100 | 64) + frame[14:]),
+    "mpls-stack": lambda number, frame: ethernet(
+        0x8847, struct.pack("!II", 77 << 12 | 64, number << 12 | 0x100 | 64) + frame[14:]
+    ),
+    "pppoe": lambda number, frame: ethernet(
+        0x8864, struct.pack("!BBHHH", 0x11, 0, number, len(frame) - 12, 0x21) + frame[14:]
+    ),
+    "gtp": lambda number, frame: in_tunnel(2152, struct.pack("!BBHI", 0x30, 255, len(frame) - 14, number), frame[14:]),
+    "l2tp": lambda number, frame: in_tunnel(1701, struct.pack("!HHH", 2, 5, number) + b"\xff\x03\x00\x21", frame[14:]),
+    "nsh": lambda number, frame: ethernet(0x894F, struct.pack("!HBBI16x", 0x0FC6, 1, 3, number << 8 | 255) + frame),
+    "erspan": lambda number, frame: in_gre(struct.pack("!HHIHHI", 0x1000, 0x88BE, 1, 0x1000 | number, 1, 0), frame),
+    "pbb": lambda number, frame: ethernet(0x88E7, struct.pack("!I", number) + frame),
+    "lisp": lambda number, frame: in_tunnel(4341, struct.pack("!II", 0x08000000, number << 8 | 1), frame[14:]),
+    "without": lambda number, frame: frame,
+    "priority": lambda number, frame: in_vlan(0, frame),
+}
+
+
+def test_connections_inside_and_outside_of_networks(folder: Path) -> None:
+    """Of each kind two in two networks, and one in a network beside one in none: all told apart, or said.
+
+    A tag with a priority alone names no network: there the second is the first again.
+    """
+    frames, expected = [], 0
+    for n, (kind, wrap) in enumerate(OTHER_NETWORKS.items()):
+        again = kind in ("without", "priority")
+        for m, others in enumerate(
+            [(wrap, wrap), (OTHER_NETWORKS["without"], wrap), (wrap, OTHER_NETWORKS["without"])]
+        ):
+            expected += 1 if again else 2
+            for number, network in zip((10, 20), others, strict=True):
+                begin = START + (3 * n + m) * SECOND + number * 500_000
+                packets = handshake(begin, 41000 + 3 * n + m, 10_000_000)
+                frames += [(time, network(number, frame)) for time, frame in packets]
+    path = nanosecond_pcap(folder / "kinds.pcap", sorted(frames))
+    asked = ["tcp,connections", "tcp,health", "services", "conv,tcp", "http,requests", "conv,ip"]
+    tables = sharkstat.run(path, asked)
+    connections, health, services, conv, http, plain = tables
+    assert connections.total("connections") == services.total("connections") == expected
+    assert {row["packets"] for row in health} == {3, 6} and health["packets"].count(3) == expected - 6
+    assert [row["retransmissions"] for row in health if row["packets"] == 3] == [0] * (expected - 6)
+    assert conv["packets"] == [6] * 3 * len(OTHER_NETWORKS)
+    mixed = f"({3 * (len(OTHER_NETWORKS) - 2)} TCP streams)"
+    for table in tables[:-1]:
+        assert [mixed in text for text in table.warnings if "virtual networks" in text] == [True], table.request
+    assert conv.complete and not http.complete and plain.complete
+    assert not any("virtual networks" in text for text in plain.warnings)
+    # So it is from a pipe, in two passes, on packets and in tshark's own text.
+    pipe = folder / "kinds.fifo"
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes())).start()
+    assert [table.rows for table in sharkstat.run(pipe, asked)] == [table.rows for table in tables]
+    assert [table.rows for table in sharkstat.run(path, asked, jobs=2)] == [table.rows for table in tables]
+    assert sharkstat.run(path, "services", engine="packets")[0].rows == services.rows
+    for table in sharkstat.run(path, ["conv,tcp", "expert"], engine="tshark"):
+        assert any(mixed in text for text in table.warnings), table.request
 
 
 def arp(address: str, mac: int) -> bytes:

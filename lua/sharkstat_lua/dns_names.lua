@@ -106,13 +106,13 @@ sharkstat.tap(__FILE__, function(run)
     return first
   end
   local of_tcp, of_udp = networks.of(run, "tcp"), networks.of(run, "udp")
-  networks.watch(run, "tcp", "queries and responses over TCP may be missing", "tcp.port == 53")
+  networks.watch(run, "tcp", "queries and responses over TCP may be missing", "tcp.port == 53", true)
   local function connection(pinfo, virtual)
     local udp, tcp = last_of(udp_streams), last_of(tcp_streams)
     if tcp and (not udp or tcp.offset > udp.offset) then
-      return -1 - (virtual and of_tcp:key(tcp.value, pinfo) or tcp.value)
+      return -1 - of_tcp:key(tcp.value, pinfo, virtual)
     end
-    return udp and (virtual and of_udp:key(udp.value, pinfo) or udp.value) or 0
+    return udp and of_udp:key(udp.value, pinfo, virtual) or 0
   end
 
   -- The query of a chain that asks for this, and the one before it in the chain.

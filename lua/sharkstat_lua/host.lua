@@ -6,7 +6,7 @@
 --   C run column...                   the columns of a run's rows: name, space, type
 --   F name type                       a declared field's type, as tshark calls it
 --   R run value...                    a row
---   W run text                        a remark on a run's rows
+--   W run text lacks                  a remark on a run's rows; whether something is counted wrong, or not at all (1 or 0)
 --   O run                             a run's rows or sets are not all that there are
 --   D run rows [more replaced totals...]
 --                                     the end of a run's rows; where only the first were sent (first_rows.lua): how many
@@ -24,6 +24,8 @@
 --   T relative since                  the first packet's time since the capture's first, and since 1970
 --   X first                           there are times that only the fields hold: read again, with "exact FIRST"
 --   L                                 packets are cut: read again, with "cut"
+--   I                                 the first packets are in no virtual network, and others are: read again, with
+--                                     "networks"
 --   N run skipped partial             of the packets that are cut, so many are not counted, and so many only in part
 --   M packets last                    so many packets before the last one, of that number, were announced to nobody
 --   Y word...                         what is to be known of a shard (shards.lua)
@@ -39,7 +41,9 @@
 -- "doubt ID FILTER" (packets to tell of), "stranger" (what is read may be no capture), "load FILE", "run ID NAME ARGUMENTS",
 -- "top ID COUNT ..." (only the first rows of a run are wanted: first_rows.lua), "flows" (rows are kept apart by connection),
 -- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER" (a run counts what packets say above their
--- headers), "streams ID" (a run depends on which packets are those of one connection), "exact FIRST" (times
+-- headers), "streams ID FILTER PROTOCOLS" (a
+-- run, or tshark's own statistic of those packets, depends on which packets are those of one connection), "networks" (some packets are in
+-- virtual networks, and some in none), "exact FIRST" (times
 -- from fields; FIRST as of X), "watch PATH" (a pipe that says when a snapshot is wanted),
 -- "since TIME" (when the whole capture begins, of which this is a shard), "shard plain|rest PROTOCOL..." (what it is;
 -- protocols whose streams are to be told), "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
@@ -222,7 +226,7 @@ local function pace(pinfo)
 end
 
 local starts, prompt = {}, false
-local tells_of_cut, partials, of_streams = false, {}, {}
+local tells_of_cut, partials, of_streams, texts = false, {}, {}, {}
 local end_of_shard, saved_since
 for _, words in ipairs(jobs) do
   local verb = words[1]
@@ -255,7 +259,9 @@ for _, words in ipairs(jobs) do
     partials[#partials + 1] = { id = words[2], filter = words[3], count = 0 }
     sharkstat.cut_matters = true
   elseif verb == "streams" then
-    of_streams[words[2]] = true
+    of_streams[words[2]] = { filter = words[3], protocols = words[4], one = not words[4]:find(" ") }
+  elseif verb == "networks" then
+    require("networks").all = true
   elseif verb == "names" then
     sharkstat.use_names()
   elseif verb == "flows" then
@@ -482,21 +488,39 @@ end
 
 -- A run that does not tell connections of several networks apart says where tshark takes them for one.
 local function watch_networks(run, id)
-  if not of_streams[id] or run.knows_networks then return end
-  of_streams[id] = false
-  for _, protocol in ipairs { "tcp", "udp" } do
-    require("networks").watch(run, protocol, "what is counted of them may be wrong")
+  local streams = of_streams[id]
+  of_streams[id] = nil
+  if not streams or run.knows_networks then return end
+  for protocol in streams.protocols:gmatch("%a+") do
+    if streams.one then
+      require("networks").watch(run, protocol, "they are counted as one")
+    else
+      require("networks").watch(run, protocol, "what is counted of them may be wrong", nil, true)
+    end
   end
 end
 if ready then
   for _, run in ipairs(runs) do watch_networks(run, run.id) end
   for index, run in ipairs(feed_runs) do watch_networks(run, listens[index].id) end
+  for id, streams in pairs(of_streams) do -- what tshark counts itself
+    local run = sharkstat.new_run({ name = "tshark's own" })
+    run.id, run.filter = id, streams.filter
+    texts[#texts + 1] = run
+    watch_networks(run, id)
+  end
+  local networks = package.loaded.networks
+  if networks then
+    function networks.missed()
+      send("I")
+      out:flush()
+    end
+  end
 end
 
 local function send_remarks(run, id)
   for _, say in ipairs(run.remarks) do
-    local text = say()
-    if text then send("W", id, text) end
+    local text, lacks = say()
+    if text then send("W", id, text, lacks and 1 or 0) end
   end
 end
 
@@ -508,6 +532,7 @@ function report(final)
     if run.failure then fail(listens[index].id, run.failure) end
     send_remarks(run, listens[index].id)
   end
+  for _, run in ipairs(texts) do send_remarks(run, run.id) end
   for _, run in ipairs(runs) do
     if not run.failure then
       local names = {}

@@ -195,10 +195,10 @@ sharkstat.tap(__FILE__, function(run)
 
   -- The TCP connection; nothing for HTTP over UDP.
   local of_tcp = networks.of(run, "tcp")
-  networks.watch(run, "tcp", "requests and responses may be missing")
+  networks.watch(run, "tcp", "requests and responses may be missing", nil, true)
   local function connection(pinfo, virtual)
     local stream = tcp_stream()
-    if stream then return virtual and of_tcp:key(stream.value, pinfo) or stream.value end
+    if stream then return of_tcp:key(stream.value, pinfo, virtual) end
     return not udp_stream() and "none" or nil
   end
 

@@ -174,7 +174,7 @@ function http_streams.new(run, of_tcp, settle, interim)
   of_tcp:listen("frame", function(pinfo, _, _, virtual)
     local stream = streams()
     if not stream then return end
-    local key = virtual and of_tcp:key(stream.value, pinfo) or stream.value
+    local key = of_tcp:key(stream.value, pinfo, virtual)
     self:packet(self:connection(key), pinfo, frames_of(), magic() and true or nil)
   end, "http2 && !icmp && !icmpv6")  -- an error quotes what was said before
 

@@ -27,9 +27,10 @@ local function is_part(name)
     or name:find("^pkcs")
 end
 
-local VIRTUAL = { "vlan", "vxlan", "geneve", "gre" }
-local function is_virtual(text)
-  for _, name in ipairs(VIRTUAL) do
+local FREQUENT = { "vlan", "vxlan", "geneve", "gre" }
+local RARE = { "mpls", "pppoes", "gtp", "l2tp", "nsh", "erspan", "ieee8021ah", "lisp-data", "isl", "stt" }
+local function has_any(text, names)
+  for _, name in ipairs(names) do
     if text:find(":" .. name .. ":", 1, true) then return true end
   end
   return false
@@ -38,10 +39,11 @@ end
 -- transport: "tcp", "udp", "sctp" or nil; protocol: of the application, nil where there is none above the transport but
 -- carriers; carrier: the first of those; holds: which protocols there are above the transport; above: the same in order,
 -- nil where there are none; plain: whether all of those are such that its addresses are the transport's; fragment: whether
--- it is a part of a datagram that is not whole yet; virtual: whether it may be in a virtual network (networks.lua); link: the
--- lowest. Without a transport `protocol` is the highest.
+-- it is a part of a datagram that is not whole yet; virtual: whether it may be in a virtual network: true, false or "rare"
+-- (networks.lua); link: the lowest. Without a transport `protocol` is the highest.
 function layers.read(text)
-  local path = { holds = {}, link = text:match("^[^:]+") or text, virtual = is_virtual(text) }
+  local path = { holds = {}, link = text:match("^[^:]+") or text, virtual = false }
+  path.virtual = has_any(text, RARE) and "rare" or has_any(text, FREQUENT)
   local above, last = {}, nil
   for name in text:gmatch("[^:]+") do
     if QUOTING[name] then

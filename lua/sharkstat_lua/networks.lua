@@ -1,51 +1,87 @@
--- Virtual networks (VLANs, VXLAN, Geneve, GRE with a key) may use the same addresses and ports as others. tshark gives
--- their connections one stream number. Here they are told apart.
+-- Virtual networks (VLANs, VXLAN, MPLS labels, tunnels with a number ...) may use the same addresses and ports as others.
+-- tshark gives their connections one stream number. Here they are told apart.
 --
 --     local networks = require("networks").of(run, "tcp", "what that does to the run's numbers")
 --     networks:listen("tcp", function(pinfo, tvb, info, virtual)
---       local key = virtual and networks:key(info.th_stream, pinfo) or info.th_stream
+--       local key = networks:key(info.th_stream, pinfo, virtual)
 --     end)
 --
 -- A mirror port may tag what it sends and not what it receives, and a connection may take one VLAN there and another one
 -- back. So the two directions of a connection may be in different networks: a connection is another one only where the
--- same sender is seen in a second network. Packets without a tag are not told apart from those with one.
+-- same sender is seen in a second network. To be in none counts as one.
+--
+-- Packets outside of all virtual networks cost nothing until one inside comes. Where others came before it, what they were
+-- has to be known: the host reads the capture again (networks.missed), with networks.all from the start.
 
 local sharkstat = require "sharkstat"
 local fields = require "sharkstat_fields"
 
-local networks = {}
+local networks = {
+  all = false,              -- whether packets outside of all virtual networks are looked at
+  missed = function() end,  -- called where they should have been
+}
 local Networks = {}
 Networks.__index = Networks
 
-local TAGS = { "vlan.id", "vxlan.vni", "geneve.vni", "gre.key" }
-local VIRTUAL = "(" .. table.concat(TAGS, " || ") .. ")"
+-- What names a network. What is frequent has an extractor of its own; the rest is found in the tree of the packets that
+-- have it.
+local FREQUENT = { "vlan.id", "vxlan.vni", "geneve.vni", "gre.key" }
+local RARE = {
+  "mpls.label", "pppoe.session_id", "gtp.teid", "l2tp.tunnel", "l2tp.session", "l2tp.sid", "nsh.spi", "erspan.vlan",
+  "erspan.spanid", "ieee8021ah.isid", "lisp-data.iid", "isl.vlan_id", "stt.context_id",
+}
+-- Values that name none: a VLAN tag with a priority alone, and labels with a meaning of their own (RFC 3032 and others).
+local NO_VLAN = { [0] = true }
+local NO_NETWORK = {
+  ["vlan.id"] = NO_VLAN, ["erspan.vlan"] = NO_VLAN,
+  ["mpls.label"] = { [0] = true, [1] = true, [2] = true, [3] = true, [7] = true, [13] = true, [14] = true, [15] = true },
+}
+
+local IN_FREQUENT = "(" .. table.concat(FREQUENT, " || ") .. ")"
+local IN_RARE = "(" .. table.concat(RARE, " || ") .. ")"
+local VIRTUAL = "(" .. IN_FREQUENT .. " || " .. IN_RARE .. ")"
 local MANY = 2 ^ 31 -- there are fewer streams
+local NONE = ""
+
+-- Called with each packet in a virtual network.
+local function look_at_all(pinfo)
+  if networks.all then return end
+  networks.all = true
+  if pinfo.number > 1 then networks.missed() end
+  for _, listen in ipairs(networks.waiting or {}) do listen() end
+end
 
 -- For a run that counts by streams of `protocol` ("tcp", "udp", "dccp"). Where tshark takes several connections for one, the
--- run's remark says so, and what that `means` for its numbers; without it nothing is said. `mixed` is true for the streams
--- that are several. `read` gives what reads a field, where that is not sharkstat.field.
-function networks.of(run, protocol, means, read)
-  read = read or sharkstat.field
+-- run's remark says so, and what that `means` for its numbers; without it nothing is said. `lacks` says
+-- that something is counted wrong or not at all; `mixed` is true for the streams that are several. `read` gives what reads a field, where that is not sharkstat.field.
+function networks.of(run, protocol, means, lacks, read)
   local self = setmetatable({
-    run = run, headers = read(protocol .. ".stream"), ports = read(protocol .. ".srcport"),
+    run = run, headers = (read or sharkstat.field)(protocol .. ".stream"),
+    ports = (read or sharkstat.field)(protocol .. ".srcport"),
     tags = {}, streams = {}, latest = {}, mixed = {}, mixtures = 0, others = 0,
   }, Networks)
-  for _, name in ipairs(TAGS) do self.tags[#self.tags + 1] = read(name) end
+  for at, name in ipairs(FREQUENT) do self.tags[at] = { name = name, read = (read or sharkstat.field)(name) } end
+  for _, name in ipairs(RARE) do
+    self.tags[#self.tags + 1] = { name = name, read = (read or sharkstat.hosted and fields.reader or sharkstat.field)(name) }
+  end
   run.knows_networks = true
+  run:listen("frame", look_at_all, VIRTUAL)
   run:remark(function()
     if self.mixtures == 0 or not means then return nil end
     local name = protocol:upper() .. (self.mixtures == 1 and " stream" or " streams")
-    return ("connections of several VLANs or virtual networks have the same addresses and ports, and tshark takes them for one "
-      .. "(%.0f %s): %s"):format(self.mixtures, name, means)
+    return ("connections of several VLANs or virtual networks (or of one and of none) have the same addresses and ports, "
+      .. "and tshark takes them for one (%.0f %s): %s"):format(self.mixtures, name, means), lacks
   end)
   return self
 end
 
--- Listens for the run as run:listen does, but twice: `packet` is told whether the packet is in a virtual network.
+-- Listens for the run as run:listen does: `packet` is told whether the packet is in a virtual network.
 function Networks:listen(tap, packet, filter)
   filter = filter and "(" .. filter .. ") && " or ""
   self.run:listen(tap, function(pinfo, tvb, info) packet(pinfo, tvb, info, false) end, filter .. "!" .. VIRTUAL)
-  self.run:listen(tap, function(pinfo, tvb, info) packet(pinfo, tvb, info, true) end, filter .. VIRTUAL)
+  self.run:listen(tap, function(pinfo, tvb, info) packet(pinfo, tvb, info, true) end,
+    filter .. IN_FREQUENT .. " && !" .. IN_RARE)
+  self.run:listen(tap, function(pinfo, tvb, info) packet(pinfo, tvb, info, "rare") end, filter .. IN_RARE)
 end
 
 local function last_of(field)
@@ -56,15 +92,16 @@ local function last_of(field)
   return first
 end
 
--- The name of the network that the innermost header is in, from the tags before it; nil where there are none. The header
--- that carries a tunnel is not in the tunnel's network.
-local function network_of(tags, header)
-  local name
-  for at = 1, #tags do
-    for _, found in ipairs { tags[at]() } do
+-- The name of the network that a header is in, from the tags before it; NONE where there are none. The header that
+-- carries a tunnel is not in the tunnel's network.
+local function network_of(tags, header, virtual)
+  local name = NONE
+  for at = 1, virtual == "rare" and #tags or #FREQUENT do
+    local tag = tags[at]
+    for _, found in ipairs { tag.read() } do
       if found.offset < header.offset then
-        local tag = found.value * #tags + at
-        name = name and name .. " " .. tag or tag
+        local value, none = found.value, NO_NETWORK[tag.name]
+        if not (none and none[value]) then name = name .. " " .. at .. ":" .. tostring(value) end
       end
     end
   end
@@ -131,14 +168,11 @@ local function own_of(self, stream, found, network, way)
   return own
 end
 
--- What tells the connection of the packet's innermost stream from others: the stream's number, or one beyond all streams.
-function Networks:key(stream, pinfo)
-  local header, port = last_of(self.headers), last_of(self.ports)
-  local network = header and port and network_of(self.tags, header)
-  if not network then return stream end
+-- What tells the connection of a stream's packet from others: the stream's number, or one beyond all streams.
+local function key_of(self, stream, network, port, pinfo)
   local found = self.streams[stream]
-  if not found then return begin(self, stream, network, port.value, pinfo) end
-  local forward = port.value == found.port
+  if not found then return begin(self, stream, network, port, pinfo) end
+  local forward = port == found.port
   if forward and found.address then forward = tostring(pinfo.src) == found.address end
   local way = forward and "forward" or "backward"
   local own = network == found.first and found or own_of(self, stream, found, network, way)
@@ -154,20 +188,52 @@ function Networks:key(stream, pinfo)
   return own.key
 end
 
+-- The same for the packet at hand, whose innermost stream it is. `virtual` says whether it is in a virtual network: true,
+-- false, or "rare", as `listen` and layers.lua say it.
+function Networks:key(stream, pinfo, virtual)
+  if not virtual and not networks.all then return stream end
+  if virtual == "rare" and sharkstat.hosted then fields.packet(pinfo.number) end
+  local header, port = last_of(self.headers), last_of(self.ports)
+  if not (header and port) then return stream end
+  return key_of(self, stream, virtual and network_of(self.tags, header, virtual) or NONE, port.value, pinfo)
+end
+
+-- What the tcp and udp taps say of a header.
+local ANNOUNCED = { tcp = { "th_stream", "th_sport" }, udp = { "uh_stream", "uh_sport" } }
+
 -- For a run that does not tell them apart, or is not told of all packets: its remark says what that means, for the
 -- packets that `filter` takes.
 --
 -- An extractor costs every packet of the capture, virtual or not. A filter costs less, and what it names is in the tree of
 -- the packets that it takes: there it is found without an extractor.
-function networks.watch(run, protocol, means, filter)
-  local watched = networks.of(run, protocol, means, sharkstat.hosted and fields.reader or nil)
-  local streams = watched.headers
-  local named = ("%s.stream && %s.srcport"):format(protocol, protocol)
-  run:listen("frame", function(pinfo)
-    fields.packet(pinfo.number)
-    local stream = last_of(streams)
-    if stream then watched:key(stream.value, pinfo) end
-  end, VIRTUAL .. " && " .. named .. (filter and " && " .. filter or "") .. " && !icmp && !icmpv6")
+function networks.watch(run, protocol, means, filter, lacks)
+  local watched = networks.of(run, protocol, means, lacks, sharkstat.hosted and fields.reader or nil)
+  local streams, ports = watched.headers, watched.ports
+  filter = filter and " && " .. filter or ""
+  local named = ("%s.stream && %s.srcport && !icmp && !icmpv6"):format(protocol, protocol) .. filter
+  local function packet(virtual)
+    return function(pinfo)
+      fields.packet(pinfo.number)
+      local from = { ports() }
+      for at, header in ipairs { streams() } do
+        if not from[at] then break end
+        local network = virtual and network_of(watched.tags, header, "rare") or NONE
+        key_of(watched, header.value, network, from[at].value, pinfo)
+      end
+    end
+  end
+  run:listen("frame", packet(true), VIRTUAL .. " && " .. named)
+  local function listen_to_others()
+    local announced = ANNOUNCED[protocol]
+    if not announced then return run:listen("frame", packet(false), "!" .. VIRTUAL .. " && " .. named) end
+    local stream, port = announced[1], announced[2]
+    run:listen(protocol, function(pinfo, _, info)
+      if networks.all then key_of(watched, info[stream], NONE, info[port], pinfo) end
+    end, "!" .. VIRTUAL .. filter)
+  end
+  if networks.all or not sharkstat.hosted then return listen_to_others() end
+  networks.waiting = networks.waiting or {}
+  networks.waiting[#networks.waiting + 1] = listen_to_others
 end
 
 return networks

@@ -155,25 +155,25 @@ end
 local current, current_kind, current_key
 
 -- By what a connection is known: tshark's number for it; where there is none, the two ends. `networks` (networks.lua, by
--- kind) tell it from another one in a virtual network, where they are given.
-function Book:key(pinfo, kind, packet, networks)
+-- kind) tell it from another one in another network, where they are given; `virtual` is the path's (layers.lua).
+function Book:key(pinfo, kind, packet, networks, virtual)
   local number = current_key
   if packet ~= current or kind ~= current_kind then
     local field = self.streams[kind]
     number = field and last_of(field)
     if number then current, current_kind, current_key = packet, kind, number end
   end
-  if number then return networks and networks[kind]:key(number, pinfo) or number end
+  if number then return networks and networks[kind]:key(number, pinfo, virtual) or number end
   local one = self.run:address(pinfo.src) .. " " .. pinfo.src_port
   local other = self.run:address(pinfo.dst) .. " " .. pinfo.dst_port
   return one < other and one .. " " .. other or other .. " " .. one
 end
 
 -- The connection of a packet (its number) of tcp, udp or sctp, made with its first packet: `a` is who has sent that.
--- `networks` are given for a packet in a virtual network, to tell its connection from others. Where there is no room for it
+-- `networks` are given to tell it from others, by whether the packet is in a `virtual` one. Where there is no room for it
 -- `full` is called, which makes some; without that it is nil.
-function Book:of(pinfo, kind, packet, networks)
-  local key = self:key(pinfo, kind, packet, networks)
+function Book:of(pinfo, kind, packet, networks, virtual)
+  local key = self:key(pinfo, kind, packet, networks, virtual)
   return self.known[kind][key] or self:meet(pinfo, kind, key)
 end
 

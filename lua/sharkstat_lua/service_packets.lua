@@ -107,7 +107,8 @@ function Walk:listen(among)
     if self.held > 0 then self:add_completed(sum) end
     if path.holds.dns then self.learn() end
     if not path.transport then return self:alone(among, path.protocol, sum, pinfo) end
-    local c = self.book:of(pinfo, path.transport, number, path.virtual and self.networks)
+    local known = (path.virtual or networks.all) and self.networks
+    local c = self.book:of(pinfo, path.transport, number, known, path.virtual)
     if not c.waits then
       if not c.settled then
         c.name_a, c.name_b = self.names[c.a], self.names[c.b]

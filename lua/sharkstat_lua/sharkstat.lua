@@ -256,7 +256,8 @@ function Run:is_capped()
   return self.capped == true
 end
 
--- What there is to say of the result: say() is called once it is there, and gives a sentence, or nil.
+-- What there is to say of the result: say() is called once it is there, and gives a sentence, or nil; and true where
+-- something is counted wrong or not at all.
 function Run:remark(say) self.remarks[#self.remarks + 1] = say end
 
 -- Emits one row: values in the order of the columns; nil where there is none.

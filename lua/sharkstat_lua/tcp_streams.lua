@@ -186,7 +186,7 @@ function streams.follow(run, analysis)
     following.busy = true
     local stream = info.th_stream
     local _, length, time = moment(pinfo)
-    local key = virtual and virtual_networks:key(stream, pinfo) or stream
+    local key = (virtual or networks.all) and virtual_networks:key(stream, pinfo, virtual) or stream
     local c = known[key] or connections:of(key, info, time)
     local source_port = info.th_sport
     local forward = source_port == c[PORT_A]

@@ -110,11 +110,11 @@ sharkstat.tap(__FILE__, function(run)
   end
 
   -- Inside of a tunnel the last one counts.
-  local of_tcp = networks.of(run, "tcp", "handshakes may be missing")
+  local of_tcp = networks.of(run, "tcp", "handshakes may be missing", true)
   local function stream_of(pinfo, virtual)
     local stream
     for _, found in ipairs { streams() } do stream = found.value end
-    return virtual and stream and of_tcp:key(stream, pinfo) or stream
+    return stream and of_tcp:key(stream, pinfo, virtual)
   end
 
   -- When the first certificate in the packet ends: the server's own comes before those that signed it (RFC 8446, 4.4.2).
@@ -183,7 +183,7 @@ sharkstat.tap(__FILE__, function(run)
   end)
 
   of_tcp:listen("tcp", function(pinfo, _, info, virtual)
-    local stream = virtual and of_tcp:key(info.th_stream, pinfo) or info.th_stream
+    local stream = of_tcp:key(info.th_stream, pinfo, virtual)
     local _, length = moment(pinfo)
     bytes[stream] = (bytes[stream] or 0) + length
   end)

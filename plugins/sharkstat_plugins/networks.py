@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sharkstat import Packet
 
-VIRTUAL_NETWORKS = ("vlan.id", "vxlan.vni", "geneve.vni", "gre.key")
+VIRTUAL_NETWORKS = (
+    *("vlan.id", "vxlan.vni", "geneve.vni", "gre.key", "mpls.label", "pppoe.session_id", "gtp.teid", "l2tp.tunnel"),
+    *("l2tp.session", "l2tp.sid", "nsh.spi", "erspan.vlan", "erspan.spanid", "ieee8021ah.isid", "lisp-data.iid"),
+    *("isl.vlan_id", "stt.context_id"),
+)
+# Values that name none: a VLAN tag with a priority alone, and labels with a meaning of their own (RFC 3032 and others).
+_NO_NETWORK = {"vlan.id": (0,), "erspan.vlan": (0,), "mpls.label": (0, 1, 2, 3, 7, 13, 14, 15)}
 _MANY = 2**31  # there are fewer streams
 
 End = tuple[str, int]
@@ -42,11 +48,14 @@ class Networks:
         self._latest: dict[Any, _Stream] = {}
         self._others = 0
 
-    def key(self, stream: int, packet: Packet, source: End, destination: End) -> int:
-        """What tells a packet's connection from others: its stream's number, or one beyond all streams."""
-        network = tuple(tuple(packet.values(name)) for name in VIRTUAL_NETWORKS)
+    def key(self, stream: int, packet: Packet, source: End, destination: End, virtual: bool) -> int:
+        """What tells a packet's connection from others: its stream's number, or one beyond all streams.
+
+        `virtual` says whether it may be in a virtual network.
+        """
+        network = tuple(_named(packet, name) for name in VIRTUAL_NETWORKS) if virtual else ()
         if not any(network):
-            return stream
+            network = ()
         found = self._streams.get(stream)
         if found is None:
             ends = frozenset((source, destination))
@@ -66,6 +75,13 @@ class Networks:
                     self._others += 1
                     other.key = _MANY + self._others
         return own.key
+
+
+def _named(packet: Packet, name: str) -> tuple[str, ...]:
+    values = packet.values(name)
+    if not values or name not in _NO_NETWORK:
+        return tuple(values)
+    return tuple(value for value in values if int(value, 0) not in _NO_NETWORK[name])
 
 
 def _earlier_key(found: _Stream, network: Network) -> int | None:

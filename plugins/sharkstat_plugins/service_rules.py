@@ -87,7 +87,10 @@ ASKING_FIELDS = tuple(dict.fromkeys(name for rule in ASKING.values() for name in
 CONNECTED = frozenset(("tcp", "udp", "sctp"))
 _LINKS = frozenset(("eth", "wlan", "ip", "ipv6"))
 _QUOTING = frozenset(("icmp", "icmpv6"))
-_VIRTUAL = ("vlan", "vxlan", "geneve", "gre")
+_VIRTUAL = (
+    *("vlan", "vxlan", "geneve", "gre", "mpls", "pppoes", "gtp", "l2tp", "nsh", "erspan", "ieee8021ah"),
+    *("lisp-data", "isl", "stt"),
+)
 _CARRIERS = frozenset(
     ("tls", "dtls", "quic", "nbss", "nbdgm", "rpc", "tpkt", "cotp", "ses", "pres", "proxy", "stun", "classicstun")
 )

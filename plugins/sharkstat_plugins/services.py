@@ -122,7 +122,7 @@ class ServiceCounter(PacketCounter):
         key: tuple[str, object] = (path.transport, frozenset((a, b)))
         if streams:
             stream = int(streams[-1])
-            key = (path.transport, self._networks[path.transport].key(stream, packet, a, b) if path.virtual else stream)
+            key = (path.transport, self._networks[path.transport].key(stream, packet, a, b, path.virtual))
         known = self._known.get(key) or self._meet(packet, path.transport, key, a, b)
         if isinstance(known, _Service):
             known.count(packets, size, first, last)

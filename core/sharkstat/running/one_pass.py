@@ -32,7 +32,10 @@ Taker = Callable[[bytes], None]
 
 
 class Pass:
-    """One tshark over one opened source; `exact` and `cut` are as in `Plan.job`, `shard` the lines of a part."""
+    """One tshark over one opened source.
+
+    `exact`, `cut` and `networks` are as in `Plan.job`, `shard` has the lines of a part.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,9 @@ class Pass:
         meanwhile: Callable[[], None],
         ticker: Ticker,
         shard: Sequence[tuple[str, ...]] = (),
+        networks: bool = False,
     ) -> None:
+        self.networks = networks
         self.shard = shard
         self.plan = plan
         self.tshark = tshark
@@ -141,7 +146,9 @@ class Pass:
         stranger = bool(self.opened.strangers)
         control = "" if self.ticker.control is None else f"/dev/fd/{self.ticker.control}"
         rows = f"/dev/fd/{write_end}"
-        text = self.plan.job(rows, self.first_path, found, self.exact, self.cut, stranger, control, self.shard)
+        text = self.plan.job(
+            rows, self.first_path, found, self.exact, self.cut, stranger, control, self.shard, self.networks
+        )
         job = self.workspace.write("job", text)
         return [
             self.tshark.path,

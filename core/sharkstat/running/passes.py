@@ -145,7 +145,8 @@ class Passes:
         """Make one pass over the source, and a second, prepared one if the packets need it."""
         exact: str | None = None
         cut: bool | None = False
-        for last in (False, False, True):
+        networks = False
+        for last in (False, False, False, True):
             with (
                 Workspace(self.tshark) as workspace,
                 Ticker(self.watch, workspace) as ticker,
@@ -156,13 +157,16 @@ class Passes:
                 if not opened.again:  # prepare for everything from the start (see host.lua)
                     exact = ""
                     cut = True if plan.source.snaplen or not plan.source.live else None
-                reading = self._pass(plan, workspace, opened, interruption, exact, cut, ticker)
+                    networks = not plan.source.live
+                reading = self._pass(plan, workspace, opened, interruption, exact, cut, ticker, networks=networks)
                 outcome = reading.run()
             if outcome is not None:
                 return outcome
             if last or not opened.again:
                 break
-            if reading.records.cut:
+            if reading.records.networks:
+                networks = True
+            elif reading.records.cut:
                 cut = True
             else:
                 exact = reading.records.first
@@ -179,6 +183,7 @@ class Passes:
         cut: bool | None,
         ticker: Ticker,
         shard: Sequence[tuple[str, ...]] = (),
+        networks: bool = False,
     ) -> Pass:
         return Pass(
             plan,
@@ -192,4 +197,5 @@ class Passes:
             self.meanwhile,
             ticker,
             shard,
+            networks,
         )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # ICMP lies beside TCP and UDP, not above them.
 _ICMP = re.compile(r"\bicmp(?:v6)?\b[\w.]*")
+# tshark's own statistics that count by streams, and those (beside endpoints) that count packets one by one.
+_CONVERSATIONS = {"conv,tcp": "tcp", "conv,udp": "udp", "conv,dccp": "dccp"}
+_OF_PACKETS = re.compile(r"(?:io,(?:stat|phs)|plen|dests|ip_\w+|ipv6_\w+|ptype)\b")
 _OF_STREAMS = re.compile(r"\b(?:tcp|udp|dccp)\.(?:stream|time_|analysis|completeness)")
 
 
@@ -67,7 +70,17 @@ class Request:
     def follows_streams(self) -> bool:
         """Whether its numbers depend on which packets tshark takes for those of one connection."""
         reads = (*self.filters, *self.task.reads)
-        return self.engine.own and (self.above_transport or any(map(_OF_STREAMS.search, reads)))
+        if any(map(_OF_STREAMS.search, reads)):
+            return True
+        if self.engine.own:
+            return self.above_transport
+        family, name = self.statistic.family, self.statistic.name
+        return name in _CONVERSATIONS if family in ("conv", "endpoints") else not _OF_PACKETS.match(name)
+
+    @property
+    def any_filter(self) -> str:
+        """What takes the packets that any of its filters takes."""
+        return " || ".join(f"({text})" for text in self.filters)
 
     @property
     def can_split(self) -> bool:
@@ -190,6 +203,7 @@ class Plan:
         stranger: bool,
         control: str = "",
         shard: Sequence[tuple[str, ...]] = (),
+        networks: bool = False,
     ) -> str:
         """The job for host.lua, as text.
 
@@ -197,7 +211,8 @@ class Plan:
         of the engines is for tshark. Unless `exact` is None, times that no double holds are read from fields;
         it may say when the capture begins whose first packets have no time (nanoseconds since 1970). With `cut`
         packets may be cut; without it (but not None) the host is to tell if one is. With `stranger`, what is read may
-        be no capture. `control` is the pipe that asks for snapshots, `shard` has the lines for a part of a capture.
+        be no capture. With `networks` some packets are in virtual networks and others in none. `control` is the pipe
+        that asks for snapshots, `shard` has the lines for a part of a capture.
         """
         lines: list[Iterable[str]] = [("rows", rows), ("first", str(first))]
         if control:  # before anything that listens
@@ -206,6 +221,8 @@ class Plan:
             lines.append(("exact", exact) if exact else ("exact",))
         if cut is not None:
             lines.append(("cut",) if cut else ("whole",))
+        if networks:
+            lines.append(("networks",))
         if stranger:
             lines.append(("stranger",))
         lines += shard
@@ -217,11 +234,15 @@ class Plan:
             lines.append(("flows",))
         lines += [("check", str(i), text) for i, request in enumerate(self.requests) for text in request.filters]
         lines += [
-            ("partial", str(i), " || ".join(f"({text})" for text in request.filters))
+            ("partial", str(i), request.any_filter)
             for i, request in enumerate(self.requests)
             if request.above_transport
         ]
-        lines += [("streams", str(i)) for i, request in enumerate(self.requests) if request.follows_streams]
+        lines += [
+            ("streams", str(i), r.any_filter, _CONVERSATIONS.get(r.statistic.name, "tcp udp"))
+            for i, r in enumerate(self.requests)
+            if r.follows_streams
+        ]
         lines += [line for part in self.parts for line in part.job(files)]
         return "".join("\t".join(map(escape, words)) + "\n" for words in lines)
 

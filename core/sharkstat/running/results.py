@@ -35,6 +35,7 @@ class Answer:
     failure: Failure | None = None
     skipped: int = 0  # packets that were cut, and are not counted for that
     partial: int = 0  # and those that are counted only in part
+    lacks: bool = False  # whether something else is counted wrong, or not at all
 
 
 @dataclass
@@ -100,7 +101,7 @@ def _outcome(
             except Exception as problem:  # a plugin may raise anything: the others continue
                 failure = Failure(described(problem), traceback=traceback.format_exc())
         lost = records.skipped.get(number, 0), records.partial.get(number, 0)
-        answers.append(Answer(request, result, failure, *lost))
+        answers.append(Answer(request, result, failure, *lost, lacks=number in records.lacking))
     headless = int(records.books[HEADLESS])
     return Outcome(answers, reading, screened, complete, warnings, records.version, records.names, headless)
 
@@ -127,7 +128,7 @@ def make_tables(source: Source, outcome: Outcome, refused: Mapping[str, Failure]
                     rows=result.rows,
                     engine=request.engine.name,
                     tshark=outcome.version,
-                    complete=outcome.complete and not lost,
+                    complete=outcome.complete and not lost and not answer.lacks,
                     capped=result.capped,
                     reading=reading,
                     warnings=[

@@ -108,9 +108,11 @@ class Records:
     first: str = ""  # then: when the capture begins, where its first packets have no time
     stranger: str = ""  # what kind of file is read, where it is no capture
     cut: bool = False  # packets are: the run must be read again, prepared for that
+    networks: bool = False  # some packets are in virtual networks: it must be read again, prepared for that
     skipped: dict[int, int] = field(default_factory=dict)  # by request: cut packets that are not counted
     partial: dict[int, int] = field(default_factory=dict)  # and those that are only in part
     remarks: dict[int, list[str]] = field(default_factory=dict)  # by request
+    lacking: set[int] = field(default_factory=set)  # requests for which something is counted wrong, or not at all
     unannounced: int = 0  # packets that tshark told nobody of
     newest: int = 0  # the number of the last packet that it told of
     version: str = ""
@@ -124,7 +126,7 @@ class Records:
     @property
     def again(self) -> bool:
         """Whether the run must be read again."""
-        return self.too_far or self.cut
+        return self.too_far or self.cut or self.networks
 
     def take(self, line: bytes) -> None:
         """Take a record that is of the pass as a whole; engines take their own."""
@@ -141,12 +143,16 @@ class Records:
             self.too_far, self.first = True, words[0].removeprefix("\\N")
         elif kind == "L":
             self.cut = True
+        elif kind == "I":
+            self.networks = True
         elif kind == "N":
             number, skipped, partial = map(int, words)
             self.skipped[number] = max(self.skipped.get(number, 0), skipped)
             self.partial[number] = max(self.partial.get(number, 0), partial)
         elif kind == "W":
             self.remarks.setdefault(int(words[0]), []).append(unescape(words[1]))
+            if words[2] == "1":
+                self.lacking.add(int(words[0]))
         elif kind == "M":
             self.unannounced, self.newest = map(int, words)
         elif kind == "K":
