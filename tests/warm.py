@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # What Python itself reads when it starts.
-AT_START = ("PYTHON", "LC_", "LANG")
+AT_START = ("PYTHON", "LC_", "LANG", "_SHARKSTAT_COMPLETE")
 
 
 class Warm:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from sharkstat.commands.completing import complete_statistic
+from sharkstat.commands.completing import complete_statistic, completed_by
 from sharkstat.commands.console import execute, load_registry, print_tables, say, terminated_by_reader
 from sharkstat.commands.diff import add_to as add_diff
 from sharkstat.commands.options import (
@@ -78,7 +78,7 @@ def run(
             "-z",
             "--statistic",
             metavar="NAME[,ARGUMENTS]",
-            autocompletion=complete_statistic,
+            autocompletion=completed_by(complete_statistic),
             help="A statistic to count, e.g. conv,tcp; repeatable.",
         ),
     ] = None,
@@ -161,7 +161,7 @@ def _complete_field(incomplete: str) -> list[str]:
 
 
 def field_option(flag: str, says: str) -> Any:
-    return typer.Option(flag, metavar="FIELD", help=says, autocompletion=_complete_field)
+    return typer.Option(flag, metavar="FIELD", help=says, autocompletion=completed_by(_complete_field))
 
 
 @app.command()
@@ -272,7 +272,7 @@ def show(
         str,
         typer.Argument(
             metavar="NAME",
-            autocompletion=complete_statistic,
+            autocompletion=completed_by(complete_statistic),
             help="A statistic, e.g. conv,tcp.",
         ),
     ],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from sharkstat.statistics.registry import Registry
 
 ENGINES = {"lua": "a tap inside tshark", "packets": "in Python", "tshark": "tshark's own text"}
+
+_ASKED = "_SHARKSTAT_COMPLETE" in os.environ
+
+
+def completed_by(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The function, if the shell completes a line now: at any other start, typer would examine it for nothing."""
+    return function if _ASKED else None
 
 
 def _registry() -> Registry:
@@ -57,6 +64,8 @@ def _columns(ctx: typer.Context) -> Iterator[str]:
 
 def complete_interface(incomplete: str) -> list[str]:
     """The network interfaces of this host."""
+    import socket
+
     names = ["any", *(name for _, name in socket.if_nameindex())]
     return [name for name in names if name.startswith(incomplete)]
 

@@ -8,8 +8,6 @@ takes the group as one of its parameters:
     def run(source: Source, running: Running) -> None: ...
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import typing
@@ -20,7 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sharkstat.commands.completing import complete_column, complete_engine, complete_format, complete_interface
+from sharkstat.commands.completing import (
+    complete_column,
+    complete_engine,
+    complete_format,
+    complete_interface,
+    completed_by,
+)
 from sharkstat.errors import RequestError
 
 if TYPE_CHECKING:
@@ -51,7 +55,7 @@ def make_source(
         typer.Option(
             "-i",
             metavar="INTERFACE",
-            autocompletion=complete_interface,
+            autocompletion=completed_by(complete_interface),
             help="Capture on this interface; repeatable.",
         ),
     ] = None,
@@ -120,7 +124,7 @@ def make_source(
         bool, typer.Option("--process", help="Name the process of this host behind each connection (with -i).")
     ] = False,
     keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="Decrypt TLS with this key log file.")] = "",
-) -> Source:
+) -> "Source":
     """The source that the options describe."""
     from sharkstat.running.source import Source
 
@@ -166,7 +170,7 @@ class Running:
     jobs: int | None
     per_file: bool
     output_format: str
-    selection: Selection
+    selection: "Selection"
     output: str
     force: bool
     raw: bool
@@ -182,7 +186,7 @@ def make_running(
         typer.Option(
             "--engine",
             metavar="NAME",
-            autocompletion=complete_engine,
+            autocompletion=completed_by(complete_engine),
             help="lua (a tap in tshark), packets (Python) or tshark (its own -z); default: the first available.",
         ),
     ] = "",
@@ -203,7 +207,7 @@ def make_running(
         typer.Option(
             "--format",
             metavar="NAME",
-            autocompletion=complete_format,
+            autocompletion=completed_by(complete_format),
             help="table (default), json, jsonl, csv, tsv, markdown or a tabulate format; or by the suffix of --output.",
         ),
     ] = "",
@@ -212,7 +216,7 @@ def make_running(
         typer.Option(
             "--sort",
             metavar="COLUMN",
-            autocompletion=complete_column,
+            autocompletion=completed_by(complete_column),
             help="Sort by this column, largest first (COLUMN:asc: smallest first).",
         ),
     ] = "",
@@ -229,7 +233,7 @@ def make_running(
         typer.Option(
             "--columns",
             metavar="A,B,...",
-            autocompletion=complete_column,
+            autocompletion=completed_by(complete_column),
             help="Show only these columns, in this order.",
         ),
     ] = "",

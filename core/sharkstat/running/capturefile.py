@@ -31,6 +31,8 @@ Unpack = Callable[[bytes, int], tuple[Any, ...]]
 Record = tuple[int, int, int, int, int, int]
 # Records that are not packets have the interface NO_PACKET. A Simple Packet Block gets the time of the packet before.
 NO_PACKET = -1
+CHUNK = 1 << 20  # bytes of a file that are read at once
+NO_CAPTURE = "needs a pcap or pcapng file: convert other formats with editcap"
 
 
 def is_plain(head: bytes) -> bool:

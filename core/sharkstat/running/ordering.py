@@ -14,11 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sharkstat.errors import SourceError
-from sharkstat.running.capturefile import NO_PACKET, CaptureReader
+from sharkstat.running.capturefile import CHUNK, NO_CAPTURE, NO_PACKET, CaptureReader
 
-CHUNK = 1 << 20
 _SECOND = 10**9
-NO_CAPTURE = "needs a pcap or pcapng file: convert other formats with editcap"
 _HELD = 1 << 28  # maximum bytes held back in a live run
 _ENHANCED = 6
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,8 +21,6 @@ from sharkstat.tshark.workspace import Workspace
 if TYPE_CHECKING:
     from sharkstat.running.results import Outcome
     from sharkstat.running.sockets import Sockets
-
-_LOG = logging.getLogger("sharkstat")
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Passes:
             try:
                 return self._in_shards(plan, interruption)
             except Unsplittable as reason:
-                _LOG.debug("%s: read in one piece: %s", ", ".join(plan.source.names), reason)
+                _note("%s: read in one piece: %s", ", ".join(plan.source.names), reason)
         return self._whole(plan, interruption)
 
     def _beside(self) -> Passes:
@@ -79,9 +76,7 @@ class Passes:
             uncertain = [number for number in split if not shards.is_certain(plan.requests[number])]
             split = [number for number in split if number not in uncertain]
             for number in uncertain if split else ():
-                _LOG.debug(
-                    "%s: read in one piece: where its streams begin may be uncertain", plan.requests[number].text
-                )
+                _note("%s: read in one piece: where its streams begin may be uncertain", plan.requests[number].text)
             if not split:
                 raise Unsplittable("where its streams begin may be uncertain, and all that is asked for numbers them")
             records: dict[int, Records] = {}
@@ -199,3 +194,10 @@ class Passes:
             shard,
             networks,
         )
+
+
+def _note(said: str, *of: object) -> None:
+    """For --debug. logging takes a hundredth of a short run to load, and only few runs have a word for it."""
+    import logging
+
+    logging.getLogger("sharkstat").debug(said, *of)

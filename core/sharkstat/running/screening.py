@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sharkstat.errors import SourceError
-from sharkstat.running.capturefile import CaptureReader
+from sharkstat.running.capturefile import CHUNK, NO_CAPTURE, CaptureReader
 from sharkstat.running.duplicates import Duplicates
-from sharkstat.running.ordering import CHUNK, NO_CAPTURE, in_order, nearly_in_order
 from sharkstat.running.pacing import Pacing
 from sharkstat.running.spool import Spool
 
@@ -152,7 +151,10 @@ class Screen:
         chunks = _chunks(source, target) if self._spool is None else self._spool.chunks()
         if not self.reorder:
             yield from chunks
-        elif self.live:
+            return
+        from sharkstat.running.ordering import in_order, nearly_in_order
+
+        if self.live:
             yield from nearly_in_order(chunks)
         elif stat.S_ISREG(os.fstat(source).st_mode):
             yield from in_order(source)

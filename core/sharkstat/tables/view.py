@@ -269,7 +269,7 @@ def _tree(rows: Sequence[Row], name: str) -> list[str]:
 
 
 # What sharkstat itself writes beside ASCII, each one cell wide: for these, wcwidth and its tables need not be loaded.
-_NARROW = str.maketrans(dict.fromkeys("µ·≈…│├└─", "x"))
+_NARROW = str.maketrans(dict.fromkeys("µ·≈…→│├└─", "x"))
 
 
 def display_width(text: str) -> int:
