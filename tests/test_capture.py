@@ -14,13 +14,14 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 from tests.command import SHARKSTAT, children, ended, in_namespaces, may_mount
 from tests.test_live import INSIDE, NAMESPACE, SEND, cable, capturing, frames_of, send  # noqa: F401
 
+import sharkstat as library
 from sharkstat.running.spool import Spool
 
 pytestmark = pytest.mark.xdist_group("live")
@@ -34,6 +35,7 @@ for number in range(int(sys.argv[1])):
     if number % 50 == 0:
         time.sleep(float(sys.argv[3]))
 """
+SINCE = rb"sharkstat: capturing on right since .*\n"
 COUNT = ["-z", "io,stat,0", "--format", "json"]
 
 
@@ -96,6 +98,39 @@ def test_dropped_packets_are_said_and_too_many_make_tables_incomplete(allowed: s
     assert "-B 2 buffers more" in warning
     assert "-s 128 is enough" in warning
     assert warning in done.stderr
+
+
+def test_drops_are_known_while_it_captures() -> None:
+    with capturing("-B", "1", "--watch=0.5", "--max-drop", "100", "-z", "io,stat,0") as process:
+        with halted(child(process, "dumpcap")):
+            flood(6000, 1400)
+            time.sleep(1.2)
+        flood(100, 1400, 0.01)
+        done = interrupted(process)
+    shots = [json.loads(line) for line in done.stdout.splitlines()]
+    seen = [shot["snapshot"]["dropped"] for shot in shots]
+    [row] = shots[-1]["tables"][0]["rows"]
+    assert seen[-1] == 6100 - row["frames"] > 0
+    assert seen[-1] in seen[:-1] and seen == sorted(seen)  # known before the end, and none is counted twice
+    told = [shot["tables"][0]["read"]["dropped"] for shot in shots]
+    assert told[-1] == seen[-1] and set(told) <= {*seen, 0}
+
+
+def test_each_period_says_what_was_dropped_in_it(tmp_path: Path) -> None:
+    with capturing("-B", "1", "--every", "2s", "--output", tmp_path, "-z", "io,stat,0", said=SINCE) as process:
+        dumpcap = child(process, "dumpcap")
+        for number in range(2):  # nothing is dropped in the second
+            time.sleep(2.2 - time.time() % 2)
+            with halted(dumpcap) if number == 0 else nullcontext():
+                flood(6000, 1400, 0 if number == 0 else 0.01)
+        time.sleep(2.2 - time.time() % 2)
+        done = interrupted(process)
+    results = [library.read(path)[0] for path in sorted(tmp_path.iterdir())]
+    lost = [table for table in results if table.reading.dropped]
+    assert len(lost) == 1 and not lost[0].complete and "were dropped" in lost[0].warnings[0], done.stderr
+    assert all(table.complete and table.reading.dropped == 0 for table in results if table is not lost[0])
+    assert sum(table.total("frames") for table in results) + (lost[0].reading.dropped or 0) == 12000
+    assert done.returncode == 6
 
 
 def test_a_slow_tshark_makes_dumpcap_drop_nothing() -> None:

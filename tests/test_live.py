@@ -60,13 +60,15 @@ def send(count: int, size: int = 100, port: int = 9, pause: float = 0.001) -> No
 
 
 @contextmanager
-def capturing(*arguments: object, interface: str = "right", command: str = "run") -> Iterator[subprocess.Popen[bytes]]:
+def capturing(
+    *arguments: object, interface: str = "right", command: str = "run", said: bytes = b""
+) -> Iterator[subprocess.Popen[bytes]]:
     """A run that has begun to capture."""
     process = started(command, "-i", interface, *arguments, under=INSIDE, bufsize=0)
     try:
         assert process.stderr is not None
         first = process.stderr.readline()  # unbuffered: `ended` gets what follows
-        assert re.fullmatch(CAPTURES, first), first + process.stderr.read()
+        assert re.fullmatch(said or CAPTURES, first), first + process.stderr.read()
         yield process
     finally:
         process.kill()

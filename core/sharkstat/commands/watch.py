@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sharkstat.running.source import Source
 
 _STANDARD = Output("")
+# tshark always has some bytes before it.
+_WORTH_SAYING = 4 << 20
 
 
 class Watching:
@@ -113,6 +115,9 @@ class Watching:
             "time": snapshot.time,
             "elapsed": round(snapshot.elapsed, 3),
             "packets": snapshot.packets,
+            "dropped": snapshot.dropped,
+            "dropped_by_interface": snapshot.dropped_by_interface,
+            "waiting": snapshot.waiting,
             "final": snapshot.final,
         }
         _STANDARD.write(tables, lambda some: [snapshot_line(some, about)])
@@ -150,6 +155,7 @@ class Watching:
                 f"{self._shown.packets:,} packets",
                 f"{packets:,.0f}/s",
                 f"{humanised_bytes(round(size))}/s",
+                *_lost(self._shown),
             ]
         return "  ".join([*parts, "Ctrl-C for results"])
 
@@ -164,6 +170,18 @@ class Watching:
             part = first_rows(table, max(count, 1)) if len(table.rows) > count else table
             lines += [*text(part, width=width, ink=self._ink).splitlines(), ""]
         return lines
+
+
+def _lost(snapshot: Snapshot) -> list[str]:
+    """What is known of dropped packets before the end, and of those that are not counted yet."""
+    said = []
+    if snapshot.dropped is not None:
+        said.append(f"{snapshot.dropped:,} dropped")
+    elif snapshot.dropped_by_interface is not None:
+        said.append(f"{snapshot.dropped_by_interface:,} dropped by the interface")
+    if snapshot.waiting >= _WORTH_SAYING:
+        said.append(f"{humanised_bytes(snapshot.waiting)} waiting")
+    return said
 
 
 def _bytes(snapshot: Snapshot) -> int:

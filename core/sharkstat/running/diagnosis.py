@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sharkstat.errors import RequestError, SharkstatError, SourceError, StatisticError, TsharkError
+from sharkstat.running.drops import Drops
 from sharkstat.running.opened import BUFFER, Opened
 from sharkstat.running.plan import Plan
 from sharkstat.running.screening import Screened
@@ -188,7 +189,7 @@ class Ending:
             raise RequestError(f"dumpcap rejected the options: {reason}")
         raise SourceError(f"cannot capture on {interface}: {reason}")
 
-    def judge(self) -> tuple[bool, list[str]]:
+    def judge(self, with_drops: bool = True) -> tuple[bool, list[str]]:
         """Whether the source was read to its end, and the warnings about it."""
         status, helper_errors = self.status, self.helper_errors
         warnings: list[str] = []
@@ -208,7 +209,8 @@ class Ending:
             elif "corrupt" in text or "damaged" in text or "malformed" in text:
                 warnings.append(text)
                 complete = False
-        few, said = self._judge_drops()
+        drops = self.drops()
+        few, said = judge_drops(self.plan, drops, drops.captured or self._packets()) if with_drops else (True, [])
         complete, warnings = complete and few, warnings + said
         if self.interrupted:
             if not self.plan.source.live:
@@ -269,66 +271,37 @@ class Ending:
         return int(self.records.books[0]) if self.records.books else 0
 
     def drops(self) -> Drops:
-        """What dumpcap's own last lines say of the packets; nothing for files."""
-        drops = Drops()
+        """What dumpcap's own last lines say of the packets, and what was known before; nothing for files."""
+        captured: int | None = None
+        said: tuple[int, ...] = ()
         for line in self.helper_errors if self.plan.source.live else ():
             if line.startswith("Packets captured:"):
-                drops.captured = int(line.split(":")[1])
+                captured = int(line.split(":")[1])
             elif found := _DROPS.search(line):
-                kernel, dumpcap, flushed, interface = map(int, found.groups())
-                drops.kernel = (drops.kernel or 0) + kernel
-                drops.dumpcap = (drops.dumpcap or 0) + dumpcap + flushed
-                drops.interface = (drops.interface or 0) + interface
-        return drops
-
-    def _judge_drops(self) -> tuple[bool, list[str]]:
-        """Whether few enough packets were dropped, and what there is to say of it."""
-        drops, source = self.drops(), self.plan.source
-        lost = drops.dropped or 0
-        if not lost:
-            return True, []
-        seen = lost + (drops.captured or self._packets())
-        share = 100 * lost / seen
-        by = [
-            f"{count:,} by {who}"
-            for count, who in (
-                (drops.kernel, "the kernel"),
-                (drops.interface, "the interface"),
-                (drops.dumpcap, "dumpcap"),
-            )
-            if count
-        ]
-        percent = f"{share:.1f}" if share >= 0.05 else "less than 0.1"
-        advice = ["-f captures less"]
-        if drops.kernel or drops.dumpcap:
-            advice.append(f"-B {2 * (source.buffer_size or BUFFER)} buffers more")
-        headers_only = all(r.task.layer == "transport" and not r.above_transport for r in self.plan.requests)
-        if source.snaplen is None and headers_only:
-            advice.append("-s 128 is enough for what is counted here")
-        text = (
-            f"{lost:,} of {seen:,} packets ({percent} %) were dropped, {' and '.join(by)}: they are in no table; "
-            + ", ".join(advice)
-        )
-        return share <= source.max_drop, [text]
+                counts = map(int, found.groups())
+                said = tuple(a + b for a, b in zip(said or (0, 0, 0, 0), counts, strict=True))
+        drops = Drops(captured)
+        if said:
+            kernel, dumpcap, flushed, interface = said
+            drops = Drops(captured, kernel, interface, dumpcap + flushed)
+        early = self.opened.kernel_dropped
+        return drops.plus(early) if early else drops
 
 
 # As "Packets received/dropped on interface 'eth0': 20/3 (pcap:3/dumpcap:0/flushed:0/ps_ifdrop:0) (87.0%)".
 _DROPS = re.compile(r"received/dropped on interface .*\(pcap:(\d+)/dumpcap:(\d+)/flushed:(\d+)/ps_ifdrop:(\d+)\)")
 
 
-@dataclass
-class Drops:
-    """How many packets dumpcap captured, and how many were dropped by whom; None where it did not say."""
-
-    captured: int | None = None
-    kernel: int | None = None
-    interface: int | None = None
-    dumpcap: int | None = None
-
-    @property
-    def dropped(self) -> int | None:
-        known = [count for count in (self.kernel, self.interface, self.dumpcap) if count is not None]
-        return sum(known) if known else None
+def judge_drops(plan: Plan, drops: Drops, packets: int) -> tuple[bool, list[str]]:
+    """Whether few enough packets were dropped, and what there is to say of it; `packets` were not."""
+    source = plan.source
+    advice = ["-f captures less"]
+    if drops.kernel or drops.dumpcap:
+        advice.append(f"-B {2 * (source.buffer_size or BUFFER)} buffers more")
+    headers_only = all(r.task.layer == "transport" and not r.above_transport for r in plan.requests)
+    if source.snaplen is None and headers_only:
+        advice.append("-s 128 is enough for what is counted here")
+    return drops.judged(packets, source.max_drop, advice)
 
 
 def reason_of(said: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from sharkstat.errors import RequestError, SourceError
 from sharkstat.running import formats
 from sharkstat.running.capturefile import is_plain
+from sharkstat.running.drops import InterfaceDrops, KernelDrops
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.pacing import Pacing
 from sharkstat.running.pipes import Input, Pump, Wake
@@ -101,6 +103,8 @@ class Opened:
         self.spool: Spool | None = None
         self.recorder: Recorder | None = None
         self.capturing_since: float | None = None
+        self._kernel_drops: KernelDrops | None = None
+        self._interface_drops: InterfaceDrops | None = None
         self._pacing = pacing
         self._capturing = capturing
         self.sockets = sockets  # of this host's processes, while it captures
@@ -255,6 +259,7 @@ class Opened:
 
             self.sockets, self._own_sockets = Sockets(), True
             self.sockets.start()
+        self._interface_drops = InterfaceDrops(source.interfaces)
         command = [find_tool("dumpcap", self.workspace.tshark), "-q", "-w", "-"]
         for interface in source.interfaces:
             command += ["-i", interface]
@@ -302,6 +307,8 @@ class Opened:
             # dumpcap's first words come before it opens the interfaces, these after it.
             if helper.name == "dumpcap" and text.startswith("File:") and self.capturing_since is None:
                 self.capturing_since = time.time()
+                with contextlib.suppress(OSError):
+                    self._kernel_drops = KernelDrops(helper.process.pid)
                 if self._capturing is not None:
                     self._capturing(self.capturing_since)
 
@@ -351,6 +358,21 @@ class Opened:
         return sum(found.position for found in self._inputs)
 
     @property
+    def kernel_dropped(self) -> int | None:
+        """How many packets the kernel dropped that dumpcap will not tell of; None where only dumpcap is told."""
+        return None if self._kernel_drops is None else self._kernel_drops.read()
+
+    @property
+    def interface_dropped(self) -> int | None:
+        """How many packets the interfaces themselves dropped since the capture began; None where nobody tells."""
+        return None if self._interface_drops is None else self._interface_drops.count
+
+    @property
+    def waiting(self) -> int:
+        """How many captured bytes wait for tshark."""
+        return 0 if self.spool is None else self.spool.waiting
+
+    @property
     def said(self) -> list[str]:
         """The helpers' messages, line by line."""
         return [line for helper in self.helpers for line in helper.said]
@@ -372,6 +394,9 @@ class Opened:
             self.screen.stop()
 
     def _end_capture(self) -> None:
+        if self._kernel_drops is not None:  # what comes while it ends is dumpcap's
+            self._kernel_drops.read()
+            self._kernel_drops.close()
         for helper in self.helpers:
             self._tell(helper, signal.SIGINT)
 
@@ -400,6 +425,8 @@ class Opened:
                     self._tell(helper, number)
         for helper in self.helpers:
             helper.process.wait()
+        if self._kernel_drops is not None:
+            self._kernel_drops.close()
         if self.sockets is not None and self._own_sockets:
             self.sockets.stop()
         self._join()
@@ -434,6 +461,8 @@ class Opened:
             self.sockets.stop()
         self.screen.stop()
         self._wake.up()
+        if self._kernel_drops is not None:
+            self._kernel_drops.close()
         for helper in self.helpers:
             self._tell(helper, signal.SIGKILL)
             helper.process.wait()

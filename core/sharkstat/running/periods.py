@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from sharkstat.errors import RequestError, SharkstatError, StatisticError
 from sharkstat.running.capturefile import NO_PACKET, CaptureReader
-from sharkstat.running.diagnosis import Ending
+from sharkstat.running.diagnosis import Ending, judge_drops
+from sharkstat.running.drops import DropHistory, Drops
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan
@@ -76,6 +77,7 @@ def run_periods(
     ):
         dealing = _Dealing(plan, length, tshark, opened, take)
         complete, warnings = False, list[str]()
+        last: tuple[bool, list[str], Ending | None] = False, [], None
         with interruption.softly(opened.interrupt, dealing.kill):
             try:
                 dealing.run()
@@ -85,8 +87,12 @@ def run_periods(
                 ending = Ending(plan, records, opened, tshark, 0, [], interruption.told)
                 ending.raise_failures()
                 complete, warnings = ending.judge()
+                if opened.kernel_dropped is None:  # in which periods packets were dropped nobody knows
+                    last = complete, warnings, None
+                else:
+                    last = *ending.judge(with_drops=False), ending
             finally:
-                dealing.end(complete, warnings)
+                dealing.end(*last)
         fatal = next((f for f in dealing.failures if isinstance(f, RequestError)), None)
         if fatal is not None:
             raise fatal
@@ -110,6 +116,12 @@ class _Dealing:
         self._first: int | None = None
         self._last = 0
         self._lock = threading.Lock()
+        self._dropped = (0, 0)  # in the periods that have been closed
+        self._history = DropHistory(self._read_drops, length)
+
+    def _read_drops(self) -> tuple[int, int] | None:
+        kernel = self._opened.kernel_dropped
+        return None if kernel is None else (kernel, self._opened.interface_dropped or 0)
 
     def run(self) -> None:
         """To the end of the source."""
@@ -132,14 +144,18 @@ class _Dealing:
         if rest and self._open:  # a record that is cut short: tshark says so
             self._at(max(self._open)).write(rest)
 
-    def end(self, complete: bool, warnings: Sequence[str]) -> None:
-        """Nothing more comes: end the periods that are open, the last with what there is to say of the capture."""
+    def end(self, complete: bool, warnings: Sequence[str], ending: Ending | None = None) -> None:
+        """Nothing more comes: end the periods that are open, the last with what there is to say of the capture.
+
+        With an ending, that of the capture, it is known which period packets were dropped in.
+        """
+        self._history.end()
         if self._live and self._newest is not None:
             self._last = time.time_ns()
             self._at(max(self._newest, period_start(self._last, self._length)))
         for start in sorted(self._open):
             last = start == max(self._open)
-            self._close(start, complete or not last, warnings if last else ())
+            self._close(start, complete or not last, warnings if last else (), ending if last else None)
         for period in self._ending:
             period.join()
 
@@ -172,6 +188,7 @@ class _Dealing:
                     self._end_before(moment)
                 self._last = max(self._last, moment)
                 self.packets += 1
+                period.packets += 1
                 if self.packets == self._most:
                     end = stop
                     break
@@ -232,12 +249,20 @@ class _Dealing:
         for start in [start for start in self._open if start + self._length + GRACE <= moment]:
             self._close(start)
 
-    def _close(self, start: int, complete: bool = True, warnings: Sequence[str] = ()) -> None:
+    def _close(
+        self, start: int, complete: bool = True, warnings: Sequence[str] = (), ending: Ending | None = None
+    ) -> None:
         period = self._open.pop(start)
         stop = start + self._length
         if not period.again:  # or it has but what came too late
             period.since = max(start, min(self._first or start, stop))
             period.until = min(stop, self._last) if self._newest == start else stop
+        if ending is not None:  # dumpcap's own count is known, too
+            period.drops = replace(ending.drops().plus(*(-count for count in self._dropped)), captured=period.packets)
+        elif self._opened.kernel_dropped is not None:
+            kernel, interface = self._history.before(stop)
+            period.drops = Drops(period.packets, kernel, interface)
+            self._dropped = self._dropped[0] + kernel, self._dropped[1] + interface
         period.end(complete, warnings)
         self._ending.append(period)
         if self._opened.sockets is not None:
@@ -268,6 +293,8 @@ class _Period:
     ) -> None:
         self.start = self.since = self.until = start
         self.again = False
+        self.packets = 0
+        self.drops = Drops()
         self.interruption = Interruption()
         self._plan, self._tshark, self._opened, self._done = plan, tshark, opened, done
         self._complete, self._warnings = True, list[str]()
@@ -322,9 +349,16 @@ class _Period:
             capture_filter=source.capture_filter,
             dedup=source.dedup,
             reorder=source.reorder,
+            captured=self.drops.captured,
+            dropped=self.drops.dropped,
+            dropped_by_kernel=self.drops.kernel,
+            dropped_by_interface=self.drops.interface,
+            dropped_by_dumpcap=self.drops.dumpcap,
         )
         warnings = [text.replace(name, ", ".join(source.names)) for text in (*table.warnings, *self._warnings)]
-        complete = table.complete and self._complete
+        few, said = judge_drops(self._plan, self.drops, self.packets)
+        warnings += said
+        complete = table.complete and self._complete and few
         return replace(table, reading=reading, warnings=list(dict.fromkeys(warnings)), complete=complete)
 
 

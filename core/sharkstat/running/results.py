@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sharkstat.engines.engine import Result
 from sharkstat.errors import StatisticError
-from sharkstat.running.diagnosis import Drops, Ending
+from sharkstat.running.diagnosis import Ending
+from sharkstat.running.drops import Drops
 from sharkstat.running.plan import Plan, Request
 from sharkstat.running.remarks import HEADLESS, cuts, remarks, replaced
 from sharkstat.running.screening import Screened
@@ -22,6 +23,7 @@ from sharkstat.tshark.process import time_zone
 from sharkstat.tshark.records import Failure, Records, described
 
 if TYPE_CHECKING:
+    from sharkstat.running.opened import Opened
     from sharkstat.running.owners import Owners
     from sharkstat.running.sockets import Sockets
 
@@ -65,9 +67,11 @@ def outcome_of(plan: Plan, records: Records, ending: Ending) -> Outcome:
     return replace(outcome, owners=_owners(ending.opened.sockets, records))
 
 
-def tables_so_far(plan: Plan, records: Records, sockets: Sockets | None) -> list[Table]:
+def tables_so_far(plan: Plan, records: Records, opened: Opened) -> list[Table]:
     """A table for every request, of what was counted until now. StatisticError as from `make_tables`."""
-    reading = _reading(plan, records, None, Drops())
+    kernel, interface, sockets = opened.kernel_dropped, opened.interface_dropped, opened.sockets
+    drops = Drops() if kernel is None else Drops(kernel=kernel, interface=interface)
+    reading = _reading(plan, records, None, drops)
     outcome = _outcome(plan, records, reading, None, True, [], "nothing", so_far=True)
     return make_tables(plan.source, replace(outcome, owners=_owners(sockets, records)))
 

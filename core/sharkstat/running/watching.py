@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sharkstat.errors import RequestError, StatisticError
 from sharkstat.running.pacing import Pacing
+from sharkstat.tables.column import Reading
 from sharkstat.tables.table import Table
 from sharkstat.tshark.records import Records
 from sharkstat.tshark.workspace import Workspace
@@ -29,10 +30,22 @@ class Snapshot(list[Table]):
     `number` counts snapshots from 1. `time` is when it was taken (nanoseconds since 1970), `elapsed` how many seconds
     the run had been going; `packets` were counted by then, whatever the statistics see of them. The last one, of the
     whole run, is `final`.
+
+    `dropped` packets were lost until then, `dropped_by_interface` of them by the interface itself; None where nobody
+    tells before the end. `waiting` is how many captured bytes are not counted yet.
     """
 
     def __init__(
-        self, tables: Sequence[Table], number: int, time: int, elapsed: float, packets: int, final: bool = False
+        self,
+        tables: Sequence[Table],
+        number: int,
+        time: int,
+        elapsed: float,
+        packets: int,
+        final: bool = False,
+        dropped: int | None = None,
+        dropped_by_interface: int | None = None,
+        waiting: int = 0,
     ) -> None:
         super().__init__(tables)
         self.number = number
@@ -40,6 +53,9 @@ class Snapshot(list[Table]):
         self.elapsed = elapsed
         self.packets = packets
         self.final = final
+        self.dropped = dropped
+        self.dropped_by_interface = dropped_by_interface
+        self.waiting = waiting
 
 
 @dataclass
@@ -76,14 +92,18 @@ class Watch:
         """Seconds for which the run has been going."""
         return time.monotonic() - self.began
 
-    def give(self, tables: Sequence[Table], when: int, packets: int) -> None:
+    def give(self, tables: Sequence[Table], when: int, packets: int, opened: Opened) -> None:
         """Hand on the tables of that moment (nanoseconds since 1970)."""
         if self.problem is not None:
             return
         self.given += 1
         elapsed = self.elapsed - (time.time_ns() - when) / 1e9
+        kernel, interface = opened.kernel_dropped, opened.interface_dropped
+        dropped = None if kernel is None else kernel + (interface or 0)
         try:
-            self.take(Snapshot(tables, self.given, when, elapsed, packets))
+            self.take(
+                Snapshot(tables, self.given, when, elapsed, packets, False, dropped, interface, waiting=opened.waiting)
+            )
         except BaseException as problem:  # it may be called in any thread
             self.problem = problem
             if self._abort is not None:
@@ -92,7 +112,9 @@ class Watch:
     def final(self, tables: Sequence[Table]) -> Snapshot:
         """The last snapshot, of the whole run."""
         packets = max((t.reading.captured or t.reading.packets for t in tables), default=0)
-        return Snapshot(tables, self.given + 1, time.time_ns(), self.elapsed, packets, final=True)
+        reading = tables[0].reading if tables else Reading()
+        lost = reading.dropped, reading.dropped_by_interface
+        return Snapshot(tables, self.given + 1, time.time_ns(), self.elapsed, packets, True, *lost)
 
     def check(self, plan: Plan) -> None:
         """RequestError where there can be no snapshots."""
@@ -157,26 +179,26 @@ class Ticker:
 
         assert self.watch is not None
         try:
-            tables = tables_so_far(plan, records, opened.sockets)
+            tables = tables_so_far(plan, records, opened)
         except StatisticError as problem:
             tables = problem.tables
         if self._thread is None:  # the one before the first packet
             self._empty = tables
             if opened.capturing_since is not None:
                 self.watch.began = time.monotonic() - (time.time() - opened.capturing_since)
-            self._thread = threading.Thread(target=self._tick, daemon=True)
+            self._thread = threading.Thread(target=self._tick, args=(opened,), daemon=True)
             self._thread.start()
             return
-        self._give(tables, self._asked, self._asked_packets)
+        self._give(tables, self._asked, self._asked_packets, opened)
         self._pending.clear()
 
-    def _give(self, tables: list[Table], when: int, packets: int) -> None:
+    def _give(self, tables: list[Table], when: int, packets: int, opened: Opened) -> None:
         assert self.watch is not None
         with self._lock:
             if not self._ended.is_set():
-                self.watch.give(tables, when, packets)
+                self.watch.give(tables, when, packets, opened)
 
-    def _tick(self) -> None:
+    def _tick(self, opened: Opened) -> None:
         assert self.watch is not None and self.pacing is not None
         every = self.watch.every
         while not self._ended.wait(every - self.watch.elapsed % every):
@@ -184,7 +206,7 @@ class Ticker:
                 continue
             now, packets = time.time_ns(), self.pacing.packets
             if not packets:
-                self._give(self._empty, now, 0)
+                self._give(self._empty, now, 0, opened)
                 continue
             self._asked, self._asked_packets = now, packets
             self._pending.set()
