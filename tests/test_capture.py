@@ -319,7 +319,7 @@ def test_on_a_terminal_tables_are_drawn_in_place_and_stay_at_the_end() -> None:
         to_each_port = SEND.replace("port))", "port + _))")  # of 20
         subprocess.run([*INSIDE, "python3", "-c", to_each_port, "20", "9", "100", "0"], check=True)
         screen = drawn(terminal, 1.5).split("\x1b[H")[-2]  # the last one may not be whole
-        assert re.search(r"^right  00:\d\d  20 packets  \d+/s  .*/s  Ctrl-C for results", screen)
+        assert re.search(r"^right  00:\d\d  20 packets  \d+/s  .*/s  0 dropped  Ctrl-C for results", screen)
         lines = screen.replace("\r", "").split("\n")
         assert len(lines) <= 14
         assert max(map(len, lines)) <= 90
