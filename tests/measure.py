@@ -54,6 +54,9 @@ GROUPS = [
     "group,by=frame.time_epoch,max=frame.time_epoch,distinct=frame.time_epoch,count",
     "group,by=tls.handshake.random,by=tls.handshake.extensions_server_name:all,count,distinct=tls.handshake.ciphersuite",
     "group,by=ntp.xmt,by=tcp.options.timestamp.tsval,count,sum=ip.len,min=ip.ttl",
+    "group,by=host,count,sum=frame.len,distinct=tcp.dstport,mean=tcp.time_delta,seen",
+    "group,by=conversation(ip.src/ipv6.src/24/64,ip.dst/ipv6.dst/24/64),by=bucket(frame.len,64,1024),count,sum=ip.len",
+    "group,by=lower(dns.qry.name):all,by=segment(http.request.uri,1),by=bucket(tcp.time_delta,1ms,1s),sum=dns.time",
     "group,by=frame,count,sum=frame.len,seen",
 ]
 

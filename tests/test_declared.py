@@ -180,6 +180,8 @@ def test_the_parts_of_a_capture_merge_to_the_whole(name: str, tmp_path: Path) ->
         "group,by=frame.time_epoch:all,min=frame.len,max=tcp.window_size_value",
         "group,tree=ip.src+tcp.dstport/udp.dstport,count,mean=frame.len,distinct=ip.dst",
         "group,tree=ip.src:split.,by=tcp.flags.syn,distinct=eth.addr,seen",
+        "group,by=host,count,mean=frame.len,distinct=ip.ttl,seen",
+        "group,by=conversation(ip.src/24,ip.dst),by=bucket(frame.len,100,1000),by=second_level(dns.qry.name),sum=frame.len",
     ]
     subprocess.run([oracle.tool("editcap"), "-c", "37", capture, tmp_path / "part.pcapng"], check=True)
     parts = sorted(tmp_path.glob("part*"))

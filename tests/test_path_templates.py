@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.measure import DATA
+from tests.measure import DATA, engines
 from tests.traffic.capturefiles import tcp_frame, write_pcap
 
 import sharkstat
@@ -25,6 +25,10 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_paths_become_the_templates_of_the_table(capture: Path) -> None:
+    for [table] in engines(capture, ["group,by=http.host,by=template(http.request.uri) as path,http.request"]):
+        assert {row["http_host"]: row["path"] for row in table} == {
+            f"{n}.example": t for n, (_, t) in enumerate(EXAMPLES)
+        }
     requests = ["http,requests,path=template", "http,requests,path=template,query=no", "http,requests"]
     with_names, without, plain = (
         {row["host"]: row["path"] for row in table} for table in sharkstat.run(capture, requests)

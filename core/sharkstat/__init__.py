@@ -35,8 +35,18 @@ _ROOMS = {
     "sharkstat.running.source": ("Source",),
     "sharkstat.running.watching": ("Snapshot",),
     "sharkstat.statistics.declared": ("Declared",),
+    "sharkstat.statistics.expressions": (
+        "Expression",
+        "bucket",
+        "lower",
+        "regex",
+        "second_level",
+        "segment",
+        "subnet",
+        "template",
+    ),
     "sharkstat.statistics.group": ("Group",),
-    "sharkstat.statistics.keys": ("Every", "Key", "Tree"),
+    "sharkstat.statistics.keys": ("Every", "Key", "Tree", "conversation", "host"),
     "sharkstat.statistics.measures": ("Count", "Distinct", "Max", "Mean", "Measure", "Min", "Seen", "Sum"),
     "sharkstat.statistics.parameter": ("Parameter",),
     "sharkstat.statistics.registry": ("Registry",),
@@ -68,8 +78,18 @@ if TYPE_CHECKING:
     from sharkstat.running.source import Source
     from sharkstat.running.watching import Snapshot
     from sharkstat.statistics.declared import Declared
+    from sharkstat.statistics.expressions import (
+        Expression,
+        bucket,
+        lower,
+        regex,
+        second_level,
+        segment,
+        subnet,
+        template,
+    )
     from sharkstat.statistics.group import Group
-    from sharkstat.statistics.keys import Every, Key, Tree
+    from sharkstat.statistics.keys import Every, Key, Tree, conversation, host
     from sharkstat.statistics.measures import Count, Distinct, Max, Mean, Measure, Min, Seen, Sum
     from sharkstat.statistics.parameter import Parameter
     from sharkstat.statistics.registry import Registry
@@ -94,6 +114,7 @@ __all__ = [
     "Distinct",
     "Engine",
     "Every",
+    "Expression",
     "Finding",
     "Group",
     "HealthFinding",
@@ -137,19 +158,28 @@ __all__ = [
     "Type",
     "Value",
     "both_filters",
+    "bucket",
     "bytes_of",
+    "conversation",
     "diff",
     "hookimpl",
+    "host",
     "joined",
     "live",
+    "lower",
     "most_of",
     "overview",
     "packets",
     "part_of",
     "read",
+    "regex",
     "report",
     "run",
+    "second_level",
+    "segment",
     "sort_rows",
+    "subnet",
+    "template",
     "text_of",
 ]
 

@@ -3,6 +3,7 @@
 
 local sharkstat = require "sharkstat"
 local exact = require "sharkstat_exact"
+local values = require "values"
 local Writer = require "group_writer"
 
 local concat, floor = table.concat, math.floor
@@ -31,6 +32,8 @@ local READ = {}
 function READ.by(value)
   local source = read_source(value)
   source.kind, source.occurrence = "by", source.options[1] or "first"
+  local types = (source.options[2] or ""):match("^is%+(.+)$")
+  source.types = types and split(types, "+")
   return source
 end
 function READ.every(value)
@@ -94,6 +97,24 @@ local function place_of(above, level, value)
   return place
 end
 
+-- All values of a packet as one key: the same table for the same values.
+local function sets()
+  local known = {}
+  return function(first, more)
+    if first == nil then return NONE end
+    local texts, set = {}, {}
+    for index, value in ipairs(all_values(first, more)) do
+      texts[index] = type(value) == "string" and value or sharkstat.escape(value)
+      set[texts[index]] = true
+    end
+    table.sort(texts)
+    for index, text in ipairs(texts) do texts[index] = ("%d:%s"):format(#text, text) end
+    local key = concat(texts)
+    known[key] = known[key] or set
+    return known[key]
+  end
+end
+
 -- A time that no double holds is an object, which is another table key each time it is made: this gives the one that was
 -- made first.
 local function interning()
@@ -110,7 +131,21 @@ end
 -- lines have opened a loop.
 local KEYS = {}
 
+-- Fails where a key's field has another type than those that its expression can be used for.
+local function check_types(key)
+  for _, name in ipairs(key.fields) do
+    local column = GIVEN[name] and GIVEN[name][2] or values.kind(sharkstat.field(name).type).column
+    local known = false
+    for _, allowed in ipairs(key.types) do known = known or allowed == column end
+    if not known then
+      local article = (column == "address" or column == "integer") and "an" or "a"
+      fail("%s: the field is %s %s, not %s", name, article, column, concat(key.types, " or "))
+    end
+  end
+end
+
 function KEYS.by(writer, key, name)
+  if key.types then check_types(key) end
   local given = #key.fields == 1 and GIVEN[key.fields[1]]
   if given then
     if given[1] == "ns" then
@@ -124,6 +159,9 @@ function KEYS.by(writer, key, name)
   if key.occurrence == "all" then
     writer:put("for _, %s in ipairs(%s(%s, %s)) do", name, writer:outside(all_values), first, more)
     return column, true
+  elseif key.occurrence == "set" then
+    writer:put("local %s = %s(%s, %s)", name, writer:outside(sets()), first, more)
+    column = "set"
   elseif key.occurrence == "last" then
     writer:put("local %s = %s", name, first)
     writer:put("if %s then %s = %s[#%s] end", more, name, more, more)

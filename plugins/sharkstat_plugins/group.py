@@ -13,13 +13,16 @@ class AnyGroup(Declared):
     name = "group"
     title = "Groups of packets"
     usage = (
-        "group[,by=FIELD][,every=DURATION][,tree=FIELD+FIELD][,count][,sum=FIELD][,min=FIELD][,max=FIELD]"
+        "group[,by=FIELD|EXPRESSION][,every=DURATION][,tree=FIELD+FIELD][,count][,sum=FIELD][,min=FIELD][,max=FIELD]"
         "[,mean=FIELD][,distinct=FIELD][,seen][,FILTER]"
     )
     description = (
         "Groups packets by any fields, and counts them or sums up other fields. by= takes a field, or alternatives "
         "separated by / (the first that a packet has); if a field occurs several times, :last or :all after it select "
-        "the values to use. Packets without the field are in a row of their own. By default, packets are counted."
+        "the values to use. It also takes what is made of a field: ip.src/24 or subnet(ip.src, 24), lower(FIELD), "
+        'regex(FIELD, "PATTERN"), segment(FIELD, NUMBER), template(FIELD), second_level(FIELD) or '
+        "bucket(FIELD, BOUND, BOUND...); host and conversation group by both ends of a packet. "
+        "Packets without the field are in a row of their own. By default, packets are counted."
     )
     example = "by=ip.src,sum=frame.len"
 

@@ -149,6 +149,17 @@ def overview(
     show(source, running, watched)
 
 
+def _complete_key(incomplete: str) -> list[str]:
+    """The fields and functions that a key may go on with."""
+    from sharkstat.statistics.functions import FUNCTIONS
+
+    start = max(incomplete.rfind("("), incomplete.rfind(" "), incomplete.rfind(",")) + 1
+    before, word = incomplete[:start], incomplete[start:]
+    names = [f"{name}(" for name in FUNCTIONS] + ([] if before else ["host", "conversation"])
+    found = [name for name in names if name.startswith(word)]
+    return [before + name for name in [*found, *(_complete_field(word) if word or not found else [])]]
+
+
 def _complete_field(incomplete: str) -> list[str]:
     """The fields that start with this text, down to one level below what was typed."""
     from sharkstat.tshark.fields import completions
@@ -170,7 +181,12 @@ def group(
     *,
     by: Annotated[
         list[str] | None,
-        field_option("--by", "Group by this field; repeatable (A/B: the first present; A:last, A:all)."),
+        typer.Option(
+            "--by",
+            metavar="KEY",
+            help="Group by this field or expression (ip.src/24); repeatable (A/B: the first present; A:last, A:all).",
+            autocompletion=_complete_key,
+        ),
     ] = None,
     every: Annotated[str, typer.Option("--every", metavar="TIME", help="Group by time interval, e.g. 10s.")] = "",
     tree: Annotated[
@@ -196,10 +212,14 @@ def group(
 
     sharkstat group cap.pcapng --by ip.src --by tls.handshake.extensions_server_name --count --sum frame.len -Y tls
 
+    sharkstat group cap.pcapng --by ip.src/24 --by "second_level(dns.qry.name)" -Y dns
+
     sharkstat group cap.pcapng --every 10s --by tcp.dstport/udp.dstport --sum frame.len --top 20
 
     sharkstat group cap.pcapng --by dns.qry.name --mean dns.time --max dns.time --sort dns_time_max
     """
+    from sharkstat.statistics.group import holds_several
+
     asked = [f"every={every}"] if every else []
     asked += [f"by={key}" for key in by or ()]
     asked += ["tree=" + tree.replace(",", "+")] if tree else []
@@ -210,7 +230,7 @@ def group(
     if not (by or every or tree):
         raise RequestError("nothing to group by: give --by FIELD, --every TIME or --tree FIELD,FIELD")
     for text in asked:
-        if "," in text:
+        if holds_several(text):
             raise RequestError(f"{text}: one field per option; repeat the option for more")
     execute(source, running, [",".join(["group", *asked])], watched)
 

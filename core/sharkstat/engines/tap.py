@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from sharkstat.engines.engine import Engine, Layer, Part, Question, Result, Split, Task
 from sharkstat.errors import StatisticError, TsharkError
-from sharkstat.tables.column import Column, Row, Value, typed
+from sharkstat.tables.column import Column, Row, Type, Value, typed
 from sharkstat.tshark.records import LIST, Records, split, unescape
 
 if TYPE_CHECKING:
     from sharkstat.tshark.output import Output
+
+
+class Fold(Protocol):
+    """What makes a table's rows of those that a tap counts, whose columns are `columns`."""
+
+    columns: tuple[Column, ...]
+
+    def types(self, types: Sequence[Type]) -> Sequence[Type]: ...
+    def rows(self, rows: Iterable[Sequence[Value]], types: Sequence[Type]) -> Iterable[Sequence[Value]]: ...
 
 
 class Tap(Engine):
@@ -23,9 +32,9 @@ class Tap(Engine):
     must be dissected, which saves time: "transport" if the results do not depend on anything above TCP and UDP, "http"
     if they depend on HTTP but not on its bodies, "messages" if they depend on any protocol but not on pages, scripts
     or images in HTTP bodies. `fields` returns the fields that the tap reads for given arguments, if `layer` alone does
-    not tell. `call` returns the name and arguments to start the tap with, by default the statistic's own. `split` is
-    "hosts" if the rows of two taps add up to those of one, by the columns' merge rules, as long as each sees all
-    packets of the hosts that it sees.
+    not tell. `call` returns the name and arguments to start the tap with, by default the statistic's own. `fold` makes
+    the rows of those that the tap counts, where they differ. `split` is "hosts" if the rows of two taps add up to those
+    of one, by the columns' merge rules, as long as each sees all packets of the hosts that it sees.
 
     engines = (sharkstat.Tap(Path(__file__).with_name("dns_slow.lua")),)
     """
@@ -41,17 +50,22 @@ class Tap(Engine):
         fields: Callable[[str], Sequence[str]] | None = None,
         call: Callable[[str], tuple[str, str]] | None = None,
         split: Split = "whole",
+        fold: Callable[[str], Fold | None] | None = None,
     ) -> None:
         self.file: Path = file
         self.layer: Layer = layer
         self._fields = fields
         self._call = call
+        self._fold = fold
         self.split: Split = split
 
     def ask(self, question: Question) -> TapTask:
         call = self._call(question.arguments) if self._call else (question.name, question.arguments)
         reads = self._fields(question.arguments) if self._fields else ()
-        return TapTask(question, self.layer, reads, split=self.split, file=self.file, call=call)
+        fold = self._fold(question.arguments) if self._fold else None
+        if fold:
+            question = replace(question, first=None)  # which rows are the first, only all of them tell
+        return TapTask(question, self.layer, reads, split=self.split, file=self.file, call=call, fold=fold)
 
 
 class TapPart(Part):
@@ -99,9 +113,9 @@ class TapPart(Part):
         self._capped.add(int(split(line)[1]))
 
     def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
-        question = self._tasks[number].question
+        question, fold = self._tasks[number].question, self._tasks[number].fold
         said = self._columns.get(number, [])
-        columns = typed(question.columns, [words.rpartition(" ")[2] for words in said])
+        columns = typed(fold.columns if fold else question.columns, [words.rpartition(" ")[2] for words in said])
         raw = self._rows.pop(number, [])
         sent, *of_all = self._counted.pop(number, (None,))
         if sent != len(raw):
@@ -134,6 +148,14 @@ class TapPart(Part):
             rows.append(row)
         capped = number in self._capped
         self._capped.discard(number)
+        if fold:
+            types = [column.type for column in counted]
+            values_of = ([row[column.name] for column in counted] for row in rows)
+            columns = typed(question.columns, fold.types(types))
+            names = [column.name for column in columns if column.role != "derived"]
+            empty = dict.fromkeys((c.name for c in columns), None)
+            rows = [{**empty, **dict(zip(names, row, strict=True))} for row in fold.rows(values_of, types)]
+            flows = []
         result = Result(columns, rows, capped=capped, flows=flows)
         if of_all and question.first:
             result.omitted, result.replaced, *totals = of_all
@@ -149,6 +171,7 @@ class TapTask(Task):
 
     file: Path
     call: tuple[str, str]
+    fold: Fold | None = None
 
     @property
     def speakers(self) -> tuple[str, ...]:

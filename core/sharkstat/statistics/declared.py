@@ -12,9 +12,12 @@ from sharkstat.engines.engine import Engine
 from sharkstat.engines.packets import PacketCounter, Packets
 from sharkstat.engines.tap import Tap
 from sharkstat.errors import RequestError
+from sharkstat.statistics.expressions import Expression
+from sharkstat.statistics.folding import Fold
+from sharkstat.statistics.functions import bucket_labels
 from sharkstat.statistics.group import Group
 from sharkstat.statistics.grouping import GroupCounter
-from sharkstat.statistics.keys import AnyKey
+from sharkstat.statistics.keys import AnyKey, Key
 from sharkstat.statistics.measures import Count, Measure
 from sharkstat.statistics.parameter import Parameter, read_arguments, usage_of
 from sharkstat.statistics.statistic import Statistic
@@ -44,17 +47,19 @@ class Declared(Statistic):
         measures = (sharkstat.Count(), sharkstat.Sum("frame.len"))
 
     Its arguments are its parameters (NAME=VALUE) and a display filter. Override `group` if parameters change what is
-    counted. Rows are sorted by time, then by the first measure in descending order, unless `order` is overridden.
-    The constructor raises ValueError for an invalid declaration.
+    counted. Rows are sorted by time and buckets, then by the first measure in descending order, unless `order` is
+    overridden. The constructor raises ValueError for an invalid declaration.
     """
 
     filter: str = ""
-    keys: Sequence[AnyKey | str] = ()
+    keys: Sequence[AnyKey | Expression | str] = ()
     measures: Sequence[Measure] = (Count(),)
     parameters: Sequence[Parameter] = ()
 
     def __init__(self) -> None:
-        tap = Tap(GROUP_TAP, "transport", fields=self._fields, call=self._call)  # its fields say how far up it looks
+        tap = Tap(
+            GROUP_TAP, "transport", fields=self._fields, call=self._call, fold=self._fold
+        )  # its fields say how far up it looks
         self.engines = (tap, Packets(self._counter))
         if not self.usage:
             self.usage = usage_of(self.name, self.parameters)
@@ -87,7 +92,11 @@ class Declared(Statistic):
 
     def _call(self, arguments: str) -> tuple[str, str]:
         group, rest = self.asked(arguments)
-        return "group", group.text(both_filters(group.filter, rest))
+        return "group", group.counted_text(both_filters(group.filter, rest))
+
+    def _fold(self, arguments: str) -> Fold | None:
+        group, _ = self.asked(arguments)
+        return Fold(group) if group.folded else None
 
     def follows_time(self, arguments: str, engine: Engine) -> bool:
         group, rest = self.asked(arguments)
@@ -102,6 +111,8 @@ class Declared(Statistic):
         """The same order, unless a subclass has one of its own, or rows are a tree."""
         columns = self.columns(arguments)
         keys = [column for column in columns if column.role == "key"]
+        if self.asked(arguments)[0].folded:  # then there may be buckets, and tshark has other rows
+            return ()
         if type(self).order is not Declared.order or type(self).derive is not Statistic.derive:
             return ()
         if any(column.type == "path" for column in keys) or any(c.role != "key" and c.type == "text" for c in columns):
@@ -120,8 +131,11 @@ class Declared(Statistic):
             {row[trees[0]]: row[first] for row in table.rows} if len(table.keys) == len(trees) == 1 and first else {}
         )
 
+        buckets = self._buckets(table)
+
         def key(row: Row) -> list[Any]:
-            by_time = [_ascending(row[name]) for name in times]
+            by_time: list[Any] = [_ascending(row[name]) for name in times]
+            by_time += [places.get(row[name], -1) for name, places in buckets.items()]
             others = [_ascending(row[c.name]) for c in table.keys if c.type not in ("time", "path")]
             path = [
                 (_descending(counts.get(level, row[first] if first else None)), level)
@@ -133,6 +147,18 @@ class Declared(Statistic):
             return [*by_time, *([_descending(row[first])] if first else []), *others, *path]
 
         table.rows.sort(key=key)
+
+    def _buckets(self, table: Table) -> dict[str, dict[Value, int]]:
+        """The columns of buckets, and the place of each bucket in its column."""
+        try:
+            group, _ = self.asked(table.request[len(self.name) + 1 :])
+        except RequestError:  # of another version
+            return {}
+        return {
+            key.column.name: {label: place for place, label in enumerate(bucket_labels(key.field.arguments))}
+            for key in group.made_keys()
+            if isinstance(key, Key) and isinstance(key.field, Expression) and key.field.function == "bucket"
+        }
 
 
 def _prefixes(path: Value) -> Iterator[tuple[str, ...]]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sharkstat.errors import RequestError
-from sharkstat.statistics.keys import KEY_WORDS, AnyKey, Every, Key, Tree, key_of
-from sharkstat.statistics.measures import MEASURES, Count, Measure
+from sharkstat.statistics.expressions import Expression, end_of_word
+from sharkstat.statistics.keys import KEY_WORDS, AnyKey, Directions, Every, Key, Tree, key_of
+from sharkstat.statistics.measures import BARE, MEASURES, Count, Measure
 from sharkstat.tables.column import Column
 
 
@@ -24,34 +25,54 @@ class Group:
     Raises ValueError for invalid keys or measures, and for two columns with the same name.
     """
 
-    keys: Sequence[AnyKey | str] = ()
+    keys: Sequence[AnyKey | Expression | str] = ()
     measures: Sequence[Measure] = field(default_factory=lambda: (Count(),))
     filter: str = ""
 
     def __post_init__(self) -> None:
         for name, kind, example in (
-            ("keys", (Key, Every, Tree, str), 'Key("ip.src")'),
+            ("keys", (Key, Every, Tree, Directions, Expression, str), 'Key("ip.src")'),
             ("measures", Measure, "Count()"),
         ):
             given = getattr(self, name)
-            if isinstance(given, (str, *AnyKey.__args__, Measure)):
+            if isinstance(given, (str, Expression, *AnyKey.__args__, Measure)):
                 raise ValueError(f"{name} must be a tuple, e.g. {name} = ({example},)")
             for item in given:
                 if not isinstance(item, kind):
                     raise ValueError(f"{name}: {item!r} is not valid: write e.g. {example}")
-        object.__setattr__(self, "keys", tuple(Key(key) if isinstance(key, str) else key for key in self.keys))
+        keys = tuple(Key(key) if isinstance(key, (str, Expression)) else key for key in self.keys)
+        if sum(isinstance(key, Directions) for key in keys) > 1:
+            raise ValueError("host and conversation exclude each other: use one of them, once")
+        object.__setattr__(self, "keys", keys)
         object.__setattr__(self, "measures", tuple(self.measures) or (Count(),))
         seen: set[str] = set()
         for column in self.columns():
             if column.name in seen:
-                raise ValueError(f"two columns are named {column.name}: rename one with name=")
+                raise ValueError(f"two columns are named {column.name}: rename one with name=, or `as NAME`")
             seen.add(column.name)
 
     def made_keys(self) -> tuple[AnyKey, ...]:
-        return tuple(key for key in self.keys if not isinstance(key, str))
+        return tuple(key for key in self.keys if not isinstance(key, (str, Expression)))
 
     def columns(self) -> tuple[Column, ...]:
-        return (*(key.column for key in self.made_keys()), *(c for measure in self.measures for c in measure.columns()))
+        """The columns of its table. With a key of directions, every measure also has those of each direction."""
+        keys = [column for key in self.made_keys() for column in key.columns]
+        ways = next((key.ways for key in self.made_keys() if isinstance(key, Directions)), ())
+        measures = [
+            column
+            for measure in self.measures
+            for columns in [measure.columns()]
+            for column in (*columns, *(_of_way(column, *way) for way in ways for column in columns))
+        ]
+        return (*keys, *measures)
+
+    @property
+    def folded(self) -> bool:
+        """Whether engines count more rows, by the fields' own values, of which its rows are made (folding.py)."""
+        return any(
+            isinstance(key, Directions) or (isinstance(key, Key) and isinstance(key.field, Expression))
+            for key in self.made_keys()
+        )
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -60,13 +81,23 @@ class Group:
         return tuple(dict.fromkeys([*of_keys, *(m.field for m in self.measures if m.field)]))
 
     def text(self, display_filter: str = "") -> str:
-        """The tap's arguments in the grammar above, followed by the filter.
+        """The request in the grammar above, followed by the filter.
 
-        >>> from sharkstat import Count, Sum
-        >>> Group([Key("ip.src"), Every("10s")], [Count(), Sum("frame.len")]).text("tcp")
-        'by=ip.src,every=10s,count,sum=frame.len,tcp'
+        >>> Group([Key("ip.src"), Every("10s")], [Count()]).text("tcp")
+        'by=ip.src,every=10s,count,tcp'
         """
-        parts = [*(key.text for key in self.made_keys()), *(measure.text for measure in self.measures)]
+        return self._text([key.text for key in self.made_keys()], display_filter)
+
+    def counted_text(self, display_filter: str = "") -> str:
+        """What the tap is asked for: to count by the fields' own values.
+
+        >>> Group([Key("lower(http.host)", "host")]).counted_text("tcp")
+        'by=http.host,count,tcp'
+        """
+        return self._text([one.text for key in self.made_keys() for one in key.counted], display_filter)
+
+    def _text(self, keys: Sequence[str], display_filter: str) -> str:
+        parts = [*keys, *(measure.text for measure in self.measures)]
         return ",".join([*parts, display_filter] if display_filter.strip() else parts)
 
     @classmethod
@@ -79,24 +110,47 @@ class Group:
         keys: list[AnyKey] = []
         measures: list[Measure] = []
         rest = text.strip()
-        while found := _ITEM.match(rest):
-            bare, word, value = found.groups()
+        while found := _WORD.match(rest):
+            word, is_given = found[1], found[2] == "="
+            if not is_given and word not in BARE:
+                break
             try:
-                if bare:
-                    measures.append(MEASURES[bare]())
+                end = end_of_word(rest, found.end()) if is_given else found.end()
+                value = rest[found.end() : end].strip()
+                if not is_given:
+                    measures.append(MEASURES[word]())
                 elif word in KEY_WORDS:
                     keys.append(key_of(word, value))
                 else:
                     measures.append(MEASURES[word](value))
             except ValueError as problem:
                 raise RequestError(f"group: {problem}") from None
-            rest = rest[found.end() :].lstrip()
+            rest = rest[end:].removeprefix(",").lstrip()
         try:
             return cls(keys, measures or (Count(),), rest)
         except ValueError as problem:
             raise RequestError(f"group: {problem}") from None
 
 
-_ITEM = re.compile(
-    r"(?:(count|seen)(?:,|$)|(by|every|tree|count|sum|min|max|mean|distinct)=(?!=)([^,]+?)(?:\s*,|\s*$))"
-)
+def holds_several(word: str) -> bool:
+    """Whether a word has a comma at which the request would go on. RequestError for a parenthesis left open."""
+    try:
+        return end_of_word(word) < len(word)
+    except ValueError as problem:
+        raise RequestError(str(problem)) from None
+
+
+# A word of the request, as `count` or `by=`; what is not one is the filter.
+_WORD = re.compile(rf"({'|'.join([*KEY_WORDS, *MEASURES])})\s*(?:(=)(?![=,]|$)|(?=,|$))")
+
+
+def _of_way(column: Column, ending: str, title: str) -> Column:
+    """The column for one direction."""
+    return replace(
+        column,
+        name=f"{column.name}_{ending}",
+        title=f"{column.heading}\n{title}",
+        ratio=column.ratio and (f"{column.ratio[0]}_{ending}", f"{column.ratio[1]}_{ending}"),
+        sum_of=column.sum_of and (f"{column.sum_of[0]}_{ending}", f"{column.sum_of[1]}_{ending}"),
+        size_of=column.size_of and f"{column.size_of}_{ending}",
+    )

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sharkstat.engines.packets import Listen, PacketCounter
-from sharkstat.statistics.counted_keys import key_type, key_values
+from sharkstat.statistics.counted_keys import check_key, key_type, key_values
 from sharkstat.statistics.counted_measures import check_field, counted, initial, measure_types, measured
 from sharkstat.statistics.field_values import GIVEN, FieldValues, text_of_value
+from sharkstat.statistics.folding import Fold
 from sharkstat.statistics.group import Group
 from sharkstat.tables.column import Type, Value
 
@@ -23,12 +24,15 @@ class GroupCounter(PacketCounter):
         self.group = group
         self.listens = (Listen("frame", display_filter),)
         self.fields = tuple(name for name in group.fields if name not in GIVEN)
-        self._keys = group.made_keys()
+        self._keys = [counted for key in group.made_keys() for counted in key.counted]
+        self._fold = Fold(group) if group.folded else None
         self._values = FieldValues()
         self._rows: dict[tuple[Any, ...], list[Any]] = {}
 
     def begin(self) -> None:
         self._values.types = self.types
+        for key in self._keys:
+            check_key(key, self._values)
         for measure in self.group.measures:
             check_field(measure, self._values)
 
@@ -45,6 +49,9 @@ class GroupCounter(PacketCounter):
                 slots[at] = counted(measure, slots[at], self._values)
 
     def rows(self) -> Iterator[Sequence[Value]]:
+        return self._fold.rows(self._counted(), self._types()) if self._fold else self._counted()
+
+    def _counted(self) -> Iterator[Sequence[Value]]:
         texts = [at for at, key in enumerate(self._keys) if key_type(key, self._values) == "text"]
         for key, slots in self._rows.items():
             row = list(key)
@@ -56,6 +63,9 @@ class GroupCounter(PacketCounter):
             yield row
 
     def column_types(self) -> Sequence[Type]:
+        return self._fold.types(self._types()) if self._fold else self._types()
+
+    def _types(self) -> Sequence[Type]:
         return [
             *(key_type(key, self._values) for key in self._keys),
             *(kind for measure in self.group.measures for kind in measure_types(measure, self._values)),

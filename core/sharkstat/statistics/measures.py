@@ -156,3 +156,6 @@ class Seen(Measure):
 
 
 MEASURES: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Count, Sum, Min, Max, Mean, Distinct, Seen)}
+
+# Those that need no field.
+BARE = ("count", "seen")
