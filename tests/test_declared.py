@@ -121,6 +121,19 @@ def test_times_before_the_first_packet_are_exact() -> None:
         assert table.total("udp_time_relative_sum") == sum(told)
 
 
+def test_a_group_without_a_key_is_one_row_even_of_nothing() -> None:
+    sources = [source for (source,) in oracle.fields(DNS, ("ip.src",)) if source]
+    all_, none = (
+        "group,count,distinct=ip.src",
+        "group,count,sum=frame.len,distinct=ip.src,mean=frame.len,seen,tcp.port == 1",
+    )
+    for total, nothing in engines(DNS, [all_, none]):
+        [row] = total.rows
+        assert (row["packets"], row["ip_src_distinct"]) == (total.reading.packets, len({one for [one] in sources}))
+        assert list(nothing.rows[0].values()) == [0, None, (), 0, None, 0, None, None, None]
+        assert Table.merge([nothing, nothing]).rows == nothing.rows
+
+
 def test_an_empty_value_is_a_value(tmp_path: Path) -> None:
     """A request line without a target, beside packets that have none."""
     capture = tmp_path / "empty-value.pcap"
@@ -297,7 +310,6 @@ def test_a_declared_statistic_has_parameters_and_a_filter_of_its_own(tmp_path: P
         ("group,by=ip.dst,max=http.host", "group: max=http.host: the field is a text"),
         ("group,every=0s", "group: every=0s: give an interval of at most 7d"),
         ("group,every=8d", "group: every=8d: give an interval of at most 7d"),
-        ("group,count", "group: nothing to group by: give by=FIELD"),
         ("group,by=ip.src,by=ip.src", "group: two columns are named ip_src: rename one"),
         ("group,tree=dns.qry.name:split", "write FIELD:splitC"),
     ],
@@ -353,9 +365,8 @@ def test_the_group_command_takes_trees_and_intervals() -> None:
     done = sharkstat("group", DNS, "--tree", "ip.src,dns.qry.name", "--every", "10m", "--mean", "dns.time", "--seen")
     assert done.returncode == 0
     assert "www.example.net" in done.stdout and "First seen" in done.stdout
-    done = sharkstat("group", DNS, "--count")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "nothing to group by: give --by FIELD" in done.stderr
+    done = sharkstat("group", DNS, "--sum", "frame.len", "--format", "tsv")
+    assert done.stdout.splitlines()[-1] == str(sum(int(length) for ((length,),) in oracle.fields(DNS, ("frame.len",))))
 
 
 def test_field_names_are_completed() -> None:

@@ -69,6 +69,7 @@ local function write_request(writer, asked_keys, asked_measures, state)
   for _, slot in ipairs(slots) do names[#names + 1] = slot end
   writer:put("local g = t%d[%s]", depth, last)
   writer:put("if not g then g = { %s } t%d[%s] = g %s[#%s + 1] = g end", concat(names, ", "), depth, last, all, all)
+  if depth == 0 and #asked_keys == 0 then state.nothing = load("return { " .. concat(slots, ", ") .. " }", "=group", "t") end
   for _, line in ipairs(counting) do writer:put(line) end
   writer:put(("end "):rep(loops + 1))
   return columns
@@ -109,7 +110,8 @@ local function start(run)
   return function()
     local failure = shared.run.failure
     if failure then error(("packet %s: %s"):format(failure.packet, failure.message), 0) end
-    for _, group in ipairs(state.all) do
+    -- A total is a row even of no packets.
+    for _, group in ipairs(state.nothing and not state.all[1] and { state.nothing() } or state.all) do
       local row = {}
       for index, column in ipairs(columns) do
         local value = group[index]

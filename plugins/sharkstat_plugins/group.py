@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sharkstat import Declared, Group, RequestError, Statistic, hookimpl
+from sharkstat import Declared, Group, Statistic, hookimpl
 
 
 class AnyGroup(Declared):
@@ -22,17 +22,13 @@ class AnyGroup(Declared):
         "the values to use. It also takes what is made of a field: ip.src/24 or subnet(ip.src, 24), lower(FIELD), "
         'regex(FIELD, "PATTERN"), segment(FIELD, NUMBER), template(FIELD), second_level(FIELD) or '
         "bucket(FIELD, BOUND, BOUND...); host and conversation group by both ends of a packet. "
-        "Packets without the field are in a row of their own. By default, packets are counted."
+        "Packets without the field are in a row of their own. Without a key, the table is one row, the total. "
+        "By default, packets are counted."
     )
     example = "by=ip.src,sum=frame.len"
 
     def asked(self, arguments: str) -> tuple[Group, str]:
-        group = Group.parse(arguments)
-        if not group.keys:
-            raise RequestError(
-                "group: nothing to group by: give by=FIELD, every=DURATION or tree=FIELD+FIELD (sharkstat show group)"
-            )
-        return group, ""
+        return Group.parse(arguments), ""
 
 
 @hookimpl

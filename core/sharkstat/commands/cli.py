@@ -227,8 +227,6 @@ def group(
     for word, fields in {"sum": sums, "min": least, "max": largest, "mean": means, "distinct": distinct}.items():
         asked += [f"{word}={name}" for name in fields or ()]
     asked += ["seen"] if seen else []
-    if not (by or every or tree):
-        raise RequestError("nothing to group by: give --by FIELD, --every TIME or --tree FIELD,FIELD")
     for text in asked:
         if holds_several(text):
             raise RequestError(f"{text}: one field per option; repeat the option for more")

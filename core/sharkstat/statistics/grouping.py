@@ -31,6 +31,8 @@ class GroupCounter(PacketCounter):
 
     def begin(self) -> None:
         self._values.types = self.types
+        if not self._keys:  # a total is a row even of no packets
+            self._rows[()] = [initial(measure) for measure in self.group.measures]
         for key in self._keys:
             check_key(key, self._values)
         for measure in self.group.measures:
