@@ -309,7 +309,7 @@ def drawn(terminal: int, seconds: float) -> str:
                 parts.append(os.read(terminal, 65536))
             except OSError:
                 break
-    return b"".join(parts).decode()
+    return re.sub(r"\x1b\[[\d;]*m", "", b"".join(parts).decode())  # without its colours
 
 
 def test_on_a_terminal_tables_are_drawn_in_place_and_stay_at_the_end() -> None:
