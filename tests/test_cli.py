@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import socket
 import struct
 import subprocess
 import termios
@@ -74,6 +75,21 @@ def test_doctor_finds_everything_well() -> None:
     assert "with Lua" in lines["tshark"]
     assert lines["engines"] == "lua and packets count a test packet correctly"
     assert re.match(r"\d+ from \d+ plugins", lines["statistics"])
+
+
+def test_a_report_has_what_a_bug_report_needs_and_nothing_private(tmp_path: Path) -> None:
+    home = tmp_path / "secret"
+    plugins = home / ".config" / "sharkstat" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "broken.py").write_text("raise OSError('no route to 198.51.100.77')")
+    done = sharkstat("doctor", "--report", env={"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")})
+    assert done.returncode == 3  # a plugin that does not load
+    said = done.stdout
+    assert f"sharkstat {library.__version__}" in said and "Lua" in said and "broken.py" in said
+    assert "ok    engines: lua and packets count a test packet correctly" in said
+    interfaces = [name for _, name in socket.if_nameindex() if name != "lo"]
+    private = [str(tmp_path), "secret", "198.51.100.77", socket.gethostname(), *interfaces]
+    assert not [word for word in private if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", said)]
 
 
 def test_doctor_says_what_is_missing() -> None:

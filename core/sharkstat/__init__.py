@@ -103,7 +103,7 @@ if TYPE_CHECKING:
     from sharkstat.tshark.filters import both_filters
     from sharkstat.tshark.records import bytes_of, text_of
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Check",

@@ -355,15 +355,31 @@ app.add_typer(taps_app, name="taps", help="Install the Lua taps for plain tshark
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Write what a bug report should say of this machine, in Markdown. User and host names, "
+            "addresses, interfaces and paths in your home folder are left out.",
+        ),
+    ] = False,
+) -> None:
     """Check that everything sharkstat needs is installed and works."""
     from sharkstat.commands.doctor import examine
 
     ill = False
     with terminated_by_reader():
-        for check in examine():
-            ill = ill or check.mark == "FAIL"
-            print(f"{check.mark:<4}  {check.name}: {check.text}", flush=True)
+        if report:
+            from sharkstat.commands.bug_report import report as report_lines
+
+            checks = list(examine())
+            ill = any(check.mark == "FAIL" for check in checks)
+            print("\n".join(report_lines(checks)), flush=True)
+        else:
+            for check in examine():
+                ill = ill or check.mark == "FAIL"
+                print(f"{check.mark:<4}  {check.name}: {check.text}", flush=True)
     if ill:
         raise typer.Exit(3)
 
