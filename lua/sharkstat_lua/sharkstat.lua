@@ -260,6 +260,25 @@ end
 -- something is counted wrong or not at all.
 function Run:remark(say) self.remarks[#self.remarks + 1] = say end
 
+local MOST_WARNINGS = 10
+
+-- Adds a warning to the result, a sentence; the same one only once. After the first ten, only their number is told.
+function Run:warn(text)
+  local warned = self.warned
+  if not warned then
+    warned = { count = 0, more = 0 }
+    self.warned = warned
+  end
+  if warned[text] then return end
+  if warned.count < MOST_WARNINGS then
+    warned[text], warned.count = true, warned.count + 1
+    self:remark(function() return text end)
+  else
+    if warned.more == 0 then self:remark(function() return ("and %d more warnings"):format(warned.more) end) end
+    warned.more = warned.more + 1
+  end
+end
+
 -- Emits one row: values in the order of the columns; nil where there is none.
 function Run:row(values)
   self.rows = self.rows + 1

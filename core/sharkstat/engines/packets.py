@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from sharkstat.tshark.output import Output
 
 
+MOST_WARNINGS = 10  # of one table
+
+
 @dataclass(frozen=True)
 class Listen:
     """A tshark tap that a packet counter listens to.
@@ -48,6 +51,26 @@ class PacketCounter(ABC):
     listens: Sequence[Listen] = (Listen(),)
     fields: Sequence[str] | None = ()
     types: Mapping[str, str] = MappingProxyType({})
+    _warned: tuple[str, ...] = ()
+    _not_told = 0
+
+    def warn(self, text: str) -> None:
+        """Add a warning to the table, e.g. in `packet` or `rows`: a sentence. The same sentence is there once.
+
+        After the first ten different ones, only their number is told.
+        """
+        if text in self._warned:
+            return
+        if len(self._warned) < MOST_WARNINGS:
+            self._warned = (*self._warned, text)
+        else:
+            self._not_told += 1
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What `warn` was called with."""
+        more = f"and {self._not_told} more warnings" if self._not_told else ""
+        return (*self._warned, *([more] if more else []))
 
     def begin(self) -> None:
         """Called once, after `types` is set and before the first packet. A RequestError ends the run."""
@@ -159,7 +182,8 @@ class PacketsPart(Part):
         empty: Row = dict.fromkeys((c.name for c in columns), None)
         rows = [{**empty, **self._row(counted, values)} for values in counter.rows()]
         check_keys(columns, rows)
-        return Result(columns, rows, task.remarks)
+        said = (f"{task.question.text}: {text}" for text in counter.warnings)
+        return Result(columns, rows, (*task.remarks, *said))
 
     def _row(self, columns: Sequence[Column], values: Sequence[Value]) -> Row:
         if len(values) != len(columns):
