@@ -79,6 +79,9 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     web.client(13, frame(DATA, 5, bytes(7), END_STREAM))
     web.server(20, frame(HEADERS, 5, block(_status="200"), END_HEADERS), frame(DATA, 5, bytes(3)))
     web.server(21, frame(HEADERS, 5, block(grpc_status="0"), both))
+    # A call of gRPC that fails at once, though HTTP's status is fine.
+    web.client(24, frame(HEADERS, 17, request("POST", "/shop.Orders/List"), both))
+    web.server(26, frame(HEADERS, 17, block(_status="200", grpc_status="14"), both))
     # The server pushes what was not asked for.
     web.client(30, frame(HEADERS, 7, request("GET", "/pushes"), both))
     push = frame(PUSH_PROMISE, 7, struct.pack("!I", 2) + request("GET", "/pushed"), END_HEADERS)
@@ -105,6 +108,16 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_failed_call_of_grpc_is_told_from_others_and_found(capture: Path) -> None:
+    found = sharkstat.overview(capture)
+    calls = {row["path"]: row["grpc_status"] for row in found["http,requests"] if row["status"] == 200}
+    assert (calls["/long"], calls["/shop.Orders/List"], calls["/two?a"]) == (0, 14, None)
+    assert any(
+        text == "1 of 2 gRPC calls failed (50.0 %): UNAVAILABLE, all for h2.example/shop.Orders/List"
+        for text in found.findings["finding"]
+    )
+
+
 def size(*parts: bytes) -> int:
     return sum(map(len, parts))
 
@@ -121,6 +134,7 @@ def test_streams_are_requests(capture: Path) -> None:
         ("GET", "h2.example", "/pushes", 204, *answered, 1 * MS),
         ("GET", "h2.example", "/pushed", 200, *answered, 1 * MS),
         ("GET", "h2.example", "/refused", None, 1, 0, 1, 0),
+        ("POST", "h2.example", "/shop.Orders/List", 200, *answered, 2 * MS),
         ("PUT", "h2.example", "/large", 413, *answered, 2 * MS),
         ("GET", "h2.example", "/never", None, 1, 0, 1, 0),
     }

@@ -2,6 +2,7 @@
 -- title: HTTP requests
 -- description: Which URLs are requested, do the requests succeed, how many bytes do they transfer, and how long do they take?
 --     One row per method, host, path and status; requests without a response in the capture have a row without a status.
+--     A gRPC call that fails usually has the HTTP status 200: see `grpc_status`.
 --     In HTTP/1, responses are matched to the requests of their connection in order. In HTTP/2 (including gRPC) and
 --     HTTP/3, each stream is a request with its response. Encrypted traffic is included if tshark has the keys (--keylog
 --     or in the capture); HTTP/3 needs tshark 4.4 or later. tshark does not recognize HTTP on every port, and tshark 4.0
@@ -20,6 +21,7 @@
 -- column: host text key ; the Host header or :authority, in lower case
 -- column: path text key ; path of the request, without the query string; its template with path=template
 -- column: status integer key ; empty for requests without a response, or if HTTP/2 headers could not be read
+-- column: grpc_status integer key title=gRPC|status ; how a gRPC call ended: 0 OK, 14 UNAVAILABLE; empty if it is none, or has not ended
 -- column: requests integer sum
 -- column: responses integer sum
 -- column: unanswered integer sum ; requests without a response in the capture
@@ -31,7 +33,7 @@
 -- column: mean_time duration time/timed seconds title=Mean|time
 -- column: max_time duration max seconds title=Max|time
 -- section: 400 title=HTTP rows=5 arguments=path=template
---     columns=method,host/path=request,status,requests=count,response_bytes=bytes,mean_time=mean,max_time=max
+--     columns=method,host/path=request,status,grpc_status=grpc,requests=count,response_bytes=bytes,mean_time=mean,max_time=max
 -- sort: requests descending, responses descending, host, path, method, status
 -- field: http
 -- field: http.request_in
@@ -95,6 +97,9 @@ local function path_of(parameters)
   end
 end
 
+-- A status of HTTP is less.
+local NUMBERS = 1000
+
 local function new_status()
   return { requests = 0, responses = 0, unanswered = 0, request_bytes = 0, response_bytes = 0 }
 end
@@ -109,11 +114,13 @@ sharkstat.tap(__FILE__, function(run)
     return { method = method, host = host, path = path or sharkstat.OTHER, statuses = {}, flow = flow }
   end)
 
-  local function at_status(entry, status)
-    local found = entry.statuses[status]
+  local function at_status(entry, status, grpc)
+    local key = grpc and status + NUMBERS * (grpc + 1) or status
+    local found = entry.statuses[key]
     if not found then
       found = new_status()
-      entry.statuses[status] = found
+      found.status, found.grpc = status ~= 0 and status or nil, grpc
+      entry.statuses[key] = found
     end
     return found
   end
@@ -212,7 +219,7 @@ sharkstat.tap(__FILE__, function(run)
   local function settle(exchange, among, of)
     among = among or asked
     local entry = exchange.entry and (of and of(exchange.entry) or exchange.entry) or among:at(exchange_keys(exchange))
-    local row = at_status(entry, exchange.status or 0)
+    local row = at_status(entry, exchange.status or 0, exchange.grpc_status)
     row.request_bytes = row.request_bytes + exchange.request_bytes
     row.response_bytes = row.response_bytes + exchange.response_bytes
     local answered_at_all = exchange.status or exchange.ended or exchange.response_bytes > 0
@@ -281,9 +288,9 @@ sharkstat.tap(__FILE__, function(run)
     end
     for exchange in streams:each() do settle(exchange, result, of) end
     for entry in result:each() do
-      for status, row in pairs(entry.statuses) do
+      for _, row in pairs(entry.statuses) do
         run:row {
-          entry.method, entry.host, entry.path, status ~= 0 and status or nil, row.requests, row.responses,
+          entry.method, entry.host, entry.path, row.status, row.grpc, row.requests, row.responses,
           row.unanswered, row.request_bytes, row.response_bytes, row.timed or 0, row.time or 0, row.least, row.most,
           flow = entry.flow,
         }

@@ -5,7 +5,7 @@
 --
 -- `settle` is called with an exchange of HTTP/2 when both sides have ended it or one has reset it, and with any when too
 -- many are open; `interim` with an exchange and a status (100 Continue). An exchange has method, host, target and status (each
--- nil where it was not captured), request_bytes and response_bytes, and the times at which its request began (`began`) and
+-- nil where it was not captured), grpc_status, request_bytes and response_bytes, and the times at which its request began (`began`) and
 -- ended (`sent`), and its response ended (`ended`), nil where that was not captured. `is_request` is false where only the
 -- response was captured, or where HTTP/1 had the request (`upgraded`).
 
@@ -47,6 +47,9 @@ function Streams:headers(exchange, headers, time)
   exchange.target = exchange.target or headers[":path"]
   local status = headers[":status"]
   if status and status:find("^%d%d%d$") then exchange.answer = tonumber(status) end
+  -- How a gRPC call ended is in its last headers.
+  local grpc_status = headers["grpc-status"]
+  if grpc_status and grpc_status:find("^%d%d?%d?$") then exchange.grpc_status = tonumber(grpc_status) end
 end
 
 -- The first answers of a response may be interim ones.

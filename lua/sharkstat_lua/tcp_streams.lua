@@ -113,13 +113,12 @@ local MOST_CONNECTIONS = 500000
 -- What runs of sharkstat follow, by what they ask for: most ask for the same, and then one does the work for all.
 local followed = {}
 
--- The connections that another run follows already, if they are what this one wants.
+-- The connections that another run follows already, if they are what this one wants. It listens to nothing itself: for each
+-- listener to tcp tshark makes a table of the whole header. Only where packets are cut, those that it misses are counted.
 local function join(run, key, analysis)
   local other = followed[key]
   if not other or (analysis and not other.analysis) then return nil end
-  run:listen("tcp", function()
-    if other.busy then error("what it shares with " .. other.name .. " failed", 0) end
-  end)
+  if sharkstat.cut then run:listen("tcp", function() end) end
   return other.connections
 end
 
@@ -149,6 +148,7 @@ function streams.follow(run, analysis)
   run:bounded(connections)
   local known = connections.known
   local following = { name = run.statistic.name, analysis = analysis, connections = connections, busy = false, partial = 0 }
+  connections.following = following
   if sharkstat.hosted then followed[key] = following end
   if analysis and sharkstat.cut then
     require("sharkstat_cut").unremarked(sharkstat, run, function() following.partial = following.partial + 1 end)
@@ -239,7 +239,8 @@ end
 -- A function that tells which side of a connection is the client: client, server, the address and port of each, and
 -- whether that is known. Where it is not, whoever sent the first packet comes first.
 function streams.roles(connections)
-  local peers
+  local following, peers = connections.following, nil
+  if following.busy then error("what it shares with " .. following.name .. " failed", 0) end
   return function(c)
     local b_serves
     if c[CLIENT] then

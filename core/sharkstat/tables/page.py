@@ -72,7 +72,8 @@ def parts(name: str) -> list[str]:
 def lines(block: Block, width: int, rows: int, bold: Callable[[str], str] = str) -> list[str]:
     """The block as lines of at most that width, and that many rows: title and headings, rows, what is left out.
 
-    The title stands in the place of the first column's heading. `bold` makes titles stand out.
+    The title stands in the place of the first column's heading, and a column without any value is left out.
+    `bold` makes titles stand out.
     """
     if block.over_time:
         return [*_graph(block, width, bold), *_more(block, 0)]
@@ -80,6 +81,7 @@ def lines(block: Block, width: int, rows: int, bold: Callable[[str], str] = str)
     named = [spec.partition("=") for spec in block.columns] or [
         (column.name, "", "") for column in block.table.columns if column.shown
     ]
+    named[1:] = [one for one in named[1:] if any(row[part] is not None for part in parts(one[0]) for row in shown)]
     names = [name for name, _, _ in named]
     headings = [text.replace("_", " ") or _heading(block.table, name) for name, _, text in named]
     headings[0] = block.title
