@@ -442,6 +442,7 @@ def main() -> None:
         for number in SIGNALS:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, interrupt)
+        sys.unraisablehook = _unless_interrupted
         prepare_streams()
         if _names_a_capture(sys.argv[1:2]):
             asks = any(word.startswith(("-z", "--statistic")) for word in sys.argv[1:])
@@ -476,6 +477,17 @@ def main() -> None:
     except (Interrupted, KeyboardInterrupt, typer.Abort):
         say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # click ends with 1 then
+            _no_more_output()
+            sys.exit(128 + signal.SIGPIPE)
+        raise
+
+
+def _unless_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
+    """A signal within a destructor is no error; the run is told of it all the same."""
+    if unraisable.exc_type is not Interrupted:
+        sys.__unraisablehook__(unraisable)
 
 
 def _names_a_capture(words: list[str]) -> bool:

@@ -43,7 +43,8 @@ def say(text: str) -> None:
     """Print one line on stderr."""
     from sharkstat.tables.view import safe
 
-    print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # standard error is full or closed: the status tells all the same
+        print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
 
 
 def execute(
@@ -238,7 +239,10 @@ def load_view() -> None:
 
 @contextlib.contextmanager
 def stopped_by_user() -> Iterator[None]:
-    """Exit cleanly when the user interrupts a run before it has results."""
+    """Exit cleanly when the user interrupts a run before it has results; a run that waits says so."""
+    from sharkstat.running import vigil
+
+    vigil.tell = say
     try:
         yield
     except KeyboardInterrupt:

@@ -58,7 +58,8 @@ class Ending:
     def raise_failures(self) -> None:
         """Raise the error that left the run without results. Failures of single statistics are handled elsewhere."""
         records, source, status, helper_errors = self.records, self.plan.source, self.status, self.helper_errors
-        if source.live and self._died() and not self._packets():
+        ended = self._tshark_ended()
+        if source.live and self._died() and not self._packets() and not ended:
             self._raise_capture_failure()
         for line in helper_errors:
             if "can't be written" in line and self.opened.strangers:  # mergecap 4.4 and later name no file here
@@ -86,16 +87,19 @@ class Ending:
         complaint = self._complaints()
         if not records.ready and status >= 0:
             self.tshark.check()
-        if status < 0:
-            name = signal.Signals(-status).name
+        if ended:
+            name = ended
             suspects = [suspect for part in self.plan.parts for suspect in part.suspects]
             if name == "SIGABRT" and suspects:
                 raise TsharkError(
                     f"tshark aborted (SIGABRT), a bug in one of {', '.join(suspects)}: run them one at a time"
                 )
-            raise TsharkError(
-                f"no results: tshark was killed ({name}), perhaps for lack of memory: try fewer statistics at once"
+            why = (
+                "by another program"
+                if name == "SIGTERM"
+                else "perhaps for lack of memory: try fewer statistics at once"
             )
+            raise TsharkError(f"no results: tshark was killed ({name}), {why}")
         text = " ".join(complaint)
         for path in (self.opened.path, "-"):
             text = text.replace(f'"{path}"', f'"{source.names[0]}"')
@@ -132,6 +136,14 @@ class Ending:
         if status in (1, 2, 3, 4):  # 4 is a bad filter, from tshark 4.2 on
             raise RequestError(f"tshark rejected the request: {reason}")
         raise TsharkError(f"tshark failed with exit status {status}: {reason}")
+
+    def _tshark_ended(self) -> str:
+        """The signal that ended tshark, without being asked to by us; or ""."""
+        if self.status < 0:
+            return signal.Signals(-self.status).name
+        # While it reads, it ends with 2, and without a word, where somebody sends it SIGTERM.
+        silent = self.status == 2 and self.records.ready and not self.records.ended and not self._complaints()
+        return "SIGTERM" if silent else ""
 
     def _start_error(self, where: str, failure: Failure) -> SharkstatError:
         message = failure.message

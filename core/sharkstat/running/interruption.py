@@ -16,8 +16,13 @@ class Interrupted(BaseException):
     """A signal arrived outside a run. A BaseException, so that no library catches it on the way."""
 
 
+# Signals that `interrupt` got. What it raises is lost where Python calls us from a destructor or a weak reference.
+_got: list[int] = []
+
+
 def interrupt(number: int, frame: FrameType | None) -> None:
     """The command's signal handler: SIGTERM and SIGHUP clean up just as Ctrl-C does."""
+    _got.append(number)
     raise Interrupted
 
 
@@ -41,6 +46,8 @@ class Interruption:
             for number in SIGNALS:
                 if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, interrupt):
                     self._before[number] = signal.signal(number, self._handle)
+            if _got:
+                self.told, self.number = True, _got[0]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

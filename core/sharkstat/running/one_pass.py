@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import sharkstat_lua
-from sharkstat.errors import StatisticError
-from sharkstat.running.deadline import Deadline
+from sharkstat.errors import StatisticError, TsharkError
+from sharkstat.running.deadline import Deadline, resume
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan
+from sharkstat.running.vigil import Vigil
 from sharkstat.running.watching import Ticker
 from sharkstat.tshark.output import Output
 from sharkstat.tshark.process import Tshark
@@ -34,7 +35,8 @@ Taker = Callable[[bytes], None]
 class Pass:
     """One tshark over one opened source.
 
-    `exact`, `cut` and `networks` are as in `Plan.job`, `shard` has the lines of a part.
+    `exact`, `cut` and `networks` are as in `Plan.job`, `shard` has the lines of a part. It is asked
+    to stop at `ends`, on the monotonic clock.
     """
 
     def __init__(
@@ -51,9 +53,12 @@ class Pass:
         ticker: Ticker,
         shard: Sequence[tuple[str, ...]] = (),
         networks: bool = False,
+        ends: float | None = None,
     ) -> None:
         self.networks = networks
         self.shard = shard
+        self.ends = ends
+        self.heard = 0  # records
         self.plan = plan
         self.tshark = tshark
         self.workspace = workspace
@@ -97,11 +102,12 @@ class Pass:
             takers: dict[bytes, Taker] = {}
             for part in self.plan.parts:
                 takers.update(part.start(self.records, self.output))
-            deadline = Deadline(self.plan.source.timeout, self.opened, process, lambda: self._interrupt(process))
             stop = functools.partial(self._interrupt, process)
+            deadline = Deadline(self.ends, self.opened, process, stop, lambda: self.heard)
+            vigil = Vigil(self.opened, process, lambda: self.records.ready)
             if self.ticker.watch is not None:
                 self.ticker.watch.begin(stop, functools.partial(self._abandon, process))
-            with self._watched(), deadline, self.interruption.softly(stop, process.kill):
+            with self._watched(), vigil, deadline, self.interruption.softly(stop, process.kill):
                 self._read(records, process, takers)
                 self.ticker.end()
                 status = process.wait()
@@ -122,6 +128,7 @@ class Pass:
         self.opened.interrupt()
         if self.plan.source.two_pass:  # tshark reads the file itself
             process.kill()
+        resume(process)
 
     def _abandon(self, process: subprocess.Popen[bytes]) -> None:
         """Nobody wants results any more."""
@@ -181,16 +188,22 @@ class Pass:
 
     def _read(self, stream: IO[bytes], process: subprocess.Popen[bytes], takers: Mapping[bytes, Taker]) -> None:
         for line in stream:
+            self.heard += 1
             if not line.endswith(b"\n"):  # tshark was killed in the middle of the line
                 return
-            take = takers.get(line[:1])
-            if take is not None:
-                take(line)
-                continue
-            if line.startswith(b"V"):
-                self.ticker.came(self.plan, self.records, self.opened)
-                continue
-            self.records.take(line)
+            try:
+                take = takers.get(line[:1])
+                if take is not None:
+                    take(line)
+                    continue
+                if line.startswith(b"V"):
+                    self.ticker.came(self.plan, self.records, self.opened)
+                    continue
+                self.records.take(line)
+            except (ValueError, IndexError, KeyError) as problem:
+                raise TsharkError(
+                    f"{self.tshark.path} sent what is no record ({line[:60]!r}): is it really tshark?"
+                ) from problem
             if line.startswith(b"H\t"):
                 for part in self.plan.parts:
                     part.ready()

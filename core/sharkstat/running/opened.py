@@ -34,6 +34,8 @@ from sharkstat.tshark.workspace import Workspace, wide_pipe
 BUFFER = 32
 # When a signal ends the run, what is not counted in so many seconds is left out.
 LAST_SECONDS = 3.0
+# Seconds between asking a program to end and killing it.
+GRACE = 5.0
 
 if TYPE_CHECKING:
     from sharkstat.running.sockets import Sockets
@@ -380,6 +382,9 @@ class Opened:
     def interrupt(self) -> None:
         """End tshark's input, so that it prints its results; interrupting tshark itself would lose them."""
         self._wake.up()
+        for helper in self.helpers:
+            if helper.process.poll() is None:
+                helper.process.send_signal(signal.SIGCONT)  # somebody may have stopped it
         if self.source.live:
             self._end_capture()
             if self.interruption.number in (signal.SIGTERM, signal.SIGHUP) and self.spool is not None:
@@ -399,6 +404,9 @@ class Opened:
             self._kernel_drops.close()
         for helper in self.helpers:
             self._tell(helper, signal.SIGINT)
+        timer = threading.Timer(GRACE, self.kill)
+        timer.daemon = True
+        timer.start()
 
     def kill(self) -> None:
         """Kill the helpers that did not stop when asked."""
@@ -409,6 +417,7 @@ class Opened:
         if helper.process.poll() is None:
             helper.told = True
             helper.process.send_signal(number)
+            helper.process.send_signal(signal.SIGCONT)
 
     def finish(self) -> None:
         """Wait for the helpers after tshark's end."""

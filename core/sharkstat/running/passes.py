@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class Passes:
     capturing: Callable[[float], None] | None = None
     watch: Watch | None = None
     sockets: Sockets | None = None
+    began: float = field(default_factory=time.monotonic)  # from when --timeout counts, for all passes
 
     def read(self, plan: Plan, interruption: Interruption) -> Outcome:
         """What came of all requests of the plan."""
@@ -193,6 +195,7 @@ class Passes:
             ticker,
             shard,
             networks,
+            None if plan.source.timeout is None else self.began + plan.source.timeout,
         )
 
 

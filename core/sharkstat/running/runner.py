@@ -63,13 +63,16 @@ def _run_plan(plan: Plan, passes: Passes, interruption: Interruption) -> list[Ta
     try:
         with interruption:
             refused, plan, outcome = _with_what_starts(plan, lambda plan: passes.read(plan, interruption))
-        from sharkstat.running.results import make_tables
+            from sharkstat.running.results import make_tables
 
-        return make_tables(plan.source, outcome, refused)
+            with interruption.softly(lambda: None):  # everything is read: what is counted is not thrown away
+                return make_tables(plan.source, outcome, refused)
     except RuntimeError as problem:
         if "new thread" not in str(problem):
             raise
-        raise TsharkError("cannot start another thread: end other programs, or raise `ulimit -u`") from problem
+        raise TsharkError(
+            "cannot start another thread: end other programs, or raise `ulimit -u` or `ulimit -v`"
+        ) from problem
     except OSError as problem:
         if problem.errno in _SCARCE:
             raise TsharkError(f"{problem.strerror}: end other programs, or raise {_SCARCE[problem.errno]}") from problem

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -24,7 +25,7 @@ while read -r word pid; do
     done) exit 0 ;;
   esac
 done
-for pid in $running; do kill -9 "$pid" 2>/dev/null; done
+for pid in $running; do kill -9 "-$pid" 2>/dev/null; kill -9 "$pid" 2>/dev/null; done
 rm -rf -- "$1"
 """
 PREFIX = "sharkstat-run-"
@@ -71,6 +72,13 @@ class Guarded(subprocess.Popen[bytes]):
         if self._known and self.returncode is not None:
             self._known = False
             self._guard.tell("end", self.pid)
+
+    def kill(self) -> None:
+        """Kill it with all that it started: it is in a session of its own, and may be a script."""
+        if self.poll() is None:
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
+            super().kill()
 
     def poll(self) -> int | None:
         status = super().poll()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sharkstat.errors import TsharkError
 
 OLDEST = (4, 0)
+ANSWER = 20.0  # seconds for tshark to say what it is, or what it knows
 INSTALL = (
     "install it (Debian, Ubuntu: apt install tshark; Fedora: dnf install wireshark-cli; macOS: brew install wireshark)"
 )
@@ -38,7 +39,7 @@ class Tshark(NamedTuple):
                 [self.path, "--version"],
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=ANSWER,
                 env=clean_environment(None),
             )
         except (OSError, subprocess.TimeoutExpired) as problem:

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from typing import IO, Any
 
 from sharkstat.errors import RequestError, TsharkError
 from sharkstat.tshark.guard import PREFIX, Guard, Guarded, lock, sweep
-from sharkstat.tshark.process import Tshark, clean_environment
+from sharkstat.tshark.process import ANSWER, Tshark, clean_environment
 from sharkstat.tshark.users import User, unprivileged_user
 
 
@@ -246,10 +247,13 @@ def answer(tshark: Tshark, *arguments: str) -> str:
     with Workspace(tshark) as workspace:
         process = workspace.start([tshark.path, *arguments], stdout=subprocess.PIPE)
         try:
-            said = process.communicate(timeout=60)
+            said = process.communicate(timeout=ANSWER)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             asked = " ".join(arguments)
             raise TsharkError(f"{tshark.path} {asked} does not finish: is it really tshark?") from None
+    if process.returncode < 0:
+        how = signal.Signals(-process.returncode).name
+        raise TsharkError(f"{tshark.path} {' '.join(arguments)} was killed ({how}): try again")
     return b"".join(part or b"" for part in said).decode("utf-8", "replace")
