@@ -2,7 +2,7 @@
 
     sudo python benchmarks/live.py [PACKETS_A_SECOND ...]
 
-The senders are as fast as the machine lets them: the load that was reached is in the first column.
+sender.py offers the load; what it reached is in the second column.
 """
 
 from __future__ import annotations
@@ -18,22 +18,8 @@ from pathlib import Path
 
 NAMESPACE = f"sharkstatload{os.getpid()}"
 INSIDE = ["ip", "netns", "exec", NAMESPACE]
-SECONDS = 3.0
-SENDER = """
-import socket, sys, time
-rate, seconds, port = float(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-out.connect(("192.0.2.2", port))
-begin, sent = time.monotonic(), 0
-while (now := time.monotonic() - begin) < seconds:
-    due = int(now * rate)
-    while sent < due and time.monotonic() - begin < seconds:
-        for _ in range(min(100, due - sent)):
-            out.send(b"x" * 100)
-            sent += 1
-    time.sleep(0.001)
-print(sent)
-"""
+SECONDS = 5.0
+SENDER = Path(__file__).with_name("sender.py")
 CABLE = f"""
 ip netns add {NAMESPACE}
 ip -n {NAMESPACE} link add left type veth peer name right
@@ -60,32 +46,29 @@ def counted(name: str, out: str) -> int:
     return int(found[1]) if found else 0
 
 
-def measure(name: str, rate: int) -> tuple[int, int]:
-    """How many packets were sent, and how many it counted."""
+def measure(name: str, rate: int) -> tuple[int, float, int]:
+    """How many packets were sent, in how many seconds, and how many it counted."""
     program = subprocess.Popen([*INSIDE, *COMMANDS[name]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     time.sleep(3)
-    senders = [
-        subprocess.Popen(
-            [*INSIDE, sys.executable, "-c", SENDER, str(rate / 2), str(SECONDS), str(port)], stdout=subprocess.PIPE
-        )
-        for port in (9, 10)
-    ]
-    sent = sum(int(sender.communicate()[0]) for sender in senders)
+    sender = [*INSIDE, sys.executable, str(SENDER), "left", str(rate), str(SECONDS)]
+    words = subprocess.run(sender, stdout=subprocess.PIPE, check=True, text=True).stdout.split()
+    sent, took = int(words[0]), float(words[1])
     time.sleep(1)
     program.send_signal(signal.SIGINT)
     out, _ = program.communicate(timeout=120)
-    return sent, counted(name, out)
+    return sent, took, counted(name, out)
 
 
 def main() -> None:
     """Print a line for each load and program."""
     subprocess.run(["sh", "-ec", CABLE], check=True)
     try:
-        print(f"{'packets/s':>10}  {'program':<10}  {'sent':>9}  {'lost':>7}")
+        print(f"{'wanted':>9}  {'offered':>9}  {'program':<10}  {'sent':>9}  {'lost':>7}")
         for rate in map(int, sys.argv[1:] or (50_000, 100_000, 200_000, 400_000)):
             for name in COMMANDS:
-                sent, seen = measure(name, rate)
-                print(f"{sent / SECONDS:>10,.0f}  {name:<10}  {sent:>9,}  {100 - 100 * seen / sent:>6.2f}%", flush=True)
+                sent, took, seen = measure(name, rate)
+                lost = 100 - 100 * seen / sent
+                print(f"{rate:>9,}  {sent / took:>9,.0f}  {name:<10}  {sent:>9,}  {lost:>6.2f}%", flush=True)
     finally:
         subprocess.run(["ip", "netns", "del", NAMESPACE], check=False)
 

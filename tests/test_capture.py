@@ -11,6 +11,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -338,3 +339,41 @@ def test_on_a_terminal_tables_are_drawn_in_place_and_stay_at_the_end() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     finally:
         os.close(terminal)
+
+
+def test_sigterm_ends_a_watch_whose_reader_has_stalled() -> None:
+    """As a pager that nobody looks at: the pipe is full, and no result can be written."""
+    with capturing("--watch=0.1", "-z", "conv,udp") as process:
+        to_each_port = SEND.replace("port))", "port + _))")
+        subprocess.run([*INSIDE, "python3", "-c", to_each_port, "300", "9", "100", "0"], check=True)
+        time.sleep(2)
+        process.send_signal(signal.SIGTERM)
+        since = time.monotonic()
+        assert process.wait(6) == 130
+        assert nothing_is_left(since)
+
+
+LEAVE = """
+import asyncio, sharkstat, time
+async def watch():
+    async for tables in sharkstat.live("right", "io,stat,0", every=0.2):
+        break
+asyncio.run(watch())
+for tables in sharkstat.live("right", "io,stat,0", every=0.2):
+    break
+print("left", flush=True)
+time.sleep(60)
+"""
+
+
+def test_leaving_the_loop_of_a_live_run_ends_its_capture() -> None:
+    process = subprocess.Popen([*INSIDE, sys.executable, "-c", LEAVE], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"left\n"
+        since = time.monotonic()
+        while children(process.pid) and time.monotonic() - since < 5:
+            time.sleep(0.1)
+        assert not children(process.pid)
+    finally:
+        process.kill()
+        process.wait()

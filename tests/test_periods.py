@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.command import DATA, TSHARK, ended, sharkstat, started
+from tests.traffic.capturefiles import udp_frame, write_pcap
 
 import sharkstat as library
 from sharkstat import Table
@@ -266,3 +267,19 @@ def test_no_packet_is_lost_or_counted_twice_at_the_border(cable: list[str], tmp_
 def test_json_is_whole_or_not_there(folder: Path) -> None:
     assert all(json.loads(path.read_text())["tables"] for path in folder.iterdir())
     assert not list(folder.glob(".*"))
+
+
+def test_a_clock_that_was_set_back_loses_no_packet_and_no_time(tmp_path: Path) -> None:
+    """Ten seconds of packets, then ten that say to be of a thousand seconds before."""
+    frame = udp_frame(("192.0.2.1", 9), ("192.0.2.2", 9), b"x")
+    steps = (1_700_000_000, 1_699_999_000, 1_700_000_020)
+    packets = [((step + at) * 10**9 + 10**8, frame) for step in steps for at in range(10)]
+    write_pcap(tmp_path / "steps.pcap", packets)
+    kept = tmp_path / "kept"
+    with (tmp_path / "steps.pcap").open("rb") as capture:
+        done = sharkstat("run", "-", "--every", "2s", "--output", kept, "-z", "io,stat,0", stdin=capture)
+    assert done.returncode == 0, done.stderr
+    results = [library.read(path)[0] for path in sorted(kept.iterdir())]
+    assert [table.total("frames") for table in results] == [2] * 15
+    spans = [(t.reading.until or 0) - (t.reading.since or 0) for t in results]
+    assert all(span > 10**9 for span in spans), spans  # all of each period was read, but for the first and the last

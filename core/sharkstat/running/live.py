@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -22,66 +23,78 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+class _Capture:
+    """What the thread of a live run shares with whoever takes its snapshots."""
+
+    def __init__(self, plan: Plan, every: float) -> None:
+        self.plan = plan
+        self.changed = threading.Condition()
+        self.newest: Snapshot | None = None
+        self.last: Snapshot | None = None
+        self.problem: BaseException | None = None
+        self.done = False
+        self.capturing = threading.Event()
+        self.watch = Watch(every, self.take)
+        self.watch.check(plan)
+
+    def run(self) -> None:
+        try:
+            tables = run_plan(self.plan, find_tshark(), capturing=lambda _: self.capturing.set(), watch=self.watch)
+            last = self.watch.final(tables)
+            with self.changed:
+                self.last = last
+        except BaseException as problem:
+            self.problem = problem
+        finally:
+            with self.changed:
+                self.done = True
+                self.changed.notify_all()
+
+    def take(self, snapshot: Snapshot) -> None:
+        with self.changed:
+            self.newest = snapshot
+            self.changed.notify_all()
+
+
 class Live:
     """A live run, from `sharkstat.live`: an iterator of `Snapshot`, and an asynchronous one.
 
     The run goes on by itself, in a thread. Who takes a snapshot late gets the newest there is. `stop()` ends the
-    capture: the iterator then gives the final tables, and ends. Leaving a `with` block stops it, too.
+    capture: the iterator then gives the final tables, and ends. Leaving a `with` block stops it, too, and so does
+    leaving a loop once nothing else holds the object.
     """
 
     def __init__(self, plan: Plan, every: float) -> None:
-        self._plan = plan
-        self._changed = threading.Condition()
-        self._newest: Snapshot | None = None
-        self._last: Snapshot | None = None
-        self._problem: BaseException | None = None
-        self._done = False
-        self.capturing = threading.Event()  # set once the interfaces are open
-        self._watch = Watch(every, self._take)
-        self._watch.check(plan)
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._capture = _Capture(plan, every)
+        self.capturing = self._capture.capturing  # set once the interfaces are open
+        # The thread does not know this object: when nobody else does, the capture ends.
+        weakref.finalize(self, self._capture.watch.stop).atexit = False
+        self._thread = threading.Thread(target=self._capture.run, daemon=True)
         self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            tables = run_plan(self._plan, find_tshark(), capturing=lambda _: self.capturing.set(), watch=self._watch)
-            last = self._watch.final(tables)
-            with self._changed:
-                self._last = last
-        except BaseException as problem:
-            self._problem = problem
-        finally:
-            with self._changed:
-                self._done = True
-                self._changed.notify_all()
-
-    def _take(self, snapshot: Snapshot) -> None:
-        with self._changed:
-            self._newest = snapshot
-            self._changed.notify_all()
 
     def stop(self) -> None:
         """End the capture; what came until now is counted, and the final tables follow."""
-        self._watch.stop()
+        self._capture.watch.stop()
 
     def __iter__(self) -> Iterator[Snapshot]:
         return self
 
     def __next__(self) -> Snapshot:
+        capture = self._capture
         try:
-            with self._changed:
-                while self._newest is None and not self._done:
-                    self._changed.wait()
-                if self._newest is not None and not self._last:
-                    snapshot, self._newest = self._newest, None
+            with capture.changed:
+                while capture.newest is None and not capture.done:
+                    capture.changed.wait()
+                if capture.newest is not None and not capture.last:
+                    snapshot, capture.newest = capture.newest, None
                     return snapshot
-                self._newest = None
-                if self._problem is not None:
-                    problem, self._problem = self._problem, None
+                capture.newest = None
+                if capture.problem is not None:
+                    problem, capture.problem = capture.problem, None
                     raise problem
-                if self._last is None:
+                if capture.last is None:
                     raise StopIteration
-                last, self._last = self._last, None
+                last, capture.last = capture.last, None
                 return last
         except KeyboardInterrupt:
             self.stop()

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import sharkstat_lua
 from sharkstat.errors import StatisticError, TsharkError
 from sharkstat.running.deadline import Deadline, resume
 from sharkstat.running.interruption import Interruption
-from sharkstat.running.opened import Opened
+from sharkstat.running.opened import LAST_SECONDS, Opened
 from sharkstat.running.plan import Plan
 from sharkstat.running.vigil import Vigil
 from sharkstat.running.watching import Ticker
@@ -126,6 +127,9 @@ class Pass:
     def _interrupt(self, process: subprocess.Popen[bytes]) -> None:
         """End the source, so that the packets read so far are counted."""
         self.opened.interrupt()
+        number = self.interruption.number
+        if self.ticker.watch is not None and number in (signal.SIGTERM, signal.SIGHUP):
+            self.ticker.watch.insist(number, LAST_SECONDS + 1)
         if self.plan.source.two_pass:  # tshark reads the file itself
             process.kill()
         resume(process)

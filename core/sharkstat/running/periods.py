@@ -112,6 +112,7 @@ class _Dealing:
         self._head: list[bytes] = []  # what every period must have before its packets
         self._open: dict[int, _Period] = {}
         self._ending: list[_Period] = []
+        self._closed: set[int] = set()
         self._newest: int | None = None
         self._first: int | None = None
         self._last = 0
@@ -184,7 +185,7 @@ class _Dealing:
                     if self._first is None:
                         since = self._opened.capturing_since
                         self._first = int(since * 1e9) if self._live and since is not None else moment
-                    period = self._at(low)
+                    period = self._at(low, late=0 <= self._last - moment <= GRACE)
                     self._end_before(moment)
                 self._last = max(self._last, moment)
                 self.packets += 1
@@ -212,21 +213,22 @@ class _Dealing:
         if self._live and not self._open and self._newest is None:
             self._at(period_start(time.time_ns(), self._length))  # so that what is wrong is said at once
 
-    def _at(self, start: int) -> _Period:
+    def _at(self, start: int, late: bool = False) -> _Period:
         found = self._open.get(start)
         if found is None:
             self._fill_gap(start)
-            found = self._begin(start)
+            found = self._begin(start, late)
         return found
 
-    def _begin(self, start: int) -> _Period:
+    def _begin(self, start: int, late: bool = False) -> _Period:
         while len(self._open) >= MOST_AT_ONCE:
             self._close(min(self._open))
         self._ending = [period for period in self._ending if period.running]
         if len(self._ending) >= MOST_AT_ONCE:
             self._ending[0].join()
         found = _Period(self._plan, start, self._tshark, self._opened, self._done)
-        found.again = self._newest is not None and start < self._newest
+        # Its time has been counted, or was not captured; but where the clock was set back, it passes again.
+        found.again = start in self._closed or (late and self._newest is not None and start < self._newest)
         self._open[start] = found
         self._newest = max(start, self._newest or start)
         found.write(b"".join(self._head))
@@ -243,7 +245,7 @@ class _Dealing:
         now = time.time_ns() - GRACE
         if self._newest is not None and now >= self._newest + self._length:
             self._at(period_start(now, self._length))
-            self._end_before(now + GRACE)
+        self._end_before(now + GRACE)
 
     def _end_before(self, moment: int) -> None:
         for start in [start for start in self._open if start + self._length + GRACE <= moment]:
@@ -253,9 +255,12 @@ class _Dealing:
         self, start: int, complete: bool = True, warnings: Sequence[str] = (), ending: Ending | None = None
     ) -> None:
         period = self._open.pop(start)
+        self._closed.add(start)
+        if len(self._closed) > 2 * MOST_EMPTY:
+            self._closed = set(sorted(self._closed)[-MOST_EMPTY:])
         stop = start + self._length
         if not period.again:  # or it has but what came too late
-            period.since = max(start, min(self._first or start, stop))
+            period.since = self._first if self._first is not None and start <= self._first < stop else start
             period.until = min(stop, self._last) if self._newest == start else stop
         if ending is not None:  # dumpcap's own count is known, too
             period.drops = replace(ending.drops().plus(*(-count for count in self._dropped)), captured=period.packets)

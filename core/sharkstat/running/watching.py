@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -74,6 +75,7 @@ class Watch:
     _end: Callable[[], None] | None = field(default=None, init=False)
     _abort: Callable[[], None] | None = field(default=None, init=False)
     _stopped: bool = field(default=False, init=False)
+    _taking: bool = field(default=False, init=False)
 
     def begin(self, end: Callable[[], None], abort: Callable[[], None]) -> None:
         """The run has begun; `end` ends it with its results, `abort` without."""
@@ -86,6 +88,20 @@ class Watch:
         self._stopped = True
         if self._end is not None:
             self._end()
+
+    def insist(self, number: int, after: float) -> None:
+        """A signal of that number ends the run: if `take` does not come back then, as where nobody reads a pipe, it is
+        sent again after so many seconds, which aborts the run.
+        """
+
+        def again() -> None:
+            main = threading.main_thread().ident
+            if self._taking and main is not None:
+                signal.pthread_kill(main, number)
+
+        timer = threading.Timer(after, again)
+        timer.daemon = True
+        timer.start()
 
     @property
     def elapsed(self) -> float:
@@ -100,6 +116,7 @@ class Watch:
         elapsed = self.elapsed - (time.time_ns() - when) / 1e9
         kernel, interface = opened.kernel_dropped, opened.interface_dropped
         dropped = None if kernel is None else kernel + (interface or 0)
+        self._taking = True
         try:
             self.take(
                 Snapshot(tables, self.given, when, elapsed, packets, False, dropped, interface, waiting=opened.waiting)
@@ -108,6 +125,8 @@ class Watch:
             self.problem = problem
             if self._abort is not None:
                 self._abort()
+        finally:
+            self._taking = False
 
     def final(self, tables: Sequence[Table]) -> Snapshot:
         """The last snapshot, of the whole run."""
