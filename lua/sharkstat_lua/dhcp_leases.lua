@@ -44,6 +44,7 @@ local NOBODY = "0.0.0.0"
 local NO_MAC = {}
 
 sharkstat.tap(__FILE__, function(run)
+  run.reads = { protocols = { "dhcp" } }
   local macs, kinds, hostnames =
     sharkstat.field "dhcp.hw.mac_addr", sharkstat.field "dhcp.option.dhcp", sharkstat.field "dhcp.option.hostname"
   local yours, clients = sharkstat.field "dhcp.ip.your", sharkstat.field "dhcp.ip.client"

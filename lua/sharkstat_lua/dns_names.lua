@@ -105,6 +105,7 @@ sharkstat.tap(__FILE__, function(run)
     end
     return first
   end
+  run.reads = { protocols = { "dns", "mdns", "llmnr" }, whole = "dns.qry.type && !tcp" }
   local of_tcp, of_udp = networks.of(run, "tcp"), networks.of(run, "udp")
   networks.watch(run, "tcp", "queries and responses over TCP may be missing", "tcp.port == 53", true)
   local function connection(pinfo, virtual)

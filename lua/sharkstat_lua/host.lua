@@ -40,10 +40,10 @@
 -- "marks NONCE" (print marks around tshark's own statistics), "check ID FILTER" (is it one?),
 -- "doubt ID FILTER" (packets to tell of), "stranger" (what is read may be no capture), "load FILE", "run ID NAME ARGUMENTS",
 -- "top ID COUNT ..." (only the first rows of a run are wanted: first_rows.lua), "flows" (rows are kept apart by connection),
--- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER" (a run counts what packets say above their
--- headers), "streams ID FILTER PROTOCOLS" (a
+-- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER PROTOCOL..." (a run counts what
+-- packets that the filter takes say above their headers; of these protocols, where they are known), "streams ID FILTER PROTOCOLS" (a
 -- run, or tshark's own statistic of those packets, depends on which packets are those of one connection), "networks" (some packets are in
--- virtual networks, and some in none), "exact FIRST" (times
+-- virtual networks, and some in none), "keys" (tshark may decrypt), "exact FIRST" (times
 -- from fields; FIRST as of X), "watch PATH" (a pipe that says when a snapshot is wanted),
 -- "since TIME" (when the whole capture begins, of which this is a shard), "shard plain|rest PROTOCOL..." (what it is;
 -- protocols whose streams are to be told), "listen ID TAP FILTER KEY...", "field NAME", one a line, in the same form.
@@ -256,12 +256,14 @@ for _, words in ipairs(jobs) do
   elseif verb == "whole" then
     tells_of_cut = true
   elseif verb == "partial" then
-    partials[#partials + 1] = { id = words[2], filter = words[3], count = 0 }
+    partials[#partials + 1] = { id = words[2], filter = words[3], protocols = { table.unpack(words, 4) } }
     sharkstat.cut_matters = true
   elseif verb == "streams" then
     of_streams[words[2]] = { filter = words[3], protocols = words[4], one = not words[4]:find(" ") }
   elseif verb == "networks" then
     require("networks").all = true
+  elseif verb == "keys" then
+    sharkstat.has_keys = true
   elseif verb == "names" then
     sharkstat.use_names()
   elseif verb == "flows" then
@@ -426,16 +428,35 @@ end) and ready
 
 if sharkstat.cut then
   sharkstat.share("frame", require("sharkstat_cut").HEADLESS, function() headless = headless + 1 end)
-  for _, partial in ipairs(partials) do
-    ready = attempt(partial.id, function()
-      sharkstat.share("frame", sharkstat.all_of(sharkstat.display_filter, partial.filter), function(pinfo)
-        if pinfo.caplen < pinfo.len then partial.count = partial.count + 1 end
-      end)
-    end) and ready
-  end
 end
 
 for _, words in ipairs(starts) do start_run(words[2], words[3], words[4]) end
+
+-- Where packets are cut: in how many of them a run may have lost something that it reads above the headers. What a tap
+-- reads it says itself (run.reads), or counts (run.lost); of others the protocols are known whose fields they name.
+local function count_lost(partial)
+  local run
+  for _, one in ipairs(runs) do run = one.id == partial.id and one or run end
+  if run and run.lost then partial.count = run.lost end
+  if partial.count then return end
+  local reads = run and run.reads or #partial.protocols > 0 and { protocols = partial.protocols }
+  if reads then
+    partial.count = require("sharkstat_cut").count_lost(sharkstat, reads, function(filter, packet)
+      sharkstat.share("frame", sharkstat.all_of(partial.filter, filter), packet)
+    end)
+    return
+  end
+  local count = 0
+  function partial.count() return count end
+  sharkstat.share("frame", sharkstat.all_of(partial.filter), function(pinfo)
+    if pinfo.caplen < pinfo.len then count = count + 1 end
+  end)
+end
+if sharkstat.cut and ready then
+  for _, partial in ipairs(partials) do
+    ready = attempt(partial.id, function() count_lost(partial) end) and ready
+  end
+end
 
 local feed_runs, flush, before = {}, nil, nil
 if #listens > 0 then
@@ -480,10 +501,10 @@ local function tell_of_cut()
   if not sharkstat.cut then return end
   for _, run in ipairs(runs) do
     local unremarked = package.loaded.tcp_streams and package.loaded.tcp_streams.unremarked(run) or 0
-    send("N", run.id, run.skipped or 0, unremarked)
+    send("N", run.id, run.skipped or 0, run.lost and run.lost() or unremarked)
   end
   for index, run in ipairs(feed_runs) do send("N", listens[index].id, run.skipped or 0, 0) end
-  for _, partial in ipairs(partials) do send("N", partial.id, 0, partial.count) end
+  for _, partial in ipairs(partials) do send("N", partial.id, 0, partial.count()) end
 end
 
 -- A run that does not tell connections of several networks apart says where tshark takes them for one.

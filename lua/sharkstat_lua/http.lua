@@ -24,6 +24,7 @@ local function register(name, title, fields, start)
     columns = trees.COLUMNS,
     fields = fields,
     start = function(run)
+      run.reads = { protocols = { "http" } }
       run.filter = run.arguments
       local tree = trees.new()
       local count = start(run, tree)

@@ -200,6 +200,7 @@ sharkstat.tap(__FILE__, function(run)
     return lengths[nth] or 0
   end
 
+  run.reads = { protocols = { "http", "http2", "http3" } }
   -- The TCP connection; nothing for HTTP over UDP.
   local of_tcp = networks.of(run, "tcp")
   networks.watch(run, "tcp", "requests and responses may be missing", nil, true)

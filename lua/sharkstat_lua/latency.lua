@@ -47,6 +47,7 @@ local function nanoseconds(value)
 end
 
 sharkstat.tap(__FILE__, function(run)
+  run.reads = { opaque = true }
   local fields, protocols, there = {}, {}, {}
   for _, name in ipairs(NAMES) do
     local fine, field = pcall(sharkstat.field, name)

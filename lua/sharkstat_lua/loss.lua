@@ -120,6 +120,7 @@ end
 local SESSIONS = 100000
 
 sharkstat.tap(__FILE__, function(run)
+  run.reads = { protocols = { "rtp", "sip", "sdp", "rtsp" }, whole = "rtp.timestamp && rtp.ssrc && !sip" }
   local ssrc_field, sequence_field = sharkstat.field "rtp.ssrc", sharkstat.field "rtp.seq"
   local timestamp_field, type_field = sharkstat.field "rtp.timestamp", sharkstat.field "rtp.p_type"
   local address_field, media_field = sharkstat.field "sdp.connection_info.address", sharkstat.field "sdp.media"

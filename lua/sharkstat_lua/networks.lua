@@ -53,7 +53,8 @@ end
 
 -- For a run that counts by streams of `protocol` ("tcp", "udp", "dccp"). Where tshark takes several connections for one, the
 -- run's remark says so, and what that `means` for its numbers; without it nothing is said. `lacks` says
--- that something is counted wrong or not at all; `mixed` is true for the streams that are several. `read` gives what reads a field, where that is not sharkstat.field.
+-- that something is counted wrong or not at all; `mixed` is true for the streams that are several. `read` gives what reads
+-- a field, where that is not sharkstat.field.
 function networks.of(run, protocol, means, lacks, read)
   local self = setmetatable({
     run = run, headers = (read or sharkstat.field)(protocol .. ".stream"),

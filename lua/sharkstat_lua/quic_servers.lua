@@ -46,6 +46,7 @@ local INITIAL, HANDSHAKE = 0, 2
 local INITIAL_V2, HANDSHAKE_V2 = 1, 3
 
 sharkstat.tap(__FILE__, function(run)
+  run.reads = { protocols = { "quic" } }
   local numbers, versions = sharkstat.field "quic.connection.number", sharkstat.field "quic.version"
   local kinds, types = sharkstat.field "quic.long.packet_type", sharkstat.field "tls.handshake.type"
   -- Version 2 numbers its packet types anew; tshark has a field for them from 4.0.1 on.

@@ -24,6 +24,15 @@ local moment = sharkstat.moment
 local MOST_CONNECTIONS = 100000
 local MOST_FRAGMENTS = 10000
 
+-- Protocols whose messages may name the server.
+local NAMING = { http = true, http2 = true, tls = true, quic = true }
+-- Protocols that tell which ports others will use.
+local SETTING_UP = { sip = true, rtsp = true, ftp = true, mgcp = true, ["h225"] = true, ["h245"] = true }
+-- Protocols whose requests traffic.lua tells apart.
+local REQUESTS = { http = true, http2 = true, http3 = true, quic = true, grpc = true }
+-- Above these nothing was in sight.
+local BELOW = { eth = true, ethertype = true, ip = true, ipv6 = true }
+
 local service_packets = {}
 local Walk = {}
 Walk.__index = Walk
@@ -32,16 +41,51 @@ function service_packets.new(run)
   local walk = setmetatable({ run = run, waiting = {}, fragments = {}, held = 0 }, Walk)
   walk.book = server.book(run, MOST_CONNECTIONS, true)
   function walk.book.full()
+    walk.lost = walk:lost_to_cuts()
     walk:full()
     for _, c in ipairs(walk.waiting) do c.waits = false end
     walk.waiting, walk.book.room = {}, MOST_CONNECTIONS
   end
   walk.networks = { tcp = networks.of(run, "tcp"), udp = networks.of(run, "udp") }
   networks.watch(run, "tcp", "they are told apart, but neither is surely known what they carry nor what was sent again")
+  walk.lost = 0
+  if sharkstat.cut then
+    walk.lost_payload = require("sharkstat_cut").payload_reader(sharkstat)
+    walk.handshake, walk.host = sharkstat.field "tls.handshake", sharkstat.field "http.host"
+    function run.lost() return walk:lost_to_cuts() end
+  end
   walk.pieces = { sharkstat.field "ip.fragment", sharkstat.field "ipv6.fragment" }
   walk.names, walk.learn = naming.address_book()
   walk.own_name = naming.of_connection()
   return walk
+end
+
+-- A cut packet may have said which service its connection or another is, or have named a host; or held a request, where the
+-- run reads those (`reads_requests`).
+function Walk:note_cut(c, path, pinfo, tvb)
+  if path.holds.dns or SETTING_UP[path.protocol] then
+    self.lost = self.lost + 1
+  elseif not c.settled and self.lost_payload(pinfo, tvb, path) then
+    if self.reads_requests then c.requests_cut = (c.requests_cut or 0) + 1 end
+    if not path.protocol then
+      c.cut = (c.cut or 0) + 1
+    elseif NAMING[path.protocol] and not c.name and (path.protocol ~= "tls" or self.handshake()) then
+      c.unnamed = (c.unnamed or 0) + 1
+    end
+  end
+end
+
+-- How many of them did, as far as that is known.
+function Walk:lost_to_cuts()
+  local lost = self.lost
+  for _, c in ipairs(self.waiting) do
+    if REQUESTS[c.protocol] and c.requests_cut then
+      lost = lost + c.requests_cut
+    else
+      lost = lost + (not c.protocol and c.cut or 0) + (not c.name and c.unnamed or 0)
+    end
+  end
+  return lost
 end
 
 -- The connections that wait to be settled, each with its service (service_names.lua).
@@ -99,9 +143,13 @@ end
 -- `among` are the rows to which fragments are added that wait too long.
 function Walk:listen(among)
   local path_of, sum = layers.reader(), {}
-  self.run:listen("frame", function(pinfo)
+  local cut = sharkstat.cut
+  self.run:listen("frame", function(pinfo, tvb)
     local number, length, time = moment(pinfo)
     local path = path_of(number)
+    if cut and not path.transport and pinfo.caplen < length then
+      self.lost = self.lost + ((path.fragment or BELOW[path.protocol]) and 1 or 0)
+    end
     if path.fragment then return self:hold(among, number, path, pinfo, length, time) end
     sum.packets, sum.bytes, sum.first, sum.last = 1, length, time, time
     if self.held > 0 then self:add_completed(sum) end
@@ -117,7 +165,13 @@ function Walk:listen(among)
       c.waits = true
       self.waiting[#self.waiting + 1] = c
     end
+    local named = c.name
     if path.above and not c.settled then self:note(c, path, pinfo) end
+    if cut and pinfo.caplen < length then
+      local host = not named and c.name and path.holds.http and self.host()
+      if host and host.offset + host.len >= pinfo.caplen then c.name = nil end  -- only the beginning of it is there
+      self:note_cut(c, path, pinfo, tvb)
+    end
     self:packet(c, path, pinfo, sum)
   end)
 end

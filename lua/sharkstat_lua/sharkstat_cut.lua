@@ -66,4 +66,112 @@ function cut.listen(sharkstat, run, tap, packet, listen)
   end
 end
 
+---------------------------------------------------------------------------------------------------
+-- What the protocols above lose
+
+-- So much of a payload tells tshark which protocol it is, or that it is none that it knows; the first line of HTTP may be
+-- longer.
+local TELLING = 12
+local A, Z = 0x41, 0x5a
+
+local function last(field)
+  local first, second = field()
+  if second then return select(-1, field()) end
+  return first
+end
+
+-- A function that says of a cut packet of a connection whether it lost any payload, and whether what is left of that is
+-- enough for tshark to tell the protocol.
+function cut.payload_reader(sharkstat)
+  local length, of_tcp, of_udp =
+    sharkstat.field "tcp.len", sharkstat.field "tcp.payload", sharkstat.field "udp.payload"
+  return function(pinfo, tvb, path)
+    local payload
+    if path.transport == "tcp" then
+      local whole = last(length)
+      if whole and whole.value == 0 then return false, true end
+      payload = of_tcp()
+    elseif path.transport == "udp" then
+      payload = last(of_udp)
+    end
+    if not payload or payload.len < TELLING then return true, false end
+    local first = payload.offset < tvb:len() and tvb(payload.offset, 1):uint() or A
+    return true, not (first >= A and first <= Z) or payload.len > 1000
+  end
+end
+
+-- Packets that carry others, which are then not in sight.
+local TUNNELS = {
+  gtp = true, vxlan = true, geneve = true, gre = true, l2tp = true, teredo = true, socks = true, nsh = true, openvpn = true,
+}
+-- Above these nothing was in sight.
+local BELOW = {
+  eth = true, ethertype = true, ip = true, ipv6 = true, vlan = true, sll = true, ppp = true, mpls = true, data = true,
+}
+
+-- What these carry cannot be read without keys (sharkstat.has_keys), and what is cut not even with them.
+local OPAQUE = { tls = true, dtls = true, ssh = true, esp = true, wg = true }
+
+-- Counts the cut packets in which a run may have lost something that it reads. `reads` has the protocols that it reads;
+-- `whole`, a filter for packets that have all of it, though cut; and `needs(stream)`, which says whether anything of that
+-- TCP connection is needed still. A packet of another protocol lost nothing, unless its connection has one of those, too;
+-- one of an unknown protocol may be of them. Instead of protocols, `opaque` says that it reads all but what is encrypted.
+-- `listen(filter, packet)` listens to all packets that are to be looked at.
+-- Gives a function that gives the number.
+function cut.count_lost(sharkstat, reads, listen)
+  local path_of, lost_payload = require("layers").reader(), cut.payload_reader(sharkstat)
+  local numbers = { tcp = sharkstat.field "tcp.stream", udp = sharkstat.field "udp.stream" }
+  local lost = 0
+  local has, known = {}, {}  -- connections with one of the protocols, or with any
+  local other, unknown = {}, {} -- how many cut packets they have
+
+  local function reads_any(path)
+    local protocol = path.protocol or path.carrier
+    if reads.opaque then return protocol and (sharkstat.has_keys or not OPAQUE[protocol]) end
+    for _, name in ipairs(reads.protocols) do
+      if path.holds[name] or path.protocol == name then return true end
+    end
+    return false
+  end
+
+  local function judge(pinfo, tvb, is_whole)
+    local path = path_of(pinfo.number)
+    local number = path.transport and numbers[path.transport] and last(numbers[path.transport])
+    local key = number and path.transport .. number.value
+    local its_own = reads_any(path)
+    if key then
+      if its_own then has[key] = true end
+      if path.protocol or path.carrier then known[key] = true end
+    end
+    if pinfo.caplen >= pinfo.len or is_whole then return end
+    if not key then
+      if its_own or path.transport or path.fragment or BELOW[path.protocol] then lost = lost + 1 end
+      return
+    end
+    local any, told = lost_payload(pinfo, tvb, path)
+    if not any or (path.transport == "tcp" and reads.needs and not reads.needs(number.value)) then return end
+    local decrypted = sharkstat.has_keys and (path.holds.tls or path.holds.quic)
+    if its_own or TUNNELS[path.protocol] or decrypted then
+      lost = lost + 1
+    elseif path.protocol or path.carrier or told then
+      other[key] = (other[key] or 0) + 1
+    else
+      unknown[key] = (unknown[key] or 0) + 1
+    end
+  end
+
+  if reads.whole then listen(reads.whole, function(pinfo, tvb) judge(pinfo, tvb, true) end) end
+  listen(reads.whole and "!(" .. reads.whole .. ")", function(pinfo, tvb) judge(pinfo, tvb, false) end)
+  return function()
+    local sum = lost
+    for key, count in pairs(other) do
+      if has[key] then sum = sum + count end
+    end
+    for key, count in pairs(unknown) do
+      if has[key] or not known[key] then sum = sum + count end
+    end
+    return sum
+  end
+end
+
 return cut

@@ -123,10 +123,15 @@ sharkstat.tap(__FILE__, function(run)
     return number_of(second_serves and second or first, transport)
   end
 
+  -- Packets that are cut before their ports, or in TCP's header: which service they belong to is unknown.
+  local cut, flags, lost = sharkstat.cut, sharkstat.field "tcp.flags", 0
+  function run.lost() return lost end
+
   run:listen("frame", function(pinfo)
     local number, length, time = moment(pinfo)
     look_at(time)
     local path = path_of(number)
+    if cut and pinfo.caplen < length and (path.fragment or path.transport == "tcp" and not flags()) then lost = lost + 1 end
     local transport = path.transport
     local c = transport and book:of(pinfo, transport, number)
     local source, destination, service

@@ -109,6 +109,7 @@ sharkstat.tap(__FILE__, function(run)
     settle(c)
   end
 
+  run.reads = { protocols = { "tls" }, needs = function(stream) return not row_of[stream] end }
   -- Inside of a tunnel the last one counts.
   local of_tcp = networks.of(run, "tcp", "handshakes may be missing", true)
   local function stream_of(pinfo, virtual)

@@ -194,6 +194,7 @@ sharkstat.tap(__FILE__, function(run)
     if for_good then pieces = 0 end
   end
 
+  walk.reads_requests = true
   function walk:full() settle(traffic, true) end
 
   -- Each packet of no connection is a part by itself.

@@ -6,9 +6,12 @@ sorting packets. The formats are described in draft-ietf-opsawg-pcap and draft-i
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
+import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 _MAGICS = {
@@ -19,7 +22,7 @@ _MAGICS = {
 }
 _SECTION = b"\x0a\x0d\x0d\x0a"
 _BYTE_ORDERS = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
-_INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 1, 2, 3, 6
+_INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED, _SECRETS = 1, 2, 3, 6, 10
 _RESOLUTION, _OFFSET = 9, 14
 _SECOND = 10**9
 # A record that claims to be longer is invalid: the file is damaged, and tshark reports it.
@@ -175,6 +178,24 @@ class CaptureReader:
             self.sections += 1
             self.interfaces = []
         return at, end, at, at, self._last, NO_PACKET
+
+
+def has_secrets(path: Path) -> bool:
+    """Whether a pcapng file has a Decryption Secrets Block near its beginning, where editcap puts it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        data = file.read(_USUAL)
+    if data[:2] == b"\x1f\x8b":
+        with contextlib.suppress(zlib.error):
+            data = zlib.decompressobj(31).decompress(data, _USUAL)
+    if data[:4] != _SECTION:
+        return False
+    reader = CaptureReader()
+    return any(
+        number == NO_PACKET and struct.unpack_from(reader.order + "I", data, at)[0] == _SECRETS
+        for at, _, _, _, _, number in reader.records(data)
+    )
 
 
 def _stamps(options: bytes, order: str) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, check_columns
 from sharkstat.tables.shares import share_columns
 from sharkstat.tshark.records import Failure, described, escape
-from sharkstat.tshark.sparing import LEVELS, is_by_itself, leaf_options, level_of
+from sharkstat.tshark.sparing import LEVELS, is_by_itself, leaf_options, level_of, protocols_of
 
 if TYPE_CHECKING:
     from sharkstat.tables.selection import Selection
@@ -57,7 +57,7 @@ class Request:
         """Whether sharkstat's own counting needs protocols above TCP and UDP."""
         # Conversations and endpoints count headers at or below TCP and UDP, whatever tshark reads to find them.
         own = [] if self.statistic.family in ("conv", "endpoints") else self.task.reads
-        reads = (_ICMP.sub("ip", text) for text in (*self.filters, *own))
+        reads = (_ICMP.sub("ip", text) for text in (self.question.display_filter, *self.filters, *own))
         levels = [self.task.layer, *map(level_of, reads)]
         return self.engine.own and any(level != "transport" for level in levels)
 
@@ -76,6 +76,18 @@ class Request:
             return self.above_transport
         family, name = self.statistic.family, self.statistic.name
         return name in _CONVERSATIONS if family in ("conv", "endpoints") else not _OF_PACKETS.match(name)
+
+    @property
+    def read_above(self) -> tuple[str, ...]:
+        """A filter for the packets of which it reads what is above TCP and UDP, and the protocols that it reads there.
+
+        Without protocols it may be any; a filter that looks above TCP and UDP cannot say which packets those are.
+        """
+        own = [] if self.statistic.family in ("conv", "endpoints") else self.task.reads
+        texts = [self.question.display_filter, *self.filters]
+        plain = [f"({text})" for text in texts if text and level_of(_ICMP.sub("ip", text)) == "transport"]
+        takes = " && ".join(plain) if len(self.filters) < 2 else ""
+        return takes, *protocols_of([*texts, *own])
 
     @property
     def any_filter(self) -> str:
@@ -221,6 +233,8 @@ class Plan:
             lines.append(("exact", exact) if exact else ("exact",))
         if cut is not None:
             lines.append(("cut",) if cut else ("whole",))
+        if cut and may_decrypt(self.source):
+            lines.append(("keys",))
         if networks:
             lines.append(("networks",))
         if stranger:
@@ -234,7 +248,7 @@ class Plan:
             lines.append(("flows",))
         lines += [("check", str(i), text) for i, request in enumerate(self.requests) for text in request.filters]
         lines += [
-            ("partial", str(i), request.any_filter)
+            ("partial", str(i), *request.read_above)
             for i, request in enumerate(self.requests)
             if request.above_transport
         ]
@@ -252,6 +266,14 @@ def _rank(text: str, columns: Mapping[str, Column]) -> Rank:
     step = text.removesuffix(", none is 0")
     name = step.removesuffix(" descending")
     return Rank(columns[name], descending=name != step, none_is_zero=step != text)
+
+
+def may_decrypt(source: Source) -> bool:
+    """Whether tshark has keys to decrypt what it reads."""
+    from sharkstat.running.capturefile import has_secrets
+
+    given = source.keylog or source.profile or any("key" in text for text in source.preferences)
+    return bool(given) or any(has_secrets(Path(file)) for file in source.files)
 
 
 def _check_processes(source: Source, statistics: Sequence[Statistic], registry: Registry) -> None:

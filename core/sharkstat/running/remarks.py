@@ -80,7 +80,7 @@ def cuts(request: Request, reading: Reading, headless: int, skipped: int, partia
             f"{_share(headless, reading.packets)} are truncated within the network header: their addresses and "
             "ports are unknown"
         )
-    if partial:
+    if partial and not (said and not skipped and partial <= headless):
         said.append(
             f"{_share(partial, reading.packets)} are truncated (snapshot length): their missing data is not counted"
         )

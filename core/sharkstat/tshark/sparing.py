@@ -70,6 +70,33 @@ def level_of(display_filter: str) -> str:
     )
 
 
+# Protocols that tshark tells from the first bytes of a payload, by the beginning of their fields' names.
+_TOLD_APART = {
+    "dns": ("dns", "mdns", "llmnr"), "http": ("http",), "http2": ("http2",), "http3": ("http3",), "tls": ("tls",),
+    "quic": ("quic",), "dhcp": ("dhcp",), "ntp": ("ntp",), "ssh": ("ssh",), "sip": ("sip",), "snmp": ("snmp",),
+    "mdns": ("mdns",), "llmnr": ("llmnr",), "nbns": ("nbns",), "ssdp": ("ssdp",), "tftp": ("tftp",),
+    "syslog": ("syslog",), "smtp": ("smtp",), "ftp": ("ftp",), "imap": ("imap",), "pop": ("pop",),
+}  # fmt: skip
+
+
+def protocols_of(texts: Sequence[str]) -> tuple[str, ...]:
+    """The protocols above TCP and UDP whose fields are named, as frame.protocols has them; none if it may be any.
+
+    >>> protocols_of(["dns.qry.name", "ip.src == 10.0.0.1"]), protocols_of(["http.host", "xml"])
+    (('dns', 'mdns', 'llmnr'), ())
+    """
+    found: dict[str, None] = {}
+    for text in texts:
+        for word in re.findall(_WORDS, text):
+            if word[0] in "\"'0123456789:" or word in _OPERATORS or level_of(word) == "transport":
+                continue
+            protocols = _TOLD_APART.get(word.split(".")[0])
+            if protocols is None:
+                return ()
+            found.update(dict.fromkeys(protocols))
+    return tuple(found)
+
+
 # Fields whose values a packet has whatever other hosts send, and wherever in the capture it is.
 _BY_ITSELF = re.compile(
     r"frame(?:\.(?:len|cap_len|protocols|time_epoch))?$"
