@@ -75,6 +75,17 @@ def orphans(folder: Path) -> Iterator[str]:
                     yield f"{entry.name} {command!r}"
 
 
+def programs(process: subprocess.Popen[bytes], *names: str) -> dict[str, int]:
+    """The numbers of these processes of a run, as soon as they are there."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        found = {Path(c.split()[0]).name: pid for pid, c in children(process.pid).items() if c.split()}
+        if found.keys() >= set(names):
+            return {name: found[name] for name in names}
+        time.sleep(0.02)
+    raise AssertionError(f"no {names}")
+
+
 def to(name: str, number: int, delay: float = 0.0) -> Callable[[subprocess.Popen[bytes]], None]:
     """A fault: a program of the run gets a signal, so many seconds after its start."""
 

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from sharkstat.errors import SharkstatError
+from sharkstat.tshark.confinement import reason_without, version
 from sharkstat.tshark.process import Tshark, find_tool, find_tshark
 from sharkstat.tshark.users import unprivileged_user
 
@@ -40,6 +41,7 @@ def examine() -> Iterator[Check]:
         return
     yield Check("ok", "tshark", f"{facts.version} at {tshark.path}, with Lua {facts.lua}")
     yield _user()
+    yield _isolation(tshark)
     yield _taps(tshark)
     yield Check("ok", "taps", f"{files('sharkstat_lua')} (they also run in plain tshark: docs/taps.md)")
     for tool, use in (("dumpcap", "live capture"), ("mergecap", "several files at once")):
@@ -56,6 +58,14 @@ def _user() -> Check:
     if 0 in (os.getgid(), os.getegid()):
         return Check("warn", "user", "in group root, tshark 4.4 and later run no Lua: use another group")
     return Check("ok", "user", f"uid {os.getuid()}, not root")
+
+
+def _isolation(tshark: Tshark) -> Check:
+    why = reason_without(tshark.path)
+    if why:
+        return Check("warn", "isolation", f"{why}: tshark may read and write what its user may")
+    network = "no TCP" if version() >= 4 else "TCP is not confined"
+    return Check("ok", "isolation", f"Landlock {version()}: tshark reads its own files and what it is given; {network}")
 
 
 def _taps(tshark: Tshark) -> Check:

@@ -142,6 +142,8 @@ class Pass:
     def _command(self, write_end: int) -> list[str]:
         lua = Path(sharkstat_lua.__path__[0])
         library = lua.absolute() if self.workspace.sees(lua) else self.workspace.readable(lua, "lua")
+        if library == lua.absolute():
+            self.workspace.allow(lua)
         found: dict[Path, Path] = {}
         for number, path in (wanted for part in self.plan.parts for wanted in part.files()):
             if path in found:

@@ -27,6 +27,7 @@ from sharkstat.running.recording import Recorder
 from sharkstat.running.screening import Screen
 from sharkstat.running.source import Source
 from sharkstat.running.spool import Spool
+from sharkstat.tshark.confinement import paths_in
 from sharkstat.tshark.process import find_tool
 from sharkstat.tshark.workspace import Workspace, wide_pipe
 
@@ -325,6 +326,7 @@ class Opened:
         if source.read_filter:
             arguments += ["-R", source.read_filter]
         arguments += ["-N", source.resolvers] if source.resolvers else ["-n"]
+        self.workspace.network = "N" in (source.resolvers or "")
         if source.hosts:
             try:
                 self.workspace.use_hosts(Path(source.hosts))
@@ -334,6 +336,8 @@ class Opened:
             arguments += ["-d", option]
         for option in source.preferences:
             arguments += ["-o", option]
+            for path in paths_in(option):
+                self.workspace.allow(path)
         for name in source.heuristics:
             arguments += ["--enable-heuristic", name]
         if source.profile:

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from sharkstat.errors import RequestError, TsharkError
+from sharkstat.tshark.confinement import Confinement, paths_in, reason_without
 from sharkstat.tshark.guard import PREFIX, Guard, Guarded, lock, sweep
 from sharkstat.tshark.process import ANSWER, Tshark, clean_environment
 from sharkstat.tshark.users import User, unprivileged_user
@@ -37,7 +38,9 @@ class Workspace:
         sweep()
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX)).absolute()
         self.user: User | None = None
+        self.network = False  # whether tshark may use it, to resolve names
         self._lent: list[int] = []
+        self._allowed: list[Path] = []
         self._closing = contextlib.ExitStack()
         try:
             self._closing.callback(shutil.rmtree, self.path, ignore_errors=True)
@@ -114,10 +117,15 @@ class Workspace:
         What is nobody's business is lent instead.
         """
         if self.user is None:
+            self.allow(path if path.is_dir() else path.parent)  # a tap may read what is beside it
             return path.absolute()
         target = self.path / (name or path.name)
         self._copy(path, target)
         return target
+
+    def allow(self, path: Path) -> None:
+        """Let tshark read a file or folder outside, as far as its user may."""
+        self._allowed.append(path)
 
     def sees(self, folder: Path) -> bool:
         """Whether tshark can read all files of a folder where they are: every user can, or tshark runs as this one."""
@@ -154,6 +162,7 @@ class Workspace:
         Where tshark is another user that is a copy without a name in any folder: nothing is left of it, whatever ends.
         """
         if self.user is None:
+            self.allow(path)
             return str(path.absolute())
         with tempfile.NamedTemporaryFile(dir=self.path, delete=False) as out, path.open("rb") as content:
             Path(out.name).unlink()
@@ -179,6 +188,9 @@ class Workspace:
             source = folder / "profiles" / profile
             if source.is_dir():
                 self._copy(source, self.path / "config" / "profiles" / profile)
+                for file in filter(Path.is_file, source.iterdir()):
+                    for named in paths_in(file.read_text(encoding="utf-8", errors="surrogateescape")):
+                        self.allow(named)
                 return
         places = " or ".join(str(folder / "profiles") for folder in folders)
         raise RequestError(f"no configuration profile {profile!r} in {places}")
@@ -209,7 +221,8 @@ class Workspace:
         as_user: dict[str, Any] = {}
         if self.user is not None and not privileged:
             as_user = {"user": self.user.uid, "group": self.user.gid, "extra_groups": []}
-        try:
+
+        def started() -> Guarded:
             return Guarded(
                 self.guard,
                 list(command),
@@ -222,6 +235,15 @@ class Workspace:
                 start_new_session=True,
                 **as_user,
             )
+
+        try:
+            if privileged or reason_without(command[0]):
+                return started()
+            confinement = Confinement(command[0], self._allowed, [self.path], self.network)
+            try:
+                return confinement.start(started)
+            finally:
+                confinement.close()
         except PermissionError as problem:
             raise TsharkError(
                 f"cannot run {command[0]} as an unprivileged user ({problem.strerror}): run sharkstat as a normal user"
