@@ -46,6 +46,7 @@ _ROOMS = {
         "template",
     ),
     "sharkstat.statistics.group": ("Group",),
+    "sharkstat.statistics.joined": ("Joined",),
     "sharkstat.statistics.keys": ("Every", "Key", "Tree", "conversation", "host"),
     "sharkstat.statistics.measures": ("Count", "Distinct", "Max", "Mean", "Measure", "Min", "Seen", "Sum"),
     "sharkstat.statistics.parameter": ("Parameter",),
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
         template,
     )
     from sharkstat.statistics.group import Group
+    from sharkstat.statistics.joined import Joined
     from sharkstat.statistics.keys import Every, Key, Tree, conversation, host
     from sharkstat.statistics.measures import Count, Distinct, Max, Mean, Measure, Min, Seen, Sum
     from sharkstat.statistics.parameter import Parameter
@@ -118,6 +120,7 @@ __all__ = [
     "Finding",
     "Group",
     "HealthFinding",
+    "Joined",
     "Key",
     "Layer",
     "Listen",

@@ -233,6 +233,11 @@ class _Reader:
         self.text = text
         self.at = 0
 
+    @property
+    def here(self) -> str:
+        rest = self.text[self.at :]
+        return f"before {rest!r}" if rest else "at the end"
+
     def space(self) -> None:
         while self.text[self.at : self.at + 1].isspace():
             self.at += 1
@@ -258,7 +263,7 @@ class _Reader:
         arguments: list[object] = []
         while not self.mark(")"):
             if arguments and not self.mark(","):
-                raise ValueError(f"{self.text}: write a comma or ) at {self.text[self.at :] or 'its end'!r}")
+                raise ValueError(f"{self.text}: a comma or ) is missing {self.here}")
             arguments.append(self.argument())
         return name[0], arguments
 
@@ -278,7 +283,7 @@ class _Reader:
             return expression_of(*called)
         source = self.match(_SOURCE)
         if not source:
-            raise ValueError(f"{self.text}: write a field at {self.text[self.at :] or 'its end'!r}")
+            raise ValueError(f"{self.text}: a field is missing {self.here}")
         return _short(source[0])
 
 

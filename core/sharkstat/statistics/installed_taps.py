@@ -32,6 +32,7 @@ _HOSTED = frozenset(
         "group_measures.lua",
         "group_writer.lua",
         "host.lua",
+        "joined.lua",
         "processes.lua",
         "values.lua",
     )
