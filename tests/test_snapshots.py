@@ -28,6 +28,23 @@ SOME = (
     "io,stat,1",
 )
 
+EXAMPLES = DATA.parent.parent / "docs" / "examples"
+LOOKUPS = """
+import sharkstat
+
+class Lookups(sharkstat.Joined):
+    name = "dns,lookups"
+    title = "DNS lookups"
+    request = "dns.flags.response == 0"
+    response = "dns.flags.response == 1"
+    pairs = ("dns.id", "udp.stream")
+    keys = ("dns.qry.name",)
+
+@sharkstat.hookimpl
+def register_statistics(register):
+    register(Lookups())
+"""
+
 
 def ends(data: bytes) -> list[int]:
     """Where each packet ends."""
@@ -125,6 +142,18 @@ def check(folder: Path, capture: Path, requests: list[str], **options: Any) -> N
 @pytest.mark.parametrize("engine", ["lua", "packets"])
 def test_a_snapshot_is_of_exactly_the_packets_until_then(tmp_path: Path, engine: str) -> None:
     check(tmp_path, DATA / "http.pcapng", every_request(engine), engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["lua", "packets"])
+def test_so_it_is_with_statistics_of_ones_own(tmp_path: Path, engine: str) -> None:
+    """A declared one, one with expressions, one that joins, and a counter or a tap."""
+    lookups = tmp_path / "lookups.py"
+    lookups.write_text(LOOKUPS)
+    plugins = [lookups, *(EXAMPLES / name for name in ("dns_late.py", "dns_seen.py", "dns_asked.lua"))]
+    groups = ["group,by=host,count,distinct=dns.qry.name", "group,by=second_level(dns.qry.name) as name", "group,count"]
+    requests = ["dns,late,over=1us", "dns,lookups", "dns,lookups,each=no", *groups]
+    requests.append("dns,asked" if engine == "lua" else "dns,seen")
+    check(tmp_path, DATA / "dns.pcapng", requests, engine=engine, registry=sharkstat.Registry.default(plugins))
 
 
 def test_so_it_is_with_a_filter_and_with_names(tmp_path: Path) -> None:
