@@ -52,6 +52,7 @@ _ROOMS = {
     "sharkstat.statistics.parameter": ("Parameter",),
     "sharkstat.statistics.registry": ("Registry",),
     "sharkstat.statistics.section": ("Check", "HealthFinding", "Section", "Severity", "most_of", "part_of"),
+    "sharkstat.statistics.several": ("Several",),
     "sharkstat.statistics.statistic": ("Statistic", "hookimpl", "sort_rows"),
     "sharkstat.statistics.tapfile": ("TapFile",),
     "sharkstat.tables.column": ("Column", "Reading", "Row", "Type", "Value"),
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from sharkstat.statistics.parameter import Parameter
     from sharkstat.statistics.registry import Registry
     from sharkstat.statistics.section import Check, HealthFinding, Section, Severity, most_of, part_of
+    from sharkstat.statistics.several import Several
     from sharkstat.statistics.statistic import Statistic, hookimpl, sort_rows
     from sharkstat.statistics.tapfile import TapFile
     from sharkstat.tables.column import Column, Reading, Row, Type, Value
@@ -143,6 +145,7 @@ __all__ = [
     "Row",
     "Section",
     "Seen",
+    "Several",
     "Severity",
     "SharkstatError",
     "Snapshot",

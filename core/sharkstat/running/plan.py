@@ -13,6 +13,7 @@ from sharkstat.engines.engine import Engine, FirstRows, Part, Question, Rank, Ta
 from sharkstat.errors import RequestError, SharkstatError, StatisticError
 from sharkstat.running.source import Source
 from sharkstat.statistics.registry import Registry
+from sharkstat.statistics.several import Several
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, check_columns
 from sharkstat.tables.shares import share_columns
@@ -297,7 +298,8 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
     found = []
     for text in texts:
         statistic, arguments = registry.find(text)
-        found.append((text.strip(), statistic, arguments, statistic.engine(engine)))
+        parts = statistic.requests(arguments) if isinstance(statistic, Several) else [(text.strip(), statistic)]
+        found += [(said, part, arguments, part.engine(engine)) for said, part in parts]
     wanting = [(statistic.name, chosen.resolve) for _, statistic, _, chosen in found if chosen.resolve]
     if wanting and not source.resolvers:
         name, letters = wanting[0]

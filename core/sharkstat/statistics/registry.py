@@ -215,6 +215,11 @@ class Registry:
         if owner is not None:
             self._clash = True
             raise ValueError(f"the statistic {statistic.name} is already registered by {owner.name} ({owner.origin})")
+        from sharkstat.statistics.several import Several
+
+        for part in statistic.statistics if isinstance(statistic, Several) else ():
+            if self._statistics.get(part.name) is not part:
+                self._register(plugin, part)
         self._statistics[statistic.name] = statistic
         plugin.statistics.append(statistic.name)
 
