@@ -121,6 +121,17 @@ def test_times_before_the_first_packet_are_exact() -> None:
         assert table.total("udp_time_relative_sum") == sum(told)
 
 
+def test_quotients_are_of_the_columns_even_after_a_merge() -> None:
+    measures = "count as packets_,sum=frame.len,ratio=bytes/packets_ as size,percent=dns_a_count/packets_,count=dns.a"
+    for table in both(DNS, f"group,by=dns.qry.name,{measures},dns"):
+        for one in (table, Table.merge([table, table])):
+            for row in one:
+                assert row["size"] == row["bytes"] / row["packets_"]  # type: ignore[operator]
+                assert row["dns_a_count_percent"] == 100 * row["dns_a_count"] / row["packets_"]  # type: ignore[operator]
+    with pytest.raises(library.RequestError, match="group: ratio=lost/packets: no column lost; there are"):
+        counted(DNS, "group,count,ratio=lost/packets")
+
+
 def test_a_group_without_a_key_is_one_row_even_of_nothing() -> None:
     sources = [source for (source,) in oracle.fields(DNS, ("ip.src",)) if source]
     all_, none = (

@@ -32,7 +32,7 @@ class Fold:
 
     def __init__(self, group: Group) -> None:
         self._keys = group.made_keys()
-        self._measures = group.measures
+        self._measures = group.counted_measures
         self._counted = [counted for key in self._keys for counted in key.counted]
         keys = (Column(f"key {number}", "text", role="key") for number in range(len(self._counted)))
         self._measure_columns = [[c for c in m.columns() if c.role != "derived"] for m in self._measures]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from sharkstat.errors import RequestError
 from sharkstat.statistics.expressions import Expression, end_of_word
-from sharkstat.statistics.keys import KEY_WORDS, AnyKey, Directions, Every, Key, Tree, key_of
-from sharkstat.statistics.measures import BARE, MEASURES, Count, Measure
+from sharkstat.statistics.keys import KEY_WORDS, AnyKey, Directions, Every, Key, Tree, key_of, named
+from sharkstat.statistics.measures import BARE, MEASURES, RATIOS, Count, Measure, Ratio, measure_of
 from sharkstat.tables.column import Column
 
 
@@ -50,6 +50,10 @@ class Group:
             if column.name in seen:
                 raise ValueError(f"two columns are named {column.name}: rename one with name=, or `as NAME`")
             seen.add(column.name)
+        for measure in self.measures:
+            for name in measure.names if isinstance(measure, Ratio) else ():
+                if name not in seen:
+                    raise ValueError(f"{measure.text}: no column {name}; there are {', '.join(sorted(seen))}")
 
     def made_keys(self) -> tuple[AnyKey, ...]:
         return tuple(key for key in self.keys if not isinstance(key, (str, Expression)))
@@ -78,7 +82,7 @@ class Group:
     def fields(self) -> tuple[str, ...]:
         """The fields it reads, each once."""
         of_keys = (name for key in self.made_keys() for name in key.fields)
-        return tuple(dict.fromkeys([*of_keys, *(m.field for m in self.measures if m.field)]))
+        return tuple(dict.fromkeys([*of_keys, *(m.field for m in self.counted_measures if m.field)]))
 
     def text(self, display_filter: str = "") -> str:
         """The request in the grammar above, followed by the filter.
@@ -86,7 +90,8 @@ class Group:
         >>> Group([Key("ip.src"), Every("10s")], [Count()]).text("tcp")
         'by=ip.src,every=10s,count,tcp'
         """
-        return self._text([key.text for key in self.made_keys()], display_filter)
+        measures = [measure.text + (f" as {measure.name}" if measure.name else "") for measure in self.measures]
+        return self._text([key.text for key in self.made_keys()], measures, display_filter)
 
     def counted_text(self, display_filter: str = "") -> str:
         """What the tap is asked for: to count by the fields' own values.
@@ -94,10 +99,16 @@ class Group:
         >>> Group([Key("lower(http.host)", "host")]).counted_text("tcp")
         'by=http.host,count,tcp'
         """
-        return self._text([one.text for key in self.made_keys() for one in key.counted], display_filter)
+        keys = [one.text for key in self.made_keys() for one in key.counted]
+        return self._text(keys, [measure.text for measure in self.counted_measures], display_filter)
 
-    def _text(self, keys: Sequence[str], display_filter: str) -> str:
-        parts = [*keys, *(measure.text for measure in self.measures)]
+    @property
+    def counted_measures(self) -> list[Measure]:
+        """The measures that engines count: all but quotients."""
+        return [measure for measure in self.measures if not isinstance(measure, Ratio)]
+
+    def _text(self, keys: Sequence[str], measures: Sequence[str], display_filter: str) -> str:
+        parts = [*keys, *measures]
         return ",".join([*parts, display_filter] if display_filter.strip() else parts)
 
     @classmethod
@@ -115,14 +126,13 @@ class Group:
             if not is_given and word not in BARE:
                 break
             try:
-                end = end_of_word(rest, found.end()) if is_given else found.end()
+                end = end_of_word(rest, found.end())
                 value = rest[found.end() : end].strip()
-                if not is_given:
-                    measures.append(MEASURES[word]())
-                elif word in KEY_WORDS:
+                if word in KEY_WORDS:
                     keys.append(key_of(word, value))
                 else:
-                    measures.append(MEASURES[word](value))
+                    field, name = named(value if is_given else f" {value}")
+                    measures.append(measure_of(word, field.strip(), name))
             except ValueError as problem:
                 raise RequestError(f"group: {problem}") from None
             rest = rest[end:].removeprefix(",").lstrip()
@@ -141,7 +151,7 @@ def holds_several(word: str) -> bool:
 
 
 # A word of the request, as `count` or `by=`; what is not one is the filter.
-_WORD = re.compile(rf"({'|'.join([*KEY_WORDS, *MEASURES])})\s*(?:(=)(?![=,]|$)|(?=,|$))")
+_WORD = re.compile(rf"({'|'.join([*KEY_WORDS, *MEASURES, *RATIOS])})\s*(?:(=)(?![=,]|$)|(?=,|$|as\s))")
 
 
 def _of_way(column: Column, ending: str, title: str) -> Column:

@@ -26,16 +26,17 @@ class GroupCounter(PacketCounter):
         self.fields = tuple(name for name in group.fields if name not in GIVEN)
         self._keys = [counted for key in group.made_keys() for counted in key.counted]
         self._fold = Fold(group) if group.folded else None
+        self._measures = group.counted_measures
         self._values = FieldValues()
         self._rows: dict[tuple[Any, ...], list[Any]] = {}
 
     def begin(self) -> None:
         self._values.types = self.types
         if not self._keys:  # a total is a row even of no packets
-            self._rows[()] = [initial(measure) for measure in self.group.measures]
+            self._rows[()] = [initial(measure) for measure in self._measures]
         for key in self._keys:
             check_key(key, self._values)
-        for measure in self.group.measures:
+        for measure in self._measures:
             check_field(measure, self._values)
 
     def packet(self, packet: Packet) -> None:
@@ -46,8 +47,8 @@ class GroupCounter(PacketCounter):
         for row in keys:
             slots = self._rows.get(row)
             if slots is None:
-                slots = self._rows[row] = [initial(measure) for measure in self.group.measures]
-            for at, measure in enumerate(self.group.measures):
+                slots = self._rows[row] = [initial(measure) for measure in self._measures]
+            for at, measure in enumerate(self._measures):
                 slots[at] = counted(measure, slots[at], self._values)
 
     def rows(self) -> Iterator[Sequence[Value]]:
@@ -60,7 +61,7 @@ class GroupCounter(PacketCounter):
             for at in texts:
                 if row[at] is not None:
                     row[at] = text_of_value(row[at])
-            for measure, slot in zip(self.group.measures, slots, strict=True):
+            for measure, slot in zip(self._measures, slots, strict=True):
                 row += measured(measure, slot)
             yield row
 
@@ -70,5 +71,5 @@ class GroupCounter(PacketCounter):
     def _types(self) -> Sequence[Type]:
         return [
             *(key_type(key, self._values) for key in self._keys),
-            *(kind for measure in self.group.measures for kind in measure_types(measure, self._values)),
+            *(kind for measure in self._measures for kind in measure_types(measure, self._values)),
         ]

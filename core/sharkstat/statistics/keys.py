@@ -322,6 +322,17 @@ class Tree:
 
 AnyKey = Key | Every | Tree | Host | Conversation
 
+
+def named(text: str) -> tuple[str, str]:
+    """A word of a request and the name after ` as `, "" without one. Raises ValueError if that can be none."""
+    found = re.fullmatch(r"(.*?)\s+as\s+(\S+)", text, re.DOTALL)
+    if not found:
+        return text, ""
+    if not _NAME.fullmatch(found[2]):
+        raise ValueError(f"{found[2]!r} is no name for a column: use letters, digits and _")
+    return found[1], found[2]
+
+
 # The words of a key in a request.
 KEY_WORDS = ("by", "every", "tree")
 
@@ -332,8 +343,7 @@ def key_of(word: str, value: str) -> AnyKey:
         return Every(value)
     if word == "tree":
         return Tree(*value.split("+"))
-    named = re.fullmatch(r"(.*?)\s+as\s+(\S+)", value, re.DOTALL)
-    value, name = named.groups() if named else (value, "")
+    value, name = named(value)
     ends = re.fullmatch(r"(host|conversation)\s*(\(.*)?", value, re.DOTALL)
     if ends:
         arguments = read_call(value)[1] if ends[2] else ENDS

@@ -1,12 +1,15 @@
 """The measures of a group: what is counted of the packets of each row.
 
 count, count=FIELD, sum=FIELD, min=FIELD, max=FIELD, mean=FIELD, distinct=FIELD, seen
+ratio=COLUMN/COLUMN, percent=COLUMN/COLUMN
+
+Any may be followed by ` as NAME`, the name of its column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from sharkstat.statistics.field_names import fields_of, snake_case
@@ -155,7 +158,58 @@ class Seen(Measure):
         )
 
 
+class Ratio(Measure):
+    """The quotient of two of the other measures' columns: `Ratio("bytes", "packets")`, or their share in percent.
+
+    >>> Ratio("lost", "packets", unit="percent").text
+    'percent=lost/packets'
+    """
+
+    kind = "ratio"
+
+    def __init__(
+        self, above: str, below: str, name: str = "", unit: str = "", title: str = "", description: str = ""
+    ) -> None:
+        super().__init__(f"{above}/{below}", name, unit, title, description)
+
+    def __post_init__(self) -> None:
+        if len(self.names) != 2 or not all(self.names):
+            raise ValueError(f"ratio={self.field}: write two columns, e.g. ratio=bytes/packets")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns: that above, and that below."""
+        return tuple(self.field.split("/"))
+
+    @property
+    def text(self) -> str:
+        return f"{'percent' if self.unit == 'percent' else 'ratio'}={self.field}"
+
+    @property
+    def column_name(self) -> str:
+        above, below = self.names
+        return self.name or (f"{above}_percent" if self.unit == "percent" else f"{above}_per_{below}")
+
+    def columns(self) -> tuple[Column, ...]:
+        above, below = self.names
+        said = self.description or f"{above} {'in percent of' if self.unit == 'percent' else 'divided by'} {below}"
+        column = Column(self.column_name, "number", self.unit, role="derived", title=self.title, description=said)
+        return (replace(column, ratio=(above, below)),)
+
+
 MEASURES: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Count, Sum, Min, Max, Mean, Distinct, Seen)}
+
+# Words of quotients.
+RATIOS = ("ratio", "percent")
+
+
+def measure_of(word: str, value: str, name: str) -> Measure:
+    """The measure that WORD=VALUE asks for, with the name of its column. Raises ValueError if the value is invalid."""
+    if word in RATIOS:
+        above, _, below = value.partition("/")
+        return Ratio(above.strip(), below.strip(), name, unit="percent" if word == "percent" else "")
+    return MEASURES[word](value, name)
+
 
 # Those that need no field.
 BARE = ("count", "seen")
