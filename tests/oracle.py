@@ -36,7 +36,8 @@ Row = tuple[Any, ...]
 
 def environment() -> dict[str, str]:
     """The environment of every oracle: a fixed locale and zone, and preferences of its own."""
-    return {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": _home(), "WIRESHARK_CONFIG_DIR": _home()}
+    own = {"HOME": _home(), "WIRESHARK_CONFIG_DIR": _home(), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    return {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC", **own}
 
 
 _folder: tempfile.TemporaryDirectory[str] | None = None

@@ -10,6 +10,7 @@ import ipaddress
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from tests.traffic.capturefiles import write_pcap
@@ -22,13 +23,18 @@ TCP, UDP = 6, 17
 
 def ethernet(source: str, target: str, payload: bytes, protocol: int) -> bytes:
     """A frame with one IP packet; checksums are left to the interface, as those of a sender's own capture are."""
-    one, other = ipaddress.ip_address(source), ipaddress.ip_address(target)
-    macs = b"\x02\x00" + other.packed[-4:] + b"\x02\x00" + one.packed[-4:]
-    if one.version == 4:
+    one, other = _packed(source), _packed(target)
+    macs = b"\x02\x00" + other[-4:] + b"\x02\x00" + one[-4:]
+    if len(one) == 4:
         header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, 64, protocol, 0)
-        return macs + b"\x08\x00" + header + one.packed + other.packed + payload
+        return macs + b"\x08\x00" + header + one + other + payload
     header = struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64)
-    return macs + b"\x86\xdd" + header + one.packed + other.packed + payload
+    return macs + b"\x86\xdd" + header + one + other + payload
+
+
+@cache
+def _packed(address: str) -> bytes:
+    return ipaddress.ip_address(address).packed
 
 
 def udp(source: tuple[str, int], target: tuple[str, int], payload: bytes) -> bytes:
