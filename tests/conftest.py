@@ -7,20 +7,24 @@ from pathlib import Path
 
 import pytest
 from tests import known_gaps
-from tests.measure import CORPUS, PROJECT, Measured, corpus_captures, data_captures, measure
+from tests.measure import CORPUS, PROJECT, TWINS, Measured, corpus_captures, data_captures, measure
 
 _ENDINGS = (".pcap", ".pcapng", ".gz")
 _NO_CORPUS = pytest.mark.skip(reason="the large captures are not there: ../shared/captures beside the checkout")
 
 
 def _captures() -> list[object]:
-    here = [pytest.param(path, id=path.relative_to(PROJECT).as_posix()) for path in data_captures()]
-    # Every thirtieth by default; script/test-long has the others.
+    long = [pytest.mark.long]
+    here = [
+        pytest.param(path, id=path.relative_to(PROJECT).as_posix(), marks=long if path.name in TWINS else [])
+        for path in data_captures()
+    ]
+    # Every sixtieth by default; script/test-long has the others.
     large = [
         pytest.param(
             path,
             id=path.relative_to(CORPUS).as_posix(),
-            marks=[pytest.mark.corpus, pytest.mark.long] if number % 30 else [pytest.mark.corpus],
+            marks=[pytest.mark.corpus, *(long if number % 60 else [])],
         )
         for number, path in enumerate(corpus_captures())
     ]

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests import oracle
 from tests.oracle import KINDS, Known, Text
 
@@ -86,11 +87,23 @@ WITH_TIMES: list[oracle.Column] = [
 ]
 
 
+# The traffic of another capture here, which tests of their own hold against it: sweeps leave them to script/test-long.
+TWINS = ("http.pcap.gz", "nanosecond.pcap")
+
+
 def data_captures() -> list[Path]:
     """The captures of tests/data."""
     names = ("*.pcap", "*.pcapng", "*.pcap.gz")
     found = (path for name in names for path in DATA.glob(name))
     return sorted(path for path in found if path.name != "garbage.pcap")
+
+
+def swept() -> list[object]:
+    """They as parameters of a sweep, TWINS marked as long."""
+    return [
+        pytest.param(path, id=path.name, marks=[pytest.mark.long] if path.name in TWINS else [])
+        for path in data_captures()
+    ]
 
 
 # Of an archive that is cut in its first block nothing can be read.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests import oracle
 from tests.command import DATA, frame, pcap, requests, sharkstat, tables
-from tests.measure import GROUPS, corpus_captures, data_captures, engines, grouped
+from tests.measure import GROUPS, corpus_captures, engines, grouped, swept
 
 import sharkstat as library
 from sharkstat import Registry, Table
@@ -107,7 +107,7 @@ def test_a_tree_has_a_row_for_every_node() -> None:
         assert "└─ example" in shown and "   ├─ www" in shown
 
 
-@pytest.mark.parametrize("capture", data_captures(), ids=lambda path: path.name)
+@pytest.mark.parametrize("capture", swept(), ids=lambda path: path.name)
 def test_both_engines_say_the_same_of_every_small_capture(capture: Path) -> None:
     agree(capture, *grouped(capture))
 
@@ -158,7 +158,7 @@ def test_an_empty_value_is_a_value(tmp_path: Path) -> None:
 
 # Times before their stream's first packet, a time that no clock shows, and an empty value.
 STRANGE = ("geforcenow.pcapng", "fuzz-2021-06-07-c6c72a0a56.pcap", "http-manipulated.pcap")
-SOME = [*corpus_captures()[::30], *(path for path in corpus_captures() if path.name in STRANGE)]
+SOME = [*corpus_captures()[::60], *(path for path in corpus_captures() if path.name in STRANGE)]
 
 
 @pytest.mark.corpus

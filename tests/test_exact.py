@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from tests import oracle
 from tests.command import DATA
+from tests.measure import engines
 from tests.traffic.capturefiles import SECOND, tcp_frame, udp_frame
 
 import sharkstat
@@ -28,7 +29,6 @@ START = 1_600_000_000 * SECOND
 DAY = 86_400 * SECOND
 CLIENT, SERVER = "192.0.2.10", "192.0.2.20"
 SYN, ACK, SYN_ACK, FIN_ACK = 0x02, 0x10, 0x12, 0x11
-BOTH = ("lua", "packets")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def response(number: int, length: int) -> bytes:
 
 
 def same_on_both(path: Path, requests: list[str], **options: Any) -> list[Table]:
-    lua, packets = (sharkstat.run(path, requests, engine=engine, **options) for engine in BOTH)
+    lua, packets = engines(path, requests, **options)
     for one, other in zip(lua, packets, strict=True):
         assert one.rows == other.rows, one.request
     return lua

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from tests import oracle
-from tests.measure import BOUNDED, CORPUS, DATA, data_captures, once
+from tests.measure import BOUNDED, CORPUS, DATA, TWINS, data_captures, once
 
 from sharkstat import Table
 
@@ -78,7 +78,7 @@ def packets(name: str, folder: Path) -> list[dict[str, list[str]]]:
 
 
 NAMES = [
-    *(path.name for path in data_captures()),
+    *(pytest.param(p.name, marks=[pytest.mark.long] if p.name in TWINS else []) for p in data_captures()),
     *(
         pytest.param(n, marks=pytest.mark.corpus)
         for n in ("made", "ndpi, a tenth", "wireshark, a tenth")
