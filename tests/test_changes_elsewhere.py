@@ -133,7 +133,9 @@ def steady(tmp_path_factory: pytest.TempPathFactory) -> Table:
     return traffic(campus(1), tmp_path_factory.mktemp("campus"), "before")
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if n % 2 else []) for n, name in enumerate(PAIRS)]
+)
 def test_the_first_cause_is_the_difference(name: str, steady: Table, tmp_path: Path) -> None:
     pair = PAIRS[name]
     own = pair.before is not nothing or pair.had
@@ -160,7 +162,9 @@ def check_sums(found: Diff) -> None:
             assert sum(row["share"] for row in level) == pytest.approx(share)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("seed", [3, 4, 5, 6])
+@pytest.mark.parametrize(
+    "seed", [3, 4, pytest.param(5, marks=pytest.mark.long), pytest.param(6, marks=pytest.mark.long)]
+)
 def test_nothing_is_blamed_for_chance(seed: int, steady: Table, tmp_path: Path) -> None:
     after = traffic(campus(seed), tmp_path, "after")
     found = sharkstat.diff([steady], [after])

@@ -27,6 +27,17 @@ def story() -> Diff:
     return library.diff(BEFORE, AFTER)
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What `sharkstat run` saved of both, for tests whose subject is what is shown."""
+    folder = tmp_path_factory.mktemp("saved")
+    for capture, name in ((BEFORE, "before"), (AFTER, "after")):
+        requests = ["-z", "traffic", "-z", "conv,tcp"]
+        done = sharkstat("run", capture, *requests, "--format", "json", "--output", folder / f"{name}.json")
+        assert done.returncode == 0, done.stderr
+    return folder / "before.json", folder / "after.json"
+
+
 def test_the_first_cause_of_the_story_is_the_listing(story: Diff) -> None:
     """Six listings became 21 (truth.json), and each is larger: how much comes of which is told apart."""
     finding = story.findings[0]
@@ -59,8 +70,8 @@ def test_what_is_said_of_the_listing_is_what_http_requests_counts(story: Diff) -
 
 
 @pytest.mark.parametrize("output_format", ["json", "csv", "markdown", "html"])
-def test_every_format_has_the_causes(output_format: str, story: Diff) -> None:
-    done = sharkstat("diff", BEFORE, AFTER, "--format", output_format)
+def test_every_format_has_the_causes(output_format: str, story: Diff, saved: tuple[Path, Path]) -> None:
+    done = sharkstat("diff", *saved, "--format", output_format)
     assert done.returncode == 0, done.stderr
     sentence = story.findings[0].sentence
     if output_format == "json":
@@ -78,19 +89,13 @@ def test_every_format_has_the_causes(output_format: str, story: Diff) -> None:
         assert "store.example.net:80" in done.stdout and "continuation-token" in done.stdout
 
 
-def test_saved_results_compare_as_the_captures_do(story: Diff, tmp_path: Path) -> None:
-    for capture, name in ((BEFORE, "before"), (AFTER, "after")):
-        requests = ["-z", "traffic", "-z", "conv,tcp"]
-        done = sharkstat("run", capture, *requests, "--format", "json", "--output", tmp_path / f"{name}.json")
-        assert done.returncode == 0, done.stderr
-    saved = library.diff(tmp_path / "before.json", AFTER)
-    assert saved.findings == story.findings
-    joined_, fresh = (library.diff(*pair, "conv,tcp") for pair in (
-        (tmp_path / "before.json", tmp_path / "after.json"), (BEFORE, AFTER)
-    ))  # fmt: skip
+def test_saved_results_compare_as_the_captures_do(story: Diff, saved: tuple[Path, Path]) -> None:
+    before, _ = saved
+    assert library.diff(before, AFTER).findings == library.diff(*saved).findings == story.findings
+    joined_, fresh = (library.diff(*pair, "conv,tcp") for pair in (saved, (BEFORE, AFTER)))
     assert joined_.tables[0].rows == fresh.tables[0].rows
     with pytest.raises(RequestError, match=r"has no conv,udp: save it with `sharkstat run CAPTURE -z conv,udp"):
-        library.diff(tmp_path / "before.json", AFTER, "conv,udp")
+        library.diff(before, AFTER, "conv,udp")
 
 
 def test_tables_are_joined_on_what_both_captures_can_have(story: Diff) -> None:
@@ -144,11 +149,11 @@ def test_rows_of_high_ports_are_kept_where_several_use_them() -> None:
     ]
 
 
-def test_a_threshold_ends_with_a_status_of_its_own() -> None:
+def test_a_threshold_ends_with_a_status_of_its_own(saved: tuple[Path, Path]) -> None:
     done = sharkstat("diff", BEFORE, AFTER, "--fail-over", "20%")
     assert done.returncode == 8 and LISTING in done.stdout
-    assert sharkstat("diff", BEFORE, AFTER, "--fail-over", "300", "--by", "bytes").returncode == 0
-    same = sharkstat("diff", AFTER, AFTER, "--fail-over", "1%")
+    assert sharkstat("diff", *saved, "--fail-over", "300", "--by", "bytes").returncode == 0
+    same = sharkstat("diff", saved[1], saved[1], "--fail-over", "1%")
     assert same.returncode == 0 and same.stdout.startswith("Nothing changed: bytes 135 → 135 kB (as before)")
 
 

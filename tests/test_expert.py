@@ -92,10 +92,12 @@ def test_severities_and_filters(word: str, kept: int) -> None:
     capture = CORPUS / "ndpi/6in4tunnel.pcap"
     names = list(SEVERITIES.values())[:kept]
     whole = remarks(capture)
-    assert found(run(capture, f"expert,{word}")) == {key: n for key, n in whole.items() if key[0] in names}
+    all_of_it, first = sharkstat.run(capture, [f"expert,{word}", f"expert,{word},frame.number < 60"])
+    assert found(all_of_it) == {key: n for key, n in whole.items() if key[0] in names}
     some = remarks(capture, "-Y", "frame.number < 60")
-    assert found(run(capture, f"expert,{word},frame.number < 60")) == {k: n for k, n in some.items() if k[0] in names}
-    assert found(run(capture, "expert", display_filter="frame.number < 60")) == some
+    assert found(first) == {k: n for k, n in some.items() if k[0] in names}
+    if kept == len(SEVERITIES):
+        assert found(run(capture, "expert", display_filter="frame.number < 60")) == some
 
 
 @pytest.mark.corpus

@@ -17,10 +17,10 @@ corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="needs the captures besi
 HEAD = "peers:\n  - peer: 0\n    host: 10.0.0.1\n    port: 1\n  - peer: 1\n    host: \n    port: 0\npackets:\n"
 
 
-def follow(name: str, request: str) -> list[Row]:
-    table = sharkstat.run(CORPUS / name, request)[0]
-    assert table.columns[0].name == "number", table.warnings
-    return table.rows
+def follow(name: str, *requests: str) -> list[list[Row]]:
+    tables = sharkstat.run(CORPUS / name, list(requests))
+    assert all(table.columns[0].name == "number" for table in tables), [table.warnings for table in tables]
+    return [table.rows for table in tables]
 
 
 def message(data: bytes, packet: int = 1, peer: int = 0) -> str:
@@ -42,7 +42,7 @@ def message(data: bytes, packet: int = 1, peer: int = 0) -> str:
 def test_messages_are_the_payloads(name: str, protocol: str, stream: int) -> None:
     wanted = ["frame.number", "ip.src", f"{protocol}.srcport", "ip.dst", f"{protocol}.dstport", f"{protocol}.payload"]
     packets = oracle.fields(CORPUS / name, wanted, "-Y", f"{protocol}.stream == {stream} && {protocol}.payload")
-    rows = follow(name, f"follow,{protocol},raw,{stream}")
+    (rows,) = follow(name, f"follow,{protocol},raw,{stream}")
     said = [
         [str(row[c]) for c in ("packet", "source", "source_port", "destination", "destination_port", "data")]
         for row in rows
@@ -68,7 +68,7 @@ def test_messages_are_the_payloads(name: str, protocol: str, stream: int) -> Non
 def test_the_hex_dump_is_tsharks_own(name: str, request_text: str) -> None:
     text = oracle.output("tshark", "-q", "-n", "-r", str(CORPUS / name), "-z", request_text).decode()
     dump = text.split("Node 1: ")[1].split("\n", 1)[1].rpartition("=" * 67)[0]
-    rows = follow(name, request_text)
+    (rows,) = follow(name, request_text)
     lines = [("\t" if row["node"] else "") + line for row in rows for line in str(row["data"]).split("\n") if line]
     assert lines == dump.splitlines()
     assert rows or not dump
@@ -77,7 +77,8 @@ def test_the_hex_dump_is_tsharks_own(name: str, request_text: str) -> None:
 @corpus
 @pytest.mark.corpus
 def test_every_mode_shows_the_same_bytes() -> None:
-    shown = {mode: [str(row["data"]) for row in follow("ndpi/webdav.pcap", f"follow,tcp,{mode},0")] for mode in MODES}
+    found = follow("ndpi/webdav.pcap", *(f"follow,tcp,{mode},0" for mode in MODES))
+    shown = {mode: [str(row["data"]) for row in rows] for mode, rows in zip(MODES, found, strict=True)}
     for index, digits in enumerate(shown["raw"]):
         data = bytes.fromhex(digits)
         assert base64.b64decode(shown["yaml"][index]) == data
@@ -88,12 +89,10 @@ def test_every_mode_shows_the_same_bytes() -> None:
 @corpus
 @pytest.mark.corpus
 def test_a_range_is_a_part() -> None:
-    whole = follow("ndpi/mgcp.pcap", "follow,udp,hex,0")
-    assert follow("ndpi/mgcp.pcap", "follow,udp,hex,0,2-4") == whole[1:4]
-    assert follow("ndpi/mgcp.pcap", "follow,udp,hex,0,3") == whole[2:3]
     ends = "172.16.1.116:2427,172.16.1.119:2427"
-    assert follow("ndpi/mgcp.pcap", f"follow,udp,hex,{ends},2-4") == whole[1:4]
-    assert follow("ndpi/mgcp.pcap", "follow,udp,hex,99999") == []
+    asked_for = ["0", "0,2-4", "0,3", f"{ends},2-4", "99999"]
+    whole, *parts = follow("ndpi/mgcp.pcap", *(f"follow,udp,hex,{which}" for which in asked_for))
+    assert parts == [whole[1:4], whole[2:3], whole[1:4], []] and len(whole) > 4
 
 
 def test_what_the_capture_lacks_is_no_data() -> None:

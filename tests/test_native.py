@@ -441,7 +441,7 @@ def test_every_reader_reads_what_it_is_then_given_changed() -> None:
 
 
 @pytest.mark.xdist_group("printed")
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=750, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_text_crashes_a_reader_or_breaks_a_column(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(printed())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,14 @@ PHONES = [
 ]
 
 
-@pytest.fixture
-def capture(tmp_path: Path) -> Path:
-    return written(tmp_path / "mac.pcap", COMMON + PHONES)
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("radio") / "mac.pcap", COMMON + PHONES)
+
+
+@cache
+def printed(capture: Path, name: str) -> bytes:
+    return oracle.output("tshark", "-n", "-q", "-r", str(capture), "-o", USER_DLT, "-z", name)
 
 
 def written(path: Path, frames: list[bytes]) -> Path:
@@ -157,7 +163,7 @@ def test_frames_in_udp(name: str, layer: str) -> None:
     ],
 )
 def test_a_text_that_is_not_known_is_refused(capture: Path, name: str, old: bytes, new: bytes) -> None:
-    text = oracle.output("tshark", "-n", "-q", "-r", str(capture), "-o", USER_DLT, "-z", name)
+    text = printed(capture, name)
     statistic = take(name)
     assert statistic is not None and reader(statistic).parse(text, "").rows
     if old in text:

@@ -101,7 +101,7 @@ def test_pages_are_whole_in_both_themes_and_on_a_phone(shown: Any, pages: dict[s
             "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
         )
         assert (brightness(paper) > brightness(ink)) == (theme == "light")
-        pictures.add(page.screenshot(full_page=True))
+        pictures.add(page.screenshot())
         marks = page.locator("figure:visible svg:visible [role=graphics-symbol]").count()
         assert marks >= {"overview": 40, "diff": 0, "run": 30}[name], (name, marks)
     assert len(pictures) == len(LOOKS)

@@ -83,9 +83,8 @@ def home() -> Iterator[Home]:
 
 
 def installed_names(home: Home) -> set[str]:
-    listed = {line.strip() for line in home.tshark("-z", "help").stderr.splitlines()}
-    listed |= {line.strip() for line in home.tshark("-z", "help").stdout.splitlines()}
-    return listed
+    done = home.tshark("-z", "help")  # 4.0 lists them on standard error
+    return {line.strip() for line in [*done.stderr.splitlines(), *done.stdout.splitlines()]}
 
 
 def test_installed_taps_are_names_of_plain_tshark_and_gone_after_uninstall(home: Home) -> None:
