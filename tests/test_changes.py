@@ -1,4 +1,4 @@
-"""Twenty pairs of captures with one known difference each: the first cause is that difference.
+"""Pairs of captures with one known difference each: the first cause is that difference.
 
 And pairs cut from steady traffic, where nothing is to be blamed. The traffic around differs by chance in all of them.
 """
@@ -115,6 +115,18 @@ PAIRS = {
         ("grpc orders.example.net:8080", "160 requests"), before=lambda day: day.grpc(160, 3000),
         added=lambda day: day.grpc(160, 9000),
     ),
+    "gRPC that fails": Pair(
+        ("grpc orders.example.net:8080", "moved from answered 200 to answered grpc-status 14: 160 requests"),
+        before=lambda day: day.grpc(160, 3000), added=lambda day: day.grpc(160, 0, status=14), kind="moved",
+    ),
+    "a name with twenty addresses moves to others": Pair(
+        ("tls static.cdn.example:443", "moved from 20 servers (203.0.113.1, ", " to 20 servers (198.51.100.1, "),
+        before=lambda day: day.from_many("203.0.113"), added=lambda day: day.from_many("198.51.100"), kind="moved",
+    ),
+    "a connection for each request": Pair(
+        ("http api.example.net:80", "600 requests", "25 → 1.0 a connection"),
+        before=lambda day: day.ask_api(24, 25), added=lambda day: day.ask_api(600, 1), by="packets",
+    ),
     "UDP flood": Pair(
         (f"udp {FILES}:7777", "new", "client 203.0.113.9"),
         added=lambda day: day.flood("203.0.113.9", FILES, 7777, 3000), kind="new",
@@ -160,6 +172,16 @@ def test_the_first_cause_is_the_difference(name: str, steady: Table, tmp_path: P
     first_finding = found.findings[0]
     assert (first_finding.kind, first_finding.by) == (pair.kind, pair.by), str(found)
     check_mirror(found, sharkstat.diff(after, [before]))
+
+
+def test_a_capture_with_everything_twice_is_named_before_any_cause(tmp_path: Path) -> None:
+    once, twice = office(1), office(2)
+    twice.wire.packets += [(time + 3000, frame) for time, frame in twice.wire.packets]
+    sides = capture(once, tmp_path, "once"), capture(twice, tmp_path, "twice")
+    first, *_ = str(sharkstat.diff(*sides)).splitlines()
+    assert first.startswith("AFTER has packets twice: 50 % of them are duplicates, 0 % on the other side. Add --dedup")
+    found = sharkstat.diff(*sides, dedup=True)
+    assert found.nothing_changed and not found.caution, str(found)
 
 
 def check_mirror(one: Diff, other: Diff) -> None:

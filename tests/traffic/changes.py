@@ -187,14 +187,29 @@ class Office:
                 elif target == port:
                     self.wire.put(begin + at - first, udp(ends[1], ends[0], payload))
 
-    def grpc(self, calls: int, size: int, method: str = "/shop.Orders/List") -> None:
+    def from_many(self, network: str, name: str = "static.cdn.example") -> None:
+        """A name with several addresses, each of which has a little of its traffic."""
+        for number, at in enumerate(self.times(60)):
+            self.secure(at, self.random.choice(CLIENTS), f"{network}.{number % 20 + 1}", 443, name, 9000)
+
+    def ask_api(self, connections: int, requests: int) -> None:
+        """So many connections, each with so many requests."""
+        for number in range(connections):
+            at = 1 + number * 55 / connections
+            c = self.connect(at, self.random.choice(CLIENTS), WEB, 80)
+            for _ in range(requests):
+                target = f"/v1/item/{self.random.randrange(1000)}"
+                c.ask(wire.http_request("GET", "api.example.net", target), wire.http_answer(self.size(900)))
+            c.close()
+
+    def grpc(self, calls: int, size: int, method: str = "/shop.Orders/List", status: int = 0) -> None:
         for number in range(4):
             c = self.connect(5 + 12 * number, CLIENTS[number], FILES, 8080)
             c.ask(wire.PREFACE, wire.SETTINGS)
             for call in range(calls // 4):
                 stream = 2 * call + 1
                 request = wire.grpc_request(stream, "orders.example.net", method, 60)
-                c.ask(request, wire.grpc_answer(stream, size))
+                c.ask(request, wire.grpc_answer(stream, size, status))
             c.close()
 
 

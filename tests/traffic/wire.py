@@ -201,7 +201,11 @@ def grpc_request(stream: int, authority: str, method: str, size: int) -> bytes:
     return _frame(1, 4, stream, _headers(pairs)) + _frame(0, 1, stream, message)
 
 
-def grpc_answer(stream: int, size: int) -> bytes:
+def grpc_answer(stream: int, size: int, status: int = 0) -> bytes:
+    """A message and how the call ended; a call that failed has no message."""
+    if status:
+        ended = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", str(status))]
+        return _frame(1, 5, stream, _headers(ended))
     head = _headers([(":status", "200"), ("content-type", "application/grpc")])
     message = struct.pack("!BI", 0, size) + b"\x0a" * size
     data = b"".join(_frame(0, 0, stream, message[at : at + 16000]) for at in range(0, len(message), 16000))

@@ -21,7 +21,7 @@ from sharkstat.tables.archive import Period, archived
 from sharkstat.tables.causes import explain, explain_first
 from sharkstat.tables.cells import MEASURES, By, cells_of
 from sharkstat.tables.column import Reading, Row
-from sharkstat.tables.diff import Diff, Side, causes_table, change_table, findings_of, make_scale
+from sharkstat.tables.diff import Diff, Side, causes_table, caution_of, change_table, findings_of, make_scale
 from sharkstat.tables.joining import joined
 from sharkstat.tables.moves import Spans
 from sharkstat.tables.saved import looks_saved
@@ -98,6 +98,7 @@ def diff(
     spans = _spans(result.before, result.after)
     found = explain(cells, measure, scale.weights, spans) if measure else explain_first(cells, scale.weights, spans)
     result.explanation, result.findings = found, findings_of(found, scale)
+    result.caution = caution_of(rows[0].reading, rows[1].reading)
     reading = replace(rows[1].reading, sources=(*rows[0].reading.sources, *rows[1].reading.sources))
     warnings = [*rows[0].warnings, *(w for w in rows[1].warnings if w not in rows[0].warnings)]
     result.tables = [change_table(found, scale, reading), causes_table(found, scale, reading)]

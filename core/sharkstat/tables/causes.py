@@ -20,7 +20,7 @@ from typing import Literal
 
 from sharkstat.tables.cells import MEASURES, Amount, By, Cell, Sum, Value, Weights, by_value
 from sharkstat.tables.chance import Judge
-from sharkstat.tables.moves import Spans, Time, moves, shift
+from sharkstat.tables.moves import Several, Spans, Time, moved_together, moves, shift
 
 Kind = Literal["changed", "new", "gone", "moved", "rest"]
 
@@ -39,8 +39,8 @@ MOST_CHILDREN = 6
 class Cause:
     """A part of a change: what the cells of `total` share is `dimension` = `value`, within the cause above it.
 
-    A cause of the kind "moved" has gone from `source` to `target`, elements of the dimension; "rest" is all that the
-    others of its level are not.
+    A cause of the kind "moved" has gone from `source` to `target`, elements of the dimension (or several of them); one
+    of the kind "rest" is all that the others of its level are not.
     """
 
     dimension: str
@@ -156,6 +156,7 @@ class _Level:
     needed: int
     explained: float
     surprise: float
+    together: tuple[Several, Several] | None = None
 
 
 class _Search:
@@ -223,6 +224,9 @@ class _Search:
         judge = self.judge
         change = {value: judge.change(part) for value, part in elements.items()}
         changed = [value for value, part in elements.items() if judge.changed(part)]
+        together = moved_together(dimension, whole, elements, judge) if used else None
+        if together:
+            changed = [value for end in together for value in end.values]
         inner: dict[Value, list[Cause]] = {}
         if not used and dimension == "service":
             # What moved within a service, from one address to another, need not change the service.
@@ -245,12 +249,14 @@ class _Search:
             needed, reached = needed + 1, reached + weight[value]
             if reached >= ENOUGH * told:
                 break
+        if together:
+            needed = 1
         if used and needed > MOST_ELEMENTS:
             return None
         surprise = self.surprise(whole, [elements[value] for value in changed])
         if used and surprise < SURPRISE:
             return None
-        return _Level(dimension, elements, changed, inner, needed, told / gross if gross else 0.0, surprise)
+        return _Level(dimension, elements, changed, inner, needed, told / gross if gross else 0.0, surprise, together)
 
     def surprise(self, whole: Sum, parts: Sequence[Sum]) -> float:
         before, after = self.judge.sizes(whole)
@@ -261,12 +267,14 @@ class _Search:
 
     def told(self, level: _Level, used: tuple[str, ...]) -> list[Cause]:
         """The elements that changed as causes, those that offset each other as one, and the rest."""
-        pairs = moves(level.dimension, level.elements, {*level.changed}, self.judge)
-        paired = {value for pair in pairs for value in pair}
+        pairs: list[tuple[Value, Value]] = [level.together] if level.together else []
+        pairs = pairs or moves(level.dimension, level.elements, {*level.changed}, self.judge)
         found: list[Cause] = []
+        paired: set[Value] = set()
         for source, target in pairs:
-            cells = (*level.elements[source].cells, *level.elements[target].cells)
-            cause = Cause(level.dimension, None, Sum.of(cells), "moved", source, target)
+            cause = Cause(level.dimension, None, Sum.of(()), "moved", source, target)
+            cause.total = Sum.of(cell for value in _values(cause) for cell in level.elements[value].cells)
+            paired.update(_values(cause))
             found.append(cause)
         for value in level.changed:
             if value in paired:
@@ -293,7 +301,9 @@ class _Search:
 
 
 def _values(cause: Cause) -> tuple[Value, ...]:
-    return (cause.source, cause.target) if cause.kind == "moved" else (cause.value,)
+    """The elements of its dimension that a cause is about."""
+    ends = (cause.source, cause.target) if cause.kind == "moved" else (cause.value,)
+    return tuple(value for end in ends for value in (end.values if isinstance(end, Several) else (end,)))
 
 
 def explain(cells: Sequence[Cell], by: By, weights: Weights, spans: Spans | None = None) -> Explanation:

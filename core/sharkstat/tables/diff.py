@@ -77,7 +77,8 @@ class Diff:
     """What `sharkstat.diff` gives: findings, the largest first, and tables.
 
     Without requests the tables are `diff,change` (a row for each measure) and `diff,causes` (the tree of causes);
-    with requests there is one for each. `explanation` holds the causes as they were found. A Diff shows itself in a
+    with requests there is one for each. `explanation` holds the causes as they were found. `caution` says what is wrong
+    with a capture that looks like a change of the traffic, and is none. A Diff shows itself in a
     notebook; `str` of it is what the command prints.
     """
 
@@ -88,6 +89,7 @@ class Diff:
     findings: list[Finding] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     explanation: Explanation | None = None
+    caution: str = ""
 
     @property
     def by(self) -> str:
@@ -134,12 +136,14 @@ class Diff:
             return [*self._spans(), "", *"\n\n".join(texts).split("\n")]
         found = self.explanation
         line = first_line(found, self.scale)
+        caution = [ink.bold(part) for part in _sentence(self.caution, width)] if self.caution else []
         if found.nothing:
             small = abs(self.relative_change) <= ALIKE
             what = "" if found.by == MEASURES[0] else f" in {found.by}"
-            return [f"Nothing changed{what}{'' if small else ' more than by chance'}: {line}", *self._spans()]
+            return [*caution, f"Nothing changed{what}{'' if small else ' more than by chance'}: {line}", *self._spans()]
         main = self.findings[0]
-        first = [line[0].upper() + line[1:], ink.bold(f"{percent(main.share)} of it: {main.sentence}")]
+        cause = _sentence(f"{percent(main.share)} of it: {main.sentence}", width)
+        first = [*caution, *_sentence(line[0].upper() + line[1:], width), *map(ink.bold, cause)]
         heads, *tree = self._tree(found, width)
         return [*first, *self._spans(), "", ink.bold(heads), *tree]
 
@@ -198,6 +202,31 @@ def _wrapped(start: str, text: str, branch: str, width: int | None) -> list[str]
     indent = " " * (len(start) - len(branch)) + below + "  "
     first, *others = _folded(text, room - 2)
     return [f"{start}{first}".rstrip(), *(indent + other for other in others)]
+
+
+def _sentence(text: str, width: int | None) -> list[str]:
+    """A sentence in lines of that width, the first one further left."""
+    if width is None or view.display_width(text) <= width:
+        return [text]
+    first, *others = _folded(text, width - 2)
+    return [first, *(f"  {other}" for other in others)]
+
+
+def caution_of(before: Reading, after: Reading) -> str:
+    """What looks like more traffic, and is none: packets that one capture has twice."""
+    shares = [
+        ((reading.duplicates or 0) + (reading.forwarded or 0)) / reading.packets
+        if reading.packets and not reading.dedup
+        else 0.0
+        for reading in (before, after)
+    ]
+    if abs(shares[1] - shares[0]) <= ALIKE:
+        return ""
+    side = "AFTER" if shares[1] > shares[0] else "BEFORE"
+    return (
+        f"{side} has packets twice: {percent(max(shares))} of them are duplicates, {percent(min(shares))} on the other "
+        "side. Add --dedup to compare without them."
+    )
 
 
 def _folded(text: str, room: int) -> list[str]:

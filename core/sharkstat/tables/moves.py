@@ -20,6 +20,32 @@ _COUNTED: tuple[By, ...] = ("requests", "connections")
 _KIN = ({"http", "tls", "quic", "http2", "tcp", "grpc"}, {"dns", "tls", "quic"}, {"ldap", "tls"}, {"smtp", "tls"})
 
 
+@dataclass(frozen=True)
+class Several:
+    """Some elements of a dimension: one end of a move."""
+
+    values: tuple[Value, ...]
+
+
+def moved_together(
+    dimension: str, whole: Sum, elements: Mapping[Value, Sum], judge: Judge
+) -> tuple[Several, Several] | None:
+    """The servers that a service has left, and those to which it has gone, where those are several.
+
+    Each of them may have too little to be blamed for anything, as where a name has many addresses.
+    """
+    if dimension != "host" or len(elements) < 3:
+        return None
+    gone = {value: part for value, part in elements.items() if not judge.sizes(part)[1]}
+    new = {value: part for value, part in elements.items() if not judge.sizes(part)[0]}
+    sides = [Sum.of(cell for part in some.values() for cell in part.cells) for some in (gone, new)]
+    left, came = judge.sizes(sides[0])[0], judge.sizes(sides[1])[1]
+    before, after = judge.sizes(whole)
+    if left < NEARLY * before or came < NEARLY * after or not _alike(left, came) or not all(map(judge.changed, sides)):
+        return None
+    return Several(tuple(sorted(gone, key=str))), Several(tuple(sorted(new, key=str)))
+
+
 def moves(
     dimension: str, elements: Mapping[Value, Sum], changed: Collection[Value], judge: Judge
 ) -> list[tuple[Value, Value]]:
@@ -27,8 +53,10 @@ def moves(
     change = {value: judge.change(part) for value, part in elements.items()}
     # One end of a move may be too small by itself to be blamed for anything.
     least = judge.support() * SAME_SIZE
-    fallen = [value for value in elements if change[value] <= -least]
-    risen = [value for value in elements if change[value] >= least]
+    # Answers that say that something failed are small: that end counts too, if as many requests are answered so.
+    seen = 1 if dimension == "status" else least
+    fallen = [value for value in elements if change[value] <= -seen]
+    risen = [value for value in elements if change[value] >= seen]
     candidates = []
     for source in fallen:
         for target in risen:
@@ -41,6 +69,8 @@ def moves(
                 continue
             left, came = (judge.sizes(part) for part in parts)
             wholly = down >= NEARLY * left[0], up >= NEARLY * came[1]
+            if min(down, up) < least and not (all(wholly) and max(down, up) >= least and _counts_alike(judge, *parts)):
+                continue
             if not any(wholly) or not (all(wholly) or {source, target} <= {*changed}):
                 continue
             candidates.append((-related, -min(down, up), str(source), str(target), source, target))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sharkstat.tables.causes import Cause, Explanation, split
 from sharkstat.tables.cells import Amount, By, Cell, Sum, Value, Weights
-from sharkstat.tables.moves import Time
+from sharkstat.tables.moves import Several, Time
 from sharkstat.tables.view import clock, humanised_duration, safe
 
 SECOND = 10**9
@@ -260,12 +260,28 @@ def _moved_text(cause: Cause, above: Cause | None) -> str:
             ends = [_place(value, cells, source, target) for value, cells in ((source, one), (target, other))]
             return safe(f"{name} moved from {ends[0]} to {ends[1]}")
         return f"moved from {service_text(source, one)} to {service_text(target, other)}"
+    if isinstance(source, Several):
+        return f"moved from {_several_text(cause.dimension, source)} to {_several_text(cause.dimension, target)}"
     elements = {
         value: Sum.of(c for c in cause.total.cells if c.values.get(cause.dimension) == value)
         for value in (source, target)
     }
     texts = [element_text(cause.dimension, value, elements[value]) for value in (source, target)]
     return f"moved from {texts[0]} to {texts[1]}"
+
+
+def _several_text(dimension: str, end: Several) -> str:
+    """
+    >>> _several_text("host", Several(("192.0.2.1",)))
+    'server 192.0.2.1'
+    >>> _several_text("host", Several(("192.0.2.1", "192.0.2.2", "2001:db8::1")))
+    '3 servers (192.0.2.1, 192.0.2.2, …)'
+    """
+    one, many = _PLURAL[dimension]
+    if len(end.values) == 1:
+        return f"{one} {safe(str(end.values[0]))}"
+    more = ", …" if len(end.values) > 2 else ""
+    return f"{len(end.values):,} {many} ({', '.join(safe(str(value)) for value in end.values[:2])}{more})"
 
 
 def _times_text(source: Time, target: Time) -> str:
@@ -392,11 +408,18 @@ def context(total: Sum, used: Sequence[str]) -> str:
         values = {cell.values.get(dimension) for cell in total.cells}
         ports = {cell.values["service"][2] for cell in total.cells if cell.values.get("service")}
         hosts = {host for cell in total.cells if (host := cell.values.get("host"))}
+        kinds = {cell.values.get("port") for cell in total.cells}
         if len(values) == 1 and None not in values:
             said.append(element_text(dimension, next(iter(values)), total))
             told.append(dimension)
         elif dimension == "service" and len(ports) > 3 and "client" in used:
             said.append(f"to {len(ports):,} ports")
+        elif (
+            dimension == "service"
+            and len(kinds := {cell.values.get("port") for cell in total.cells}) == 1
+            and any(kinds)
+        ):
+            said.append(element_text("port", kinds.pop(), total))
         elif dimension == "host" and "service" not in used and len(hosts) > 1:
             said.append(f"{len(hosts):,} servers")
         elif dimension == "client" and len(values) > 1:
