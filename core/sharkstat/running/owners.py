@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from sharkstat.running.sockets import End, Kind, Process, Socket, Sockets
+from sharkstat.running.openers import End, Kind, Process
+from sharkstat.running.sockets import Socket, Sockets
 from sharkstat.tables.column import Column, Row
 from sharkstat.tables.table import Table, merge_rows
 from sharkstat.tables.view import humanised_bytes
@@ -104,6 +105,9 @@ class Owners:
             return _holder(self._in_namespace(direct, local))
         if not self._is_local(local[0]):
             return Owner(UNKNOWN)
+        opened = self._opener(kind, local, remote, first, last)
+        if opened is not None:
+            return opened
         bound = [s for s in self._bound.get((kind, local[1]), ()) if self._takes(s, local)]
         # What listens accepts a connection at its first packet; what has no remote end gets all datagrams of a flow.
         if kind == "tcp":
@@ -118,6 +122,25 @@ class Owners:
             return Owner(UNKNOWN)
         closest = min(_vagueness(s, local) for s in certain)
         return _common(self._in_namespace([s for s in certain if _vagueness(s, local) == closest], local))
+
+    def _opener(self, kind: Kind, local: End, remote: End, first: int, last: int) -> Owner | None:
+        """The process that opened the connection, where the kernel told it, from a namespace with this address."""
+        openers = self._sockets.openers
+        if openers is None:
+            return None
+        possible = openers.opener(kind, local, remote, first, last)
+        loopback = local[0] == "::1" or local[0].startswith("127.")
+        for one in possible:
+            there = self._sockets.addresses.get(one.namespace, ())
+            # Where its namespace is not known any more, its own address says as much, but for loopback.
+            if not one.namespace:
+                fits = one.source == local[0] and (not loopback or len(self._sockets.addresses) == 1)
+            else:
+                fits = one.namespace == self._sockets.own if loopback else local[0] in there
+            if fits:
+                process = one.process
+                return Owner(process.program, process.pid, process.user or None, process.unit or None)
+        return None
 
     def _takes(self, one: Socket, local: End) -> bool:
         """Whether a socket without a remote end gets what is sent to this address."""

@@ -6,6 +6,7 @@ psutil reads one namespace. With 3,000 sockets a sample costs 7 ms, psutil's 40 
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import pwd
@@ -18,12 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from sharkstat.errors import SourceError
-
-Kind = Literal["tcp", "udp"]
-End: TypeAlias = tuple[str, int]  # an address and a port
+from sharkstat.running.openers import End, Kind, Openers, Process
 
 INTERVAL = 0.05  # seconds from one sample to the next, on a host where one costs little
 SPARE = 4  # and at least so many times what a sample costs, so that a fifth of a processor does it
@@ -32,18 +30,6 @@ SHARED = 1.0  # seconds after which it is asked again who holds the sockets that
 _FILES: tuple[tuple[str, Kind], ...] = (("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp"))
 _LISTEN = b"0A"
 _ANY = ("0.0.0.0", "::")
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process as it was when it was seen with a socket. `unit` is its container or systemd unit, "" without one."""
-
-    pid: int
-    started: int
-    parent: int
-    program: str
-    user: str
-    unit: str
 
 
 @dataclass
@@ -90,9 +76,14 @@ class Sockets:
         self._held_at = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self.openers: Openers | None = None
+        with contextlib.suppress(OSError):
+            self.openers = Openers(_process)
 
     def start(self) -> None:
         """Take the first sample, and go on in a thread."""
+        if self.openers is not None:
+            self.openers.start()
         self.sample()
         self._thread.start()
 
@@ -102,6 +93,8 @@ class Sockets:
         if self._thread.ident is not None:
             self._thread.join()
         self.sample()
+        if self.openers is not None:
+            self.openers.stop()
 
     def _run(self) -> None:
         cost = 0.0
@@ -151,6 +144,8 @@ class Sockets:
     def forget(self, time: int) -> None:
         """Forget sockets that were closed before that time (nanoseconds since 1970)."""
         self._forgotten = max(time, self._forgotten)
+        if self.openers is not None:
+            self.openers.forget(time)
 
     def _hold(self, pids: Iterable[str]) -> None:
         """Find out who holds the sockets that are open."""
