@@ -58,6 +58,7 @@ GROUPS = [
     "group,by=host,count,sum=frame.len,distinct=tcp.dstport,mean=tcp.time_delta,seen",
     "group,by=conversation(ip.src/ipv6.src/24/64,ip.dst/ipv6.dst/24/64),by=bucket(frame.len,64,1024),count,sum=ip.len",
     "group,by=lower(dns.qry.name):all,by=segment(http.request.uri,1),by=bucket(tcp.time_delta,1ms,1s),sum=dns.time",
+    "group,by=ip.src,every=1s,count where tcp as t,sum=frame.len where udp,distinct=ip.dst where (ip.ttl in {1,64})",
     "group,by=frame,count,sum=frame.len,seen",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -119,6 +120,27 @@ def test_times_before_the_first_packet_are_exact() -> None:
     for table in both(capture, "group,by=udp.time_relative,sum=udp.time_relative"):
         assert sorted(row["udp_time_relative"] for row in table) == sorted(set(told))  # type: ignore[type-var]
         assert table.total("udp_time_relative_sum") == sum(told)
+
+
+def test_a_measure_counts_what_its_own_filter_matches() -> None:
+    fields = ("ip.src", "frame.len", "dns.flags.response", "dns.flags.rcode")
+    packets = [[values[0] if values else "" for values in packet] for packet in oracle.fields(DNS, fields, "-Y", "udp")]
+    answered: Counter[str | None] = Counter()
+    failed: Counter[str | None] = Counter()
+    for source, length, response, code in packets:
+        answered[source or None] += int(length) if response in ("1", "True") else 0
+        failed[source or None] += code in ("2", "3")
+    measures = "sum=frame.len where dns.flags.response == 1 as a,count where (dns.flags.rcode in {2, 3}) as f"
+    for table in both(DNS, f"group,by=ip.src,{measures},udp"):
+        assert {row["ip_src"]: row["a"] or 0 for row in table} == answered
+        assert {row["ip_src"]: row["f"] for row in table} == failed and failed["192.0.2.20"]
+    for bad, said in (
+        ("dns.foo == 1", "dns.foo"),
+        ("udp) || (tcp", "a ) is missing"),
+        ("udp ||", "invalid display filter"),
+    ):
+        with pytest.raises(library.RequestError, match=re.escape(said)):
+            counted(DNS, f"group,count where {bad}")
 
 
 def test_quotients_are_of_the_columns_even_after_a_merge() -> None:
@@ -376,6 +398,9 @@ def test_the_group_command_takes_trees_and_intervals() -> None:
     done = sharkstat("group", DNS, "--tree", "ip.src,dns.qry.name", "--every", "10m", "--mean", "dns.time", "--seen")
     assert done.returncode == 0
     assert "www.example.net" in done.stdout and "First seen" in done.stdout
+    words = ("--measure", "count where dns.flags.rcode == 3 as nx", "--measure", "percent=nx/packets", "--count")
+    row = sharkstat("group", DNS, *words, "--format", "tsv").stdout.splitlines()[-1].split("\t")
+    assert row[1] == str(len(oracle.fields(DNS, ("frame.number",), "-Y", "dns.flags.rcode == 3")))
     done = sharkstat("group", DNS, "--sum", "frame.len", "--format", "tsv")
     assert done.stdout.splitlines()[-1] == str(sum(int(length) for ((length,),) in oracle.fields(DNS, ("frame.len",))))
 

@@ -34,15 +34,23 @@ def test_server_names_by_network() -> None:
 def test_domains_by_bytes() -> None:
     fields = ("dns.qry.name", "dns.flags.rcode", "frame.len")
     answers = oracle.fields(DATA / "dns.pcapng", fields, "-Y", "dns.flags.response == 1")
-    expected: Counter[tuple[str, int]] = Counter()
+    size: Counter[str] = Counter()
+    failed: Counter[tuple[str, bool]] = Counter()
     for (name, *_), (code, *_), (length, *_) in answers:
         labels = name.lower().split(".")
-        domain = labels[-3:] if labels[-2:] == ["in-addr", "arpa"] else labels[-2:]  # in-addr.arpa is a suffix
-        expected[".".join(domain), int(code)] += int(length)
+        domain = ".".join(
+            labels[-3:] if labels[-2:] == ["in-addr", "arpa"] else labels[-2:]
+        )  # in-addr.arpa is a suffix
+        size[domain] += int(length)
+        failed[domain, code == "3"] += 1
     for table in on_both(DATA / "dns.pcapng", "dns,domains", "dns_domains.py"):
-        rows = {(row["domain"], row["response_code"]): row["bytes"] for row in table}
-        assert rows == expected and ("example.net", 3) in rows
-        assert table["bytes"] == sorted(rows.values(), reverse=True)  # type: ignore[type-var]
+        assert {row["domain"]: row["bytes"] for row in table} == size
+        assert table["bytes"] == sorted(size.values(), reverse=True)
+        for row in table:
+            nxdomain, others = (failed[str(row["domain"]), what] for what in (True, False))
+            assert (row["answers"], row["nxdomain"]) == (nxdomain + others, nxdomain)
+            assert row["nxdomain_percent"] == 100 * (nxdomain / (nxdomain + others))
+        assert table.total("nxdomain")
 
 
 def segment(source: tuple[str, int], target: tuple[str, int], flags: int) -> bytes:

@@ -1,4 +1,4 @@
-"""dns,domains: the domains of DNS answers, by bytes, and how they were answered (3 is NXDOMAIN)."""
+"""dns,domains: the domains of DNS answers by bytes, and how many of their answers say that there is no such name."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,12 @@ class Domains(sharkstat.Declared):
     name = "dns,domains"
     title = "Domains in DNS answers"
     filter = "dns.flags.response == 1"
-    keys = (
-        sharkstat.Key(sharkstat.second_level("dns.qry.name"), "domain"),
-        sharkstat.Key("dns.flags.rcode", "response_code"),
-    )
+    keys = (sharkstat.Key(sharkstat.second_level("dns.qry.name"), "domain"),)
     measures = (
         sharkstat.Sum("frame.len"),
         sharkstat.Count(name="answers"),
-        sharkstat.Distinct("dns.qry.name", "names"),
+        sharkstat.Count(name="nxdomain", where="dns.flags.rcode == 3"),
+        sharkstat.Ratio("nxdomain", "answers", unit="percent"),
     )
 
 

@@ -36,8 +36,9 @@ local function read(arguments)
   return asked_keys, asked_measures, rest
 end
 
--- Writes one request: it puts a group with its keys and slots into `all` for every different key.
-local function write_request(writer, asked_keys, asked_measures, state)
+-- Writes one request: it puts a group with its keys and slots into `all` for every different key. It counts the measures
+-- with this filter of their own.
+local function write_request(writer, asked_keys, asked_measures, state, where)
   local columns, names, loops = {}, {}, 0
   writer:put("do")
   for index, key in ipairs(asked_keys) do
@@ -51,7 +52,11 @@ local function write_request(writer, asked_keys, asked_measures, state)
   local slots = {}
   for _, measure in ipairs(asked_measures) do
     local at = #columns + 1
+    local counted = #writer.lines
     local types, initial, since_1970 = measures.write[measure.kind](writer, measure, at)
+    if measure.where ~= where then
+      for index = #writer.lines, counted + 1, -1 do writer.lines[index] = nil end
+    end
     for index, column in ipairs(types) do
       columns[#columns + 1] = { "m" .. at + index - 1, column, since_1970 = since_1970 }
       slots[#slots + 1] = initial[index]
@@ -91,8 +96,22 @@ end
 local writers = {}
 
 local function start(run)
-  local asked_keys, asked_measures, filter = read(run.arguments)
+  -- The lines behind the first are filters of the measures, in their order.
+  local first, lines = run.arguments:match("^([^\n]*)\n?(.*)$")
+  local asked_keys, asked_measures, filter = read(first)
   run.filter = filter
+  local wheres = {}
+  local index = 0
+  for line in (lines .. "\n"):gmatch("(.-)\n") do
+    index = index + 1
+    if line ~= "" and asked_measures[index] then
+      asked_measures[index].where = line
+      if not wheres[line] then
+        wheres[line] = Writer.new()
+        wheres[#wheres + 1] = line
+      end
+    end
+  end
   local shared = writers[filter]
   if not shared or not sharkstat.hosted then
     shared = { writer = Writer.new(), run = run }
@@ -106,6 +125,15 @@ local function start(run)
   local state = { groups = {}, all = {} }
   local columns = write_request(shared.writer, asked_keys, asked_measures, state)
   run.columns = columns
+  for _, where in ipairs(wheres) do
+    local writer = wheres[where]
+    write_request(writer, asked_keys, asked_measures, state, where)
+    local packet
+    run:listen("frame", function(pinfo)
+      packet = packet or writer:written()
+      packet(pinfo)
+    end, where)
+  end
 
   return function()
     local failure = shared.run.failure

@@ -127,6 +127,12 @@ local function interning()
   end
 end
 
+-- What is made once for a key, however many functions count by it: equal values must be the same table in all of them.
+local function kept(key, name, make)
+  if key[name] == nil then key[name] = make() end
+  return key[name]
+end
+
 -- Each writes the lines that give a key's value in the local `name`, and gives the column's type and whether the
 -- lines have opened a loop.
 local KEYS = {}
@@ -149,7 +155,7 @@ function KEYS.by(writer, key, name)
   local given = #key.fields == 1 and GIVEN[key.fields[1]]
   if given then
     if given[1] == "ns" then
-      writer:put("local %s = %s(ns)", name, writer:outside(interning()))
+      writer:put("local %s = %s(ns)", name, writer:outside(kept(key, "interned", interning)))
     else
       writer:put("local %s = %s", name, given[1])
     end
@@ -160,7 +166,7 @@ function KEYS.by(writer, key, name)
     writer:put("for _, %s in ipairs(%s(%s, %s)) do", name, writer:outside(all_values), first, more)
     return column, true
   elseif key.occurrence == "set" then
-    writer:put("local %s = %s(%s, %s)", name, writer:outside(sets()), first, more)
+    writer:put("local %s = %s(%s, %s)", name, writer:outside(kept(key, "sets", sets)), first, more)
     column = "set"
   elseif key.occurrence == "last" then
     writer:put("local %s = %s", name, first)
@@ -177,7 +183,7 @@ end
 function KEYS.every(writer, key, name)
   local interval = key.interval
   if interval <= 0 or interval > 7 * 86400e9 then fail("every: give an interval of at most 7d") end
-  local offset, interned = nil, interning() -- of the capture's beginning in its interval
+  local offset, interned = nil, kept(key, "interned", interning) -- of the capture's beginning in its interval
   local function bucket(pinfo, ns)
     if not offset then
       local since = sharkstat.epoch(pinfo)
@@ -193,12 +199,12 @@ function KEYS.every(writer, key, name)
     local _, rest = exact.divided(exact.plus(ns, offset), interval)
     return interned(exact.elapsed(rest, ns))
   end
-  writer:put("local %s = %s(pinfo, ns)", name, writer:outside(bucket))
+  writer:put("local %s = %s(pinfo, ns)", name, writer:outside(kept(key, "bucket", function() return bucket end)))
   return "time"
 end
 
 function KEYS.tree(writer, key, name)
-  writer:put("local %s_p = %s", name, writer:outside({ nodes = {}, below = {}, tree = {} }))
+  writer:put("local %s_p = %s", name, writer:outside(kept(key, "root", function() return { nodes = {}, below = {}, tree = {} } end)))
   for index, level in ipairs(key.levels) do
     local first = writer:source(level.fields, name .. "_" .. index)
     writer:put("if %s ~= nil then %s_p = %s_p.below[%s] or %s(%s_p, %s, %s)", first, name, name, first,

@@ -203,6 +203,14 @@ def group(
     distinct: Annotated[
         list[str] | None, field_option("--distinct", "Number of distinct values of this field; repeatable.")
     ] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure",
+            metavar="TEXT",
+            help='Any measure in the grammar of -z group, e.g. "count where tcp as segments", percent=A/B; repeatable.',
+        ),
+    ] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Times of the first and last packet.")] = False,
     source: Source,
     running: Running,
@@ -226,7 +234,7 @@ def group(
     asked += ["count"] if count else []
     for word, fields in {"sum": sums, "min": least, "max": largest, "mean": means, "distinct": distinct}.items():
         asked += [f"{word}={name}" for name in fields or ()]
-    asked += ["seen"] if seen else []
+    asked += [*(measures or ()), *(["seen"] if seen else [])]
     for text in asked:
         if holds_several(text):
             raise RequestError(f"{text}: one field per option; repeat the option for more")

@@ -85,7 +85,7 @@ class Declared(Statistic):
 
     def filters(self, arguments: str) -> Sequence[str]:
         group, rest = self.asked(arguments)
-        return [text for text in (group.filter, rest) if text.strip()]
+        return [text for text in (group.filter, rest, *group.filters) if text.strip()]
 
     def _fields(self, arguments: str) -> Sequence[str]:
         return self.asked(arguments)[0].fields
@@ -100,7 +100,7 @@ class Declared(Statistic):
 
     def follows_time(self, arguments: str, engine: Engine) -> bool:
         group, rest = self.asked(arguments)
-        names = _FIELDS.findall(" ".join([*group.fields, group.filter, rest]))
+        names = _FIELDS.findall(" ".join([*group.fields, *group.filters, group.filter, rest]))
         return any(_OF_ORDER.search(name) or name.partition(".")[0] not in _OF_ONE_PACKET for name in names)
 
     def _counter(self, filter: str, **parameters: Any) -> PacketCounter:

@@ -364,7 +364,7 @@ def end_of_word(text: str, start: int = 0) -> int:
             continue
         if character == "," and depth == 0:
             return at
-        depth += (character == "(") - (character == ")" and depth > 0)
+        depth += (character in "({") - (character in ")}" and depth > 0)
         at += 1
     if depth:
         raise ValueError(f"{text[start:]}: a ) is missing")

@@ -90,17 +90,29 @@ class Group:
         >>> Group([Key("ip.src"), Every("10s")], [Count()]).text("tcp")
         'by=ip.src,every=10s,count,tcp'
         """
-        measures = [measure.text + (f" as {measure.name}" if measure.name else "") for measure in self.measures]
+        measures = [
+            measure.text
+            + (f" where ({measure.where})" if measure.where else "")
+            + (f" as {measure.name}" if measure.name else "")
+            for measure in self.measures
+        ]
         return self._text([key.text for key in self.made_keys()], measures, display_filter)
 
     def counted_text(self, display_filter: str = "") -> str:
-        """What the tap is asked for: to count by the fields' own values.
+        """What the tap is asked for: to count by the fields' own values. A line for each filter of measures follows.
 
         >>> Group([Key("lower(http.host)", "host")]).counted_text("tcp")
         'by=http.host,count,tcp'
         """
         keys = [one.text for key in self.made_keys() for one in key.counted]
-        return self._text(keys, [measure.text for measure in self.counted_measures], display_filter)
+        text = self._text(keys, [measure.text for measure in self.counted_measures], display_filter)
+        wheres = [" ".join(measure.where.split("\n")) for measure in self.counted_measures]
+        return "\n".join([text.replace("\n", " "), *wheres] if any(wheres) else [text])
+
+    @property
+    def filters(self) -> list[str]:
+        """The filters of measures, each once."""
+        return list(dict.fromkeys(measure.where for measure in self.counted_measures if measure.where))
 
     @property
     def counted_measures(self) -> list[Measure]:
@@ -151,7 +163,7 @@ def holds_several(word: str) -> bool:
 
 
 # A word of the request, as `count` or `by=`; what is not one is the filter.
-_WORD = re.compile(rf"({'|'.join([*KEY_WORDS, *MEASURES, *RATIOS])})\s*(?:(=)(?![=,]|$)|(?=,|$|as\s))")
+_WORD = re.compile(rf"({'|'.join([*KEY_WORDS, *MEASURES, *RATIOS])})\s*(?:(=)(?![=,]|$)|(?=,|$|as\s|where\s))")
 
 
 def _of_way(column: Column, ending: str, title: str) -> Column:

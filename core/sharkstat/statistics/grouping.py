@@ -12,6 +12,7 @@ from sharkstat.statistics.field_values import GIVEN, FieldValues, text_of_value
 from sharkstat.statistics.folding import Fold
 from sharkstat.statistics.group import Group
 from sharkstat.tables.column import Type, Value
+from sharkstat.tshark.filters import both_filters
 
 if TYPE_CHECKING:
     from sharkstat.engines.packet import Packet
@@ -22,11 +23,13 @@ class GroupCounter(PacketCounter):
 
     def __init__(self, group: Group, display_filter: str) -> None:
         self.group = group
-        self.listens = (Listen("frame", display_filter),)
+        wheres = [Listen("frame", both_filters(display_filter, where)) for where in group.filters]
+        self.listens = (Listen("frame", display_filter), *wheres)
         self.fields = tuple(name for name in group.fields if name not in GIVEN)
         self._keys = [counted for key in group.made_keys() for counted in key.counted]
         self._fold = Fold(group) if group.folded else None
         self._measures = group.counted_measures
+        self._places = {where: number for number, where in enumerate(group.filters, 1)}
         self._values = FieldValues()
         self._rows: dict[tuple[Any, ...], list[Any]] = {}
 
@@ -40,7 +43,14 @@ class GroupCounter(PacketCounter):
             check_field(measure, self._values)
 
     def packet(self, packet: Packet) -> None:
+        if not packet.hits[0]:
+            return
         self._values.take(packet)
+        counting = [
+            (at, measure)
+            for at, measure in enumerate(self._measures)
+            if not measure.where or packet.hits[self._places[measure.where]]
+        ]
         keys: list[tuple[Any, ...]] = [()]
         for key in self._keys:
             keys = [(*before, value) for before in keys for value in key_values(key, self._values)]
@@ -48,7 +58,7 @@ class GroupCounter(PacketCounter):
             slots = self._rows.get(row)
             if slots is None:
                 slots = self._rows[row] = [initial(measure) for measure in self._measures]
-            for at, measure in enumerate(self._measures):
+            for at, measure in counting:
                 slots[at] = counted(measure, slots[at], self._values)
 
     def rows(self) -> Iterator[Sequence[Value]]:

@@ -3,11 +3,13 @@
 count, count=FIELD, sum=FIELD, min=FIELD, max=FIELD, mean=FIELD, distinct=FIELD, seen
 ratio=COLUMN/COLUMN, percent=COLUMN/COLUMN
 
-Any may be followed by ` as NAME`, the name of its column.
+Any may be followed by ` where FILTER`, which packets must match to count, and by ` as NAME`, the name of its column. A
+comma in the filter must be in parentheses or braces.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -25,7 +27,8 @@ _BYTES = frozenset(
 class Measure:
     """The base class of measures. `Count()` counts packets; the others use all values of a `field` in them.
 
-    `name` is the column's name; it has a default. Use one of the subclasses.
+    `name` is the column's name; it has a default. With `where`, a display filter, only packets that match it count.
+    Use one of the subclasses.
     """
 
     field: str = ""
@@ -33,6 +36,7 @@ class Measure:
     unit: str = ""
     title: str = ""
     description: str = ""
+    where: str = ""
 
     kind: ClassVar[str] = ""
     ending: ClassVar[str] = ""  # of the column's name, where none is given
@@ -208,7 +212,9 @@ def measure_of(word: str, value: str, name: str) -> Measure:
     if word in RATIOS:
         above, _, below = value.partition("/")
         return Ratio(above.strip(), below.strip(), name, unit="percent" if word == "percent" else "")
-    return MEASURES[word](value, name)
+    found = re.fullmatch(r"(.*?)(?:\bwhere\s+(.*))?", value, re.DOTALL)
+    assert found
+    return MEASURES[word](found[1].strip(), name, where=(found[2] or "").strip())
 
 
 # Those that need no field.
