@@ -81,6 +81,7 @@ def find_tool(name: str, tshark: Tshark) -> str:
     return path
 
 
+MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=4194304"
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "DYLD_LIBRARY_PATH", "TZ", "TZDIR")
 
 
@@ -99,8 +100,8 @@ def clean_environment(home: Path | None) -> dict[str, str]:
     The time zone stays the user's: tshark reads the dates in display filters in it.
     """
     kept = {k: v for k, v in os.environ.items() if k in _KEPT}
-    # Of its start, most is allocating for 200,000 fields: with large pages, glibc takes a twentieth of the time less.
-    kept.update(LC_ALL="C.UTF-8", GLIBC_TUNABLES="glibc.malloc.hugetlb=1")
+    # Of its start, most is allocating for 200,000 fields: in large pages and pieces that takes a twentieth less.
+    kept.update(LC_ALL="C.UTF-8", GLIBC_TUNABLES=MALLOC)
     if home is not None:
         kept.update(HOME=str(home), WIRESHARK_CONFIG_DIR=str(home / "config"), XDG_CONFIG_HOME=str(home / ".config"))
     return kept
