@@ -29,6 +29,9 @@ from sharkstat.tshark.workspace import Workspace
 if TYPE_CHECKING:
     from sharkstat.running.results import Outcome
 
+# How much nicer than this process the tshark of a live capture is.
+YIELDS = 10
+
 Progress = Callable[[int, int], None]
 Taker = Callable[[bytes], None]
 
@@ -88,6 +91,9 @@ class Pass:
                 os.close(write_end)
                 self.ticker.given()
                 self.opened.given()
+            if self.plan.source.live:  # packets wait for it in the spool, but not for dumpcap or the spool
+                with contextlib.suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, process.pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + YIELDS))
             records = stack.enter_context(os.fdopen(read_end, "rb"))
             stack.callback(_reap, process)
             assert process.stderr is not None
