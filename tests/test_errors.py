@@ -145,6 +145,14 @@ def test_an_empty_file(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (4, "")
 
 
+def test_a_file_of_a_version_that_tshark_does_not_support(tmp_path: Path) -> None:
+    old = tmp_path / "old.pcap"
+    old.write_bytes(b"\xd4\xc3\xb2\xa1\x01\x00\x04\x00" + (DATA / "edges.pcap").read_bytes()[8:])
+    done = sharkstat("run", old, "-z", "conv,ip")
+    assert "old.pcap contains record data that TShark doesn't support" in one_line(done.stderr)
+    assert (done.returncode, done.stdout) == (4, "")
+
+
 @pytest.mark.parametrize("engine", ["lua", "packets"])
 def test_a_cut_file_gives_what_is_before_the_cut(engine: str) -> None:
     done = sharkstat("run", DATA / "cut.pcapng", "-z", "io,stat,0", "--engine", engine, "--format", "json")

@@ -35,5 +35,5 @@ def test_the_judge_finds_what_must_not_be() -> None:
     good = {"client": "a", "min_time": 0.1, "mean_time": 0.2, "max_time": 0.3, "answered": 100.0}
     bad = ({"min_time": -0.1}, {"mean_time": 0.4}, {"answered": 100.5})
     for spoilt in ({}, *bad):
-        table = {"request": "t", "columns": columns, "rows": [{**good, **spoilt}]}
+        table = {"name": "t", "request": "t", "columns": columns, "rows": [{**good, **spoilt}]}
         assert bool(list(fuzzing._impossible(table))) == bool(spoilt)

@@ -131,7 +131,10 @@ class Ending:
                 "tshark silently stopped early: no results for " + ", ".join(r.text for r in self.plan.requests)
             )
         reason = complaint[0] if complaint else f"tshark ended with status {status}"
-        if re.search(r"cut short|corrupt|damaged", reason) or (records.ready and re.search(r"\bfile\b", reason)):
+        # "record data that TShark doesn't support", "a network type that tshark doesn't support"
+        if re.search(r"cut short|corrupt|damaged|that tshark doesn't support", reason, re.IGNORECASE) or (
+            records.ready and re.search(r"\bfile\b", reason)
+        ):
             raise SourceError(f"{reason.rstrip('.')}: no packet could be read")
         if status in (1, 2, 3, 4):  # 4 is a bad filter, from tshark 4.2 on
             raise RequestError(f"tshark rejected the request: {reason}")
