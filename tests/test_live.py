@@ -112,7 +112,7 @@ def test_an_overview_of_what_passes() -> None:
     page = done.stdout
     assert page.startswith("right\n") and "25 packets, 4.55 kB" in page and "none dropped" in page
     [services] = re.findall(r"\nServices .*\n((?:\w.*\n)+)", page)
-    found = [(line.split()[0], line.split()[2], line.split()[5]) for line in services.splitlines()]
+    found = re.findall(r"^(\S+) +(?:.* )?(\S+:\d+) +[\d.]+ kB +(\d+) ", services, re.MULTILINE)
     assert found == [("udp", "192.0.2.2:7777", "1"), ("dns", "192.0.2.2:53", "1")], page
     [hosts] = re.findall(r"\nHosts .*\n((?:\w.*\n)+)", page)
     assert {line.split()[0] for line in hosts.splitlines()} == {"192.0.2.1", "192.0.2.2"}
