@@ -185,7 +185,9 @@ def test_a_capture_cut_by_time_merges_but_for_what_lies_across_the_cut(name: str
             assert unordered(Table.merge(order)) == unordered(table)
 
 
-@pytest.mark.parametrize("name", ["http.pcapng", "story-after.pcapng"])
+@pytest.mark.parametrize(
+    "name", ["http.pcapng", "story-after.pcapng", pytest.param("story-before.pcapng", marks=pytest.mark.long)]
+)
 def test_a_capture_cut_by_host_pair_merges_to_the_whole(name: str, tmp_path: Path) -> None:
     capture = DATA / name
     requests = ["conv,ip", "conv,tcp", "conv,udp", "endpoints,tcp", "endpoints,udp", "conv,eth", *TREES]
