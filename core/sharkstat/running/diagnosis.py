@@ -215,7 +215,9 @@ class Ending:
         for text in [*complaints, *(line.removeprefix("mergecap: ") for line in helper_errors)]:
             if "cut short" in text and not (self.interrupted or self.too_late):
                 rest = (
-                    "; later packets of the other files are not: --per-file counts them" if self.opened.helpers else ""
+                    "; later packets of the other files are not: --per-file counts them"
+                    if self.opened.stops_at_damage and len(self.opened.source.files) > 1
+                    else ""
                 )
                 warnings.append(f"{text.rstrip('.')}: packets before that point are counted{rest}")
                 complete = False

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from sharkstat.errors import RequestError, SourceError
@@ -21,6 +21,7 @@ from sharkstat.running import formats
 from sharkstat.running.capturefile import is_plain
 from sharkstat.running.drops import InterfaceDrops, KernelDrops
 from sharkstat.running.interruption import Interruption
+from sharkstat.running.merging import Merge
 from sharkstat.running.pacing import Pacing
 from sharkstat.running.pipes import Input, Pump, Wake
 from sharkstat.running.recording import Recorder
@@ -48,6 +49,7 @@ class Helper:
 
     name: str
     process: subprocess.Popen[bytes]
+    paths: Mapping[str, str]  # that it was given, and what they stand for
     said: list[str] = field(default_factory=list)
     told: bool = False
 
@@ -116,8 +118,9 @@ class Opened:
         self._wake = Wake()
         self._inputs: list[Input] = []
         self._pumps: list[Pump] = []
+        self._merge: Merge | None = None
+        self.stops_at_damage = False  # of one file: then what follows of the others is not read either
         self._threads: list[threading.Thread] = []
-        self._pipes: dict[str, str] = {}
 
     def __enter__(self) -> Opened:
         try:
@@ -147,25 +150,35 @@ class Opened:
             self.stdin = self.screen.attach(self.stdin, self.workspace.pipe())
 
     def _open_inputs(self) -> None:
+        several = len(self.source.files) > 1 and self.source.are_files  # of which there may be any number
         if self.source.files == ("-",):
             self._open_standard_input()
         else:
             for name in self.source.files:
                 self._open_file(name)
+                if several:
+                    self._look_at(self._inputs[-1])
+                    self._inputs[-1].let_go()
         for found in self._inputs:
-            self._look_at(found)
+            if not found.closed:
+                self._look_at(found)
         if self._pacing is not None:
             self._check_watched()
         self.size = sum(found.size or 0 for found in self._inputs)
         self.again = all(found.seekable_file for found in self._inputs)
+        if several:
+            self.stdin, write_end = self.workspace.pipe()
+            files = [(found.name, found.size or 0) for found in self._inputs]
+            self._merge = Merge(files, write_end, self._wake, self._converted)
+            return
         if len(self._inputs) > 1:
-            self._merge()
+            self._merge_as_they_come()
             return
         (only,) = self._inputs
         packed = formats.packing(only.look()) in ("xz", "bzip2")
         changed = self.source.dedup or self.source.reorder or self._plain
         if changed and not packed and not is_plain(only.look()):
-            self._merge()  # converts it to pcapng
+            self._merge_as_they_come()  # converts it to pcapng
         elif self.source.two_pass and not packed and not changed:
             self.path = self.workspace.lend(Path(only.name))
             self.screen.look_at(os.dup(only.descriptor))
@@ -243,15 +256,25 @@ class Opened:
         if self.workspace.user is not None:
             target.unlink()
 
-    def _merge(self) -> None:
-        """Merge several files into one capture in time order with mergecap, run as unprivileged as tshark."""
-        pipes = [self.workspace.pipe() for _ in self._inputs]
+    def _merge_as_they_come(self) -> None:
+        """Merge what cannot be opened again, pipes, in time order with mergecap, run as unprivileged as tshark."""
+        self.stops_at_damage = True
+        self.stdin = self._mergecap(self._inputs)[0]
+
+    def _converted(self, name: str) -> tuple[int, Callable[[], None]]:
+        """Where the pcapng that mergecap makes of a file can be read from, and what ends that early."""
+        descriptor, helper = self._mergecap([Input(name, os.open(name, os.O_RDONLY | os.O_CLOEXEC), self._wake)])
+        return descriptor, lambda: self._tell(helper, signal.SIGKILL)
+
+    def _mergecap(self, inputs: Sequence[Input]) -> tuple[int, Helper]:
+        pipes = [self.workspace.pipe() for _ in inputs]
         command = [find_tool("mergecap", self.workspace.tshark), "-F", "pcapng", "-w", "-"]
-        self._pipes = {f"/dev/fd/{read_end}": i.name for (read_end, _), i in zip(pipes, self._inputs, strict=True)}
-        self._help("mergecap", [*command, *self._pipes], [read_end for read_end, _ in pipes])
-        for found, (read_end, write_end) in zip(self._inputs, pipes, strict=True):
+        paths = {f"/dev/fd/{read_end}": i.name for (read_end, _), i in zip(pipes, inputs, strict=True)}
+        started = self._help("mergecap", [*command, *paths], [read_end for read_end, _ in pipes], paths=paths)
+        for found, (read_end, write_end) in zip(inputs, pipes, strict=True):
             os.close(read_end)
             self._pumps.append(Pump(found, write_end, self._wake))
+        return started
 
     def _capture(self) -> None:
         source = self.source
@@ -284,27 +307,37 @@ class Opened:
             command += ["-a", condition]
         if source.packets is not None:
             command += ["-c", str(source.packets)]
-        self._help("dumpcap", command, privileged=True)
+        self.stdin, _ = self._help("dumpcap", command, privileged=True)
 
-    def _help(self, name: str, command: Sequence[str], given: Sequence[int] = (), privileged: bool = False) -> None:
-        """Start a helper whose output tshark reads."""
+    def _help(
+        self,
+        name: str,
+        command: Sequence[str],
+        given: Sequence[int] = (),
+        privileged: bool = False,
+        paths: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[int, Helper]:
+        """Start a helper, and give where its output can be read. In its messages `paths` are replaced by names."""
         out_read, out_write = wide_pipe()
-        self.stdin = out_read
         try:
             process = self.workspace.start(command, stdout=out_write, pass_fds=given, privileged=privileged)
+        except BaseException:
+            os.close(out_read)
+            raise
         finally:
             os.close(out_write)
-        helper = Helper(name, process)
+        helper = Helper(name, process, dict(paths))
         self.helpers.append(helper)
         thread = threading.Thread(target=self._listen, args=(helper,), daemon=True)
         thread.start()
         self._threads.append(thread)
+        return out_read, helper
 
     def _listen(self, helper: Helper) -> None:
         assert helper.process.stderr is not None
         for line in helper.process.stderr:
             text = line.decode("utf-8", "replace").rstrip("\n").rpartition("\r")[2]
-            for path, name in self._pipes.items():
+            for path, name in helper.paths.items():
                 text = text.replace(f'"{path}"', f'"{name}"')
             helper.said.append(text)
             # dumpcap's first words come before it opens the interfaces, these after it.
@@ -361,6 +394,8 @@ class Opened:
     @property
     def position(self) -> int:
         """How many bytes of the files have been read."""
+        if self._merge is not None:
+            return self._merge.position
         return sum(found.position for found in self._inputs)
 
     @property
@@ -381,7 +416,7 @@ class Opened:
     @property
     def said(self) -> list[str]:
         """The helpers' messages, line by line."""
-        return [line for helper in self.helpers for line in helper.said]
+        return list(dict.fromkeys(line for helper in self.helpers for line in helper.said))
 
     def interrupt(self) -> None:
         """End tshark's input, so that it prints its results; interrupting tshark itself would lose them."""
@@ -396,7 +431,7 @@ class Opened:
                 timer = threading.Timer(LAST_SECONDS, self.spool.cut)
                 timer.daemon = True
                 timer.start()
-        elif not self._pumps:
+        elif not self._pumps and self._merge is None:
             for found in self._inputs:
                 if found.seekable_file:
                     os.lseek(found.descriptor, 0, os.SEEK_END)
@@ -446,6 +481,8 @@ class Opened:
         self.cut += [pump.source.name for pump in self._pumps if pump.problem == "is cut short"]
 
     def _join(self) -> None:
+        if self._merge is not None:
+            self._merge.join(5)
         for thread in self._threads:
             thread.join(5)
         for pump in self._pumps:
@@ -456,6 +493,10 @@ class Opened:
         cut = [f"{name} is cut short: packets before that point are counted" for name in dict.fromkeys(self.cut)]
         others = [p for p in self._pumps if p.problem not in ("", "is cut short")]
         cut += [f"{p.source.name} {p.problem}: packets before that point are counted" for p in others]
+        if self._merge is not None:
+            cut += [
+                f"{name} {problem}: packets before that point are counted" for name, problem in self._merge.problems
+            ]
         if self.recorder is not None and self.recorder.problem:
             cut.append(self.recorder.problem)
         if self.spool is not None and self.spool.left_out:
@@ -476,6 +517,8 @@ class Opened:
         self._wake.up()
         if self._kernel_drops is not None:
             self._kernel_drops.close()
+        if self._merge is not None:  # it may be about to start another helper
+            self._merge.join(1)
         for helper in self.helpers:
             self._tell(helper, signal.SIGKILL)
             helper.process.wait()

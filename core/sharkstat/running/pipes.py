@@ -22,6 +22,10 @@ class Wake:
         self.watched, self._end = os.pipe()
         self._lock = threading.Lock()
 
+    @property
+    def is_up(self) -> bool:
+        return self._end < 0
+
     def up(self) -> None:
         with self._lock:
             if self._end >= 0:
@@ -57,6 +61,8 @@ class Input(io.RawIOBase):
 
     def look(self, least: int = 12) -> bytes:
         """The first bytes: as many as arrive at once, and at least this many unless the input is shorter."""
+        if self.closed:
+            return self._head
         if self.seekable_file:
             return os.pread(self.descriptor, HEAD, 0)
         while len(self._head) < least and (more := self._more(HEAD)):
@@ -86,6 +92,11 @@ class Input(io.RawIOBase):
         if not self.closed:
             os.close(self.descriptor)
         super().close()
+
+    def let_go(self) -> None:
+        """Close a file that somebody else opens when it is due; what kind of file it is stays known."""
+        self._head = self.look()[:12]
+        self.close()
 
 
 def _seekable(descriptor: int) -> bool:
