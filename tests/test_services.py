@@ -122,6 +122,23 @@ def test_a_service_is_told_by_the_syn_by_answers_by_ports_and_by_peers(tables: d
     assert ends(services, protocol="ip") == [("ip", None, None, None, None, None, 1)]
 
 
+def test_clients_may_have_ports_below_the_servers(tmp_path: Path) -> None:
+    """As behind a NAT: the server is the end with the most peers, though its port is no registered one."""
+    frames, server = [], ("10.9.9.9", 40500)
+    for number in range(20):
+        client = (f"10.0.0.{number + 1}", 20001 + 3001 * number % 40000)
+        for source, target in ((client, server), (server, client)):
+            frames.append((SECOND * number, udp_frame(source, target, b"question", number)))
+            frames.append((SECOND * number, tcp_frame(source, target, 0x18, b"question")))
+    write_pcap(tmp_path / "nat.pcap", frames)
+    asked = ["services", "apps", "tcp,servers", "talkers"]
+    services, apps, servers, talkers = sharkstat.run(tmp_path / "nat.pcap", asked)
+    assert {(row["server_address"], row["server_port"], row["connections"]) for row in services} == {(*server, 20)}
+    assert services.rows == sharkstat.run(tmp_path / "nat.pcap", "services", engine="packets")[0].rows
+    assert {row["server_port"] for row in apps} == {40500} and servers["connections"] == [20]
+    assert {str(row["services"])[:10] for row in talkers} == {"tcp/40500 "}
+
+
 def test_other_statistics_have_the_same_servers(tables: dict[str, Table]) -> None:
     ports = {row["server_port"]: row["packets"] for row in tables["apps"] if row["protocol"] == "tcp"}
     assert ports[50051] == 40 and not any(isinstance(port, int) and port > 50051 for port in ports)

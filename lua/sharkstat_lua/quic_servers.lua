@@ -76,7 +76,7 @@ sharkstat.tap(__FILE__, function(run)
   -- Which of its ends is the server, 1 or 2; nil where nothing tells yet.
   local function serving(c)
     local second = c.second_serves
-    if second == nil then second = server.by_ports(c[1].port, c[2].port) end
+    if second == nil then second = server.by_service(c[1].port, c[2].port) end
     return second ~= nil and (second and 2 or 1) or nil
   end
 
@@ -158,7 +158,7 @@ sharkstat.tap(__FILE__, function(run)
     if not c then
       local from, to = new_end(run:address(pinfo.src), pinfo.src_port), new_end(run:address(pinfo.dst), pinfo.dst_port)
       c = { from, to, number = number, offered = {}, packets = 0, bytes = 0 }
-      if server.by_ports(from.port, to.port) == nil then
+      if server.by_service(from.port, to.port) == nil then
         peers:add("udp", from.address, from.port)
         peers:add("udp", to.address, to.port)
       end

@@ -54,10 +54,18 @@ local function rank(port)
   return port < SYSTEM and 2 or 1
 end
 
--- Rule 4: whether the second of two ports is the server's rather than the first; nil where they are alike.
+-- Whether the second of two ports is the server's rather than the first, by all that ports tell; nil where they are alike.
 function server.by_ports(first, second)
   local one, other = rank(first), rank(second)
   if one == other then return nil end
+  return other > one
+end
+
+-- Rule 3: the same, where one is registered or a system's port. Below that many clients have their ports, too: then the
+-- peers come before what the port tells.
+function server.by_service(first, second)
+  local one, other = rank(first), rank(second)
+  if one == other or (one < 2 and other < 2) then return nil end
   return other > one
 end
 
@@ -68,7 +76,7 @@ local function of_many(address)
   return address:find("^ff") ~= nil
 end
 
--- With how many others each end was seen, counted where rule 4 tells nothing. There are at most `most` ends.
+-- With how many others each end was seen, counted where rule 3 tells nothing. There are at most `most` ends.
 local Peers = {}
 Peers.__index = Peers
 
@@ -86,11 +94,12 @@ function Peers:add(kind, address, port)
   self.counts[key] = count + 1
 end
 
--- Rule 5, of a connection that was added: whether the second end serves; nil where both have as many peers.
+-- Rules 4 and 5, of a connection that was added: whether the second end serves; nil where both have as many peers, and
+-- ports that are alike.
 function Peers:second_serves(kind, address_a, port_a, address_b, port_b)
   local a = self.counts[end_of(kind, address_a, port_a)] or 0
   local b = self.counts[end_of(kind, address_b, port_b)] or 0
-  if a == b then return nil end
+  if a == b then return server.by_ports(port_a, port_b) end
   return b > a
 end
 
@@ -195,7 +204,7 @@ function Book:meet(pinfo, kind, key)
   elseif of_many(c.b) and not OF_CLIENTS[c.port_b] then
     c.second_serves = true
   end
-  if server.by_ports(c.port_a, c.port_b) == nil then
+  if server.by_service(c.port_a, c.port_b) == nil then
     self.peers:add(kind, c.a, c.port_a)
     self.peers:add(kind, c.b, c.port_b)
   end
@@ -220,8 +229,8 @@ end
 -- Whether the second end of a connection serves, by all that is known so far; nil where that is unknown.
 function Book:second_serves(c)
   if c.second_serves ~= nil then return c.second_serves end
-  local by_ports = server.by_ports(c.port_a, c.port_b)
-  if by_ports ~= nil then return by_ports end
+  local by_service = server.by_service(c.port_a, c.port_b)
+  if by_service ~= nil then return by_service end
   return self.peers:second_serves(c.kind, c.a, c.port_a, c.b, c.port_b)
 end
 

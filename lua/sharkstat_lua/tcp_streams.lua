@@ -228,7 +228,7 @@ end
 local function count_peers(connections)
   local peers = server.peers(2 * #connections.all)
   for _, c in ipairs(connections.all) do
-    if server.by_ports(c[PORT_A], c[PORT_B]) == nil then
+    if server.by_service(c[PORT_A], c[PORT_B]) == nil then
       peers:add("tcp", c[ADDRESS_A], c[PORT_A])
       peers:add("tcp", c[ADDRESS_B], c[PORT_B])
     end
@@ -246,7 +246,7 @@ function streams.roles(connections)
     if c[CLIENT] then
       b_serves = c[CLIENT] == c[A]
     else
-      b_serves = server.by_ports(c[PORT_A], c[PORT_B])
+      b_serves = server.by_service(c[PORT_A], c[PORT_B])
       if b_serves == nil then
         peers = peers or count_peers(connections)
         b_serves = peers:second_serves("tcp", c[ADDRESS_A], c[PORT_A], c[ADDRESS_B], c[PORT_B])

@@ -32,6 +32,15 @@ def by_ports(first: int, second: int) -> bool | None:
     return None if one == other else other > one
 
 
+def by_service(first: int, second: int) -> bool | None:
+    """The same, where one of them is registered or a system's port; None where neither is.
+
+    >>> by_service(50000, 443), by_service(40500, 20001)
+    (True, None)
+    """
+    return None if max(_rank(first), _rank(second)) < 2 else by_ports(first, second)
+
+
 def _rank(port: int) -> int:
     if port in NAMED_PORTS:
         return 3
@@ -68,7 +77,7 @@ class Peers:
 
     def second_serves(self, a: tuple[str, str, int], b: tuple[str, str, int]) -> bool | None:
         one, other = self._counts.get(a, 0), self._counts.get(b, 0)
-        return None if one == other else other > one
+        return by_ports(a[2], b[2]) if one == other else other > one
 
 
 # What tells a request from an answer, by protocol: two fields that are there, or a field with its two values.

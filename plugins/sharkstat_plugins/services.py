@@ -158,7 +158,7 @@ class ServiceCounter(PacketCounter):
                 c.second_serves = chunk == "1"
         elif rules.of_many(b[0]) and b[1] not in rules.OF_CLIENTS:
             c.second_serves = True
-        if rules.by_ports(a[1], b[1]) is None:
+        if rules.by_service(a[1], b[1]) is None:
             for end in c.ends():
                 self._peers.add(end)
         return c
@@ -215,7 +215,7 @@ class ServiceCounter(PacketCounter):
     def _second_serves(self, c: _Connection) -> bool | None:
         if c.second_serves is not None:
             return c.second_serves
-        told = rules.by_ports(c.a[1], c.b[1])
+        told = rules.by_service(c.a[1], c.b[1])
         return told if told is not None else self._peers.second_serves(*c.ends())
 
     def _settled(self) -> Iterator[tuple[_Connection, _Service]]:
