@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -127,40 +127,46 @@ class TapPart(Part):
         declared = [c.name for c in counted]
         if len(names) != len(declared) or any(n in declared and n != d for n, d in zip(names, declared, strict=True)):
             raise StatisticError(f"the tap sends the columns {names} instead of {declared}")
-        readers = [reader(column, self._records.base_ns) for column in counted]
         empty: Row = dict.fromkeys((c.name for c in columns), None)
-        rows = []
         flows: list[int | None] = []
-        raw.reverse()
-        while raw:  # each line goes as its row comes
-            _, _, *values = split(raw.pop())
+        found: Iterable[Sequence[Value]] = self._values(raw, counted, flows)
+        if fold:
+            types = [column.type for column in counted]
+            found = fold.rows(found, types)
+            columns = typed(question.columns, fold.types(types))
+            declared = [column.name for column in columns if column.role != "derived"]
+            empty = dict.fromkeys((c.name for c in columns), None)
+        rows = []
+        for values in found:
             row = dict(empty)
-            if self._by_flow:
-                number_of_flow = values.pop()
-                flows.append(None if number_of_flow == "\\N" else int(number_of_flow))
-            for column, read, value in zip(counted, readers, values, strict=True):
-                try:
-                    row[column.name] = None if value == "\\N" else read(value)
-                except ValueError:
-                    raise StatisticError(
-                        f"the tap gives {value!r:.40} in the column {column.name}, whose type is {column.type}"
-                    ) from None
+            row.update(zip(declared, values, strict=True))
             rows.append(row)
         capped = number in self._capped
         self._capped.discard(number)
-        if fold:
-            types = [column.type for column in counted]
-            values_of = ([row[column.name] for column in counted] for row in rows)
-            columns = typed(question.columns, fold.types(types))
-            names = [column.name for column in columns if column.role != "derived"]
-            empty = dict.fromkeys((c.name for c in columns), None)
-            rows = [{**empty, **dict(zip(names, row, strict=True))} for row in fold.rows(values_of, types)]
-            flows = []
-        result = Result(columns, rows, capped=capped, flows=flows)
+        result = Result(columns, rows, capped=capped, flows=() if fold else flows)
         if of_all and question.first:
             result.omitted, result.replaced, *totals = of_all
             result.totals = dict(zip((column.name for column in question.first.totals), totals, strict=True))
         return result
+
+    def _values(self, raw: list[bytes], columns: Sequence[Column], flows: list[int | None]) -> Iterator[list[Value]]:
+        """The values of each row; `flows` gets the number of its connection. Each line goes as its row comes."""
+        readers = [reader(column, self._records.base_ns) for column in columns]
+        raw.reverse()
+        while raw:
+            _, _, *words = split(raw.pop())
+            if self._by_flow:
+                number_of_flow = words.pop()
+                flows.append(None if number_of_flow == "\\N" else int(number_of_flow))
+            values: list[Value] = []
+            for column, read, word in zip(columns, readers, words, strict=True):
+                try:
+                    values.append(None if word == "\\N" else read(word))
+                except ValueError:
+                    raise StatisticError(
+                        f"the tap gives {word!r:.40} in the column {column.name}, whose type is {column.type}"
+                    ) from None
+            yield values
 
 
 @dataclass(kw_only=True)
