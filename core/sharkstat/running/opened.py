@@ -27,7 +27,7 @@ from sharkstat.running.pipes import Input, Pump, Wake
 from sharkstat.running.recording import Recorder
 from sharkstat.running.screening import Screen
 from sharkstat.running.source import Source
-from sharkstat.running.spool import Spool
+from sharkstat.running.spool import Spool, hurry
 from sharkstat.tshark.confinement import paths_in
 from sharkstat.tshark.process import find_tool
 from sharkstat.tshark.workspace import Workspace, wide_pipe
@@ -326,6 +326,8 @@ class Opened:
             raise
         finally:
             os.close(out_write)
+        if name == "dumpcap":
+            hurry(process.pid)
         helper = Helper(name, process, dict(paths))
         self.helpers.append(helper)
         thread = threading.Thread(target=self._listen, args=(helper,), daemon=True)

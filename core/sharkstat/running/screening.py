@@ -16,7 +16,7 @@ from sharkstat.errors import SourceError
 from sharkstat.running.capturefile import CHUNK, NO_CAPTURE, CaptureReader
 from sharkstat.running.duplicates import Duplicates
 from sharkstat.running.pacing import Pacing
-from sharkstat.running.spool import Spool
+from sharkstat.running.spool import Spool, hurry
 
 # A larger file is sampled first, at almost no cost: if packets are captured twice, they are so throughout.
 _WHOLE = 32 << 20
@@ -127,6 +127,8 @@ class Screen:
     # Passing on ----------------------------------------------------------------------------------------------
 
     def _pass_on(self, source: int, target: int) -> None:
+        if self._spool is not None:  # whose thread waits for this one, where it holds the interpreter's lock
+            hurry(threading.get_native_id())
         try:
             for piece in self._screened(self._ordered(source, target)):
                 if self._stopped:
