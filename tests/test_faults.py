@@ -269,3 +269,14 @@ def test_sharkstat_gets_every_signal_at_many_moments(number: int, large: Path) -
 )
 def test_without_what_a_process_usually_has(script: str) -> None:
     tried([Trial(["run", HTTP, *REQUESTS, "--output", "-"], under=in_namespaces(script))])
+
+
+def test_memory_has_a_limit(large: Path) -> None:
+    """Half of it ends the reading, with what was counted by then; all of it ends the run, with a line."""
+    half, whole, none, wrong = tried(
+        [Trial(["run", large, *REQUESTS, "--jobs", 1, "--max-memory", size]) for size in ("300M", "10M", "0", "much")]
+    )
+    assert half[0] == 6 and "stopped at half of 300 MiB of memory (--max-memory)" in half[2]
+    assert whole[0] == 3 and "takes more than 10 MiB of memory (--max-memory)" in whole[2]
+    assert none[0] == 0 and "INCOMPLETE" not in none[1]
+    assert wrong[0] == 2

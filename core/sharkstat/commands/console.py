@@ -43,8 +43,10 @@ def say(text: str) -> None:
     """Print one line on stderr."""
     from sharkstat.tables.view import safe
 
-    with contextlib.suppress(OSError):  # standard error is full or closed: the status tells all the same
+    try:
         print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
+    except OSError:  # it is full or closed: the status tells all the same, and Python is not to try again at the end
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def execute(

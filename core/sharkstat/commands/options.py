@@ -120,12 +120,21 @@ def make_source(
         float | None,
         typer.Option("--timeout", metavar="SECONDS", help="Stop reading after SECONDS and show what was counted."),
     ] = None,
+    max_memory: Annotated[
+        str,
+        typer.Option(
+            "--max-memory",
+            metavar="SIZE",
+            help="Stop reading when half of SIZE (e.g. 4G) is used; default: 3/4 of what is free, 0: no limit.",
+        ),
+    ] = "",
     process: Annotated[
         bool, typer.Option("--process", help="Name the process of this host behind each connection (with -i).")
     ] = False,
     keylog: Annotated[str, typer.Option("--keylog", metavar="FILE", help="Decrypt TLS with this key log file.")] = "",
 ) -> "Source":
     """The source that the options describe."""
+    from sharkstat.running.memory import size_of
     from sharkstat.running.source import Source
 
     if no_names and (resolve or hosts):
@@ -147,6 +156,7 @@ def make_source(
         preferences=tuple(preferences or ()),
         profile=profile,
         timeout=timeout,
+        max_memory=size_of(max_memory) if max_memory else None,
         process=process,
         keylog=keylog,
         heuristics=tuple(heuristics or ()),

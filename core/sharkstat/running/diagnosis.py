@@ -33,6 +33,7 @@ class Ending:
     stderr: list[str]
     interrupted: bool
     too_late: bool = False
+    too_large: int = 0  # the limit of memory, where it ended the run
     screened: Screened | None = None
 
     @property
@@ -80,6 +81,11 @@ class Ending:
             return
         if self.interrupted:
             raise KeyboardInterrupt
+        if self.too_large:
+            raise TsharkError(
+                f"no results: the run takes more than {_size(self.too_large)} of memory (--max-memory): "
+                "read less (-c, -R), count fewer statistics, or allow more"
+            )
         if self.too_late:
             raise TsharkError(
                 f"no results: tshark printed nothing within {source.timeout:g} s (--timeout), nor when asked to stop"
@@ -213,7 +219,7 @@ class Ending:
         # If a helper died, a truncated input is not the file's fault.
         complaints = [text for text in self._complaints() if not (died and "cut short" in text)]
         for text in [*complaints, *(line.removeprefix("mergecap: ") for line in helper_errors)]:
-            if "cut short" in text and not (self.interrupted or self.too_late):
+            if "cut short" in text and not (self.interrupted or self.too_late or self.too_large):
                 rest = (
                     "; later packets of the other files are not: --per-file counts them"
                     if self.opened.stops_at_damage and len(self.opened.source.files) > 1
@@ -221,7 +227,7 @@ class Ending:
                 )
                 warnings.append(f"{text.rstrip('.')}: packets before that point are counted{rest}")
                 complete = False
-            elif self.interrupted or self.too_late:
+            elif self.interrupted or self.too_late or self.too_large:
                 continue
             elif "corrupt" in text or "damaged" in text or "malformed" in text:
                 warnings.append(text)
@@ -234,6 +240,12 @@ class Ending:
                 warnings.append("interrupted: only part of the source was read")
             troubles = self.opened.problems() + [f"{how}: packets before that are counted" for how in died]
             return complete and self.plan.source.live and not troubles, warnings + troubles
+        if self.too_large:
+            warnings.append(
+                f"stopped at half of {_size(self.too_large)} of memory (--max-memory), since the tables need the rest: "
+                "packets read by then are counted"
+            )
+            return False, warnings
         if self.too_late:
             seconds = f"{self.plan.source.timeout:g} s"
             warnings.append(f"stopped after {seconds} (--timeout): packets read by then are counted")
@@ -328,3 +340,7 @@ def reason_of(said: Sequence[str]) -> str:
         if text and not text.startswith(("Capturing on", "File:", "Packets")):
             return text
     return ""
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"

@@ -17,6 +17,7 @@ import sharkstat_lua
 from sharkstat.errors import StatisticError, TsharkError
 from sharkstat.running.deadline import Deadline, resume
 from sharkstat.running.interruption import Interruption
+from sharkstat.running.memory import MemoryWatch
 from sharkstat.running.opened import LAST_SECONDS, Opened
 from sharkstat.running.plan import Plan
 from sharkstat.running.vigil import Vigil
@@ -58,10 +59,12 @@ class Pass:
         shard: Sequence[tuple[str, ...]] = (),
         networks: bool = False,
         ends: float | None = None,
+        most_memory: int = 0,
     ) -> None:
         self.networks = networks
         self.shard = shard
         self.ends = ends
+        self.most_memory = most_memory
         self.heard = 0  # records
         self.plan = plan
         self.tshark = tshark
@@ -114,7 +117,8 @@ class Pass:
             vigil = Vigil(self.opened, process, lambda: self.records.ready)
             if self.ticker.watch is not None:
                 self.ticker.watch.begin(stop, functools.partial(self._abandon, process))
-            with self._watched(), vigil, deadline, self.interruption.softly(stop, process.kill):
+            memory = MemoryWatch(self.most_memory, stop, process.kill)
+            with self._watched(), vigil, deadline, memory, self.interruption.softly(stop, process.kill):
                 self._read(records, process, takers)
                 self.ticker.end()
                 status = process.wait()
@@ -122,10 +126,18 @@ class Pass:
             errors.join(timeout=10)
             self.output.finish()
             self.opened.finish()
-        if self.records.again and not (interrupted or deadline.passed):
+        if self.records.again and not (interrupted or deadline.passed or memory.passed):
             return None
         ending = Ending(
-            self.plan, self.records, self.opened, self.tshark, status, self.stderr, interrupted, deadline.passed
+            self.plan,
+            self.records,
+            self.opened,
+            self.tshark,
+            status,
+            self.stderr,
+            interrupted,
+            deadline.passed,
+            memory.limit if memory.passed else 0,
         )
         self._name_files()
         return outcome_of(self.plan, self.records, ending)

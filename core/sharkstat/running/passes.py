@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sharkstat.errors import SharkstatError, TsharkError
 from sharkstat.running.interruption import Interruption
+from sharkstat.running.memory import available
 from sharkstat.running.one_pass import Pass, Progress
 from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan
@@ -36,6 +37,7 @@ class Passes:
     watch: Watch | None = None
     sockets: Sockets | None = None
     began: float = field(default_factory=time.monotonic)  # from when --timeout counts, for all passes
+    most_memory: int = field(default_factory=lambda: (available() or 0) * 3 // 4)  # where --max-memory says nothing
 
     def read(self, plan: Plan, interruption: Interruption) -> Outcome:
         """What came of all requests of the plan."""
@@ -196,6 +198,7 @@ class Passes:
             shard,
             networks,
             None if plan.source.timeout is None else self.began + plan.source.timeout,
+            self.most_memory if plan.source.max_memory is None else plan.source.max_memory,
         )
 
 

@@ -94,7 +94,7 @@ class Shards:
         if self.feed.problem is not None:
             raise Unsplittable(f"it cannot be read to its end: {self.feed.problem.strerror}")
         interrupted = any(
-            text.startswith(("interrupted", "stopped after")) for outcome in outcomes for text in outcome.warnings
+            text.startswith(("interrupted", "stopped a")) for outcome in outcomes for text in outcome.warnings
         )
         if any(outcome.warnings for outcome in outcomes) and not interrupted:
             raise Unsplittable("something is to be said of a part of it, which may not be so of the whole")

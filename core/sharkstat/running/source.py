@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     dedup: bool
     reorder: bool
     timeout: float | None
+    max_memory: int | None
     write: str
     ring: tuple[str, ...]
     buffer_size: int | None
@@ -59,7 +60,8 @@ class Source:
     tshark's name resolution flags, "" for none; `hosts` (-H) is a hosts file. `decode_as` (-d), `preferences` (-o),
     `profile` (-C), `heuristics` (--enable-heuristic) and `keylog` work as in tshark. `dedup` (--dedup) ignores packets
     captured twice; `reorder` (--reorder) sorts packets by time (in a live capture, within a second). `timeout`
-    (--timeout) is the number of seconds to read; packets read by then are counted.
+    (--timeout) is the number of seconds to read; packets read by then are counted. `max_memory` (--max-memory) is the
+    number of bytes that the run may take (None: three quarters of what is available; 0: any number).
 
     For a live capture: `write` (-w) is a file for the packets, `ring` (-b, e.g. "filesize:100000") splits it into
     several; `buffer_size` (-B) is the capture buffer in MiB; `link_type` (-y), `time_stamp_type` (--time-stamp-type)
@@ -87,6 +89,7 @@ class Source:
     dedup: bool = False
     reorder: bool = False
     timeout: float | None = None
+    max_memory: int | None = None
     write: str = ""
     ring: tuple[str, ...] = ()
     buffer_size: int | None = None
