@@ -272,22 +272,35 @@ def _tree(rows: Sequence[Row], name: str) -> list[str]:
 _NARROW = str.maketrans(dict.fromkeys("µ·≈…→│├└─", "x"))
 
 
+def _is_narrow(text: str) -> bool:
+    return text.isascii() or text.translate(_NARROW).isascii()
+
+
 def display_width(text: str) -> int:
     """How many cells of a terminal the text takes.
 
     >>> display_width("abc"), display_width("日本")
     (3, 4)
     """
-    if text.isascii() or text.translate(_NARROW).isascii():
+    if _is_narrow(text):
         return len(text)
     from wcwidth import wcwidth
 
     return sum(max(wcwidth(character), 0) for character in text)
 
 
+def widest_of(texts: Sequence[str]) -> int:
+    """How many cells the widest of the texts takes, looking at most at all of them together.
+
+    >>> widest_of(["abc", "12 µs"]), widest_of(["日本", "abc"])
+    (5, 4)
+    """
+    return max(map(len if _is_narrow("".join(texts)) else display_width, texts), default=0)
+
+
 def _beginning(text: str, width: int) -> str:
     """As much of the beginning as fits."""
-    if text.isascii() or text.translate(_NARROW).isascii():
+    if _is_narrow(text):
         return text[:width]
     end = 0
     while end < len(text) and (width := width - display_width(text[end])) >= 0:
@@ -313,16 +326,19 @@ def fit(laid: Grid, width: int, wanted: Sequence[str] = ()) -> list[str]:
     Gives the names of the columns that left.
     """
 
+    # The widest cell of each column: headings and the padding change, and cells but where texts are shortened.
+    bodies = [widest_of([row[at] for row in laid.rows]) for at in range(len(laid.columns))]
+
     def size_of(at: int) -> int:
         heading = max(display_width(line) + laid.padding for line in laid.headings[at].split("\n"))
-        return max(heading, max((display_width(row[at]) for row in laid.rows), default=0))
+        return max(heading, bodies[at])
 
     columns = list(laid.columns)
     left: list[str] = []
 
     def leave(at: int) -> None:
         left.append(laid.columns.pop(at).name)
-        for cells in (laid.headings, sizes, *laid.rows):
+        for cells in (laid.headings, sizes, bodies, *laid.rows):
             del cells[at]  # type: ignore[attr-defined]
 
     sizes = [size_of(at) for at in range(len(laid.columns))]
@@ -348,6 +364,7 @@ def fit(laid: Grid, width: int, wanted: Sequence[str] = ()) -> list[str]:
             target = max(sizes[widest] - excess, min(floor, sizes[widest] - 1), least)
             for row in laid.rows:
                 row[widest] = shortened(row[widest], target)
+            bodies[widest] = widest_of([row[widest] for row in laid.rows])
             laid.headings[widest] = _narrowed(laid.headings[widest], target - laid.padding)
             sizes[widest] = size_of(widest)
             continue
@@ -428,7 +445,7 @@ def _simple(laid: Grid, ink: Ink) -> str:
     height = max(map(len, headings), default=0)
     lines: list[Sequence[str]] = []
     for column, heading, cells in zip(laid.columns, headings, columns, strict=True):
-        plain = all(map(str.isascii, cells)) and all(map(str.isascii, heading))
+        plain = _is_narrow("".join((*heading, *cells)))
         width_of = len if plain else display_width
         width = max([*(width_of(line) + laid.padding for line in heading), *map(width_of, cells)])
         block = [*heading, *[""] * (height - len(heading)), "-" * width, *cells]
