@@ -31,7 +31,7 @@ local FREQUENT = { "vlan", "vxlan", "geneve", "gre" }
 local RARE = { "mpls", "pppoes", "gtp", "l2tp", "nsh", "erspan", "ieee8021ah", "lisp-data", "isl", "stt" }
 local function has_any(text, names)
   for _, name in ipairs(names) do
-    if text:find(":" .. name .. ":", 1, true) then return true end
+    if (":" .. text):find(":" .. name .. ":", 1, true) then return true end
   end
   return false
 end
@@ -40,14 +40,14 @@ end
 -- carriers; carrier: the first of those; holds: which protocols there are above the transport; above: the same in order,
 -- nil where there are none; plain: whether all of those are such that its addresses are the transport's; fragment: whether
 -- it is a part of a datagram that is not whole yet; virtual: whether it may be in a virtual network: true, false or "rare"
--- (networks.lua); link: the lowest. Without a transport `protocol` is the highest.
+-- (networks.lua); link: the lowest; quoting: whether it is an ICMP packet, which may quote another. Without a transport `protocol` is the highest.
 function layers.read(text)
   local path = { holds = {}, link = text:match("^[^:]+") or text, virtual = false }
   path.virtual = has_any(text, RARE) and "rare" or has_any(text, FREQUENT)
   local above, last = {}, nil
   for name in text:gmatch("[^:]+") do
     if QUOTING[name] then
-      return { protocol = name, holds = {}, link = path.link }
+      return { protocol = name, holds = {}, link = path.link, virtual = path.virtual, quoting = true }
     elseif CONNECTED[name] then
       path.transport, above = name, {}
     elseif LINKS[name] then

@@ -15,6 +15,7 @@
 
 local sharkstat = require "sharkstat"
 local fields = require "sharkstat_fields"
+local layers = require "layers"
 
 local networks = {
   all = false,              -- whether packets outside of all virtual networks are looked at
@@ -51,13 +52,23 @@ local function look_at_all(pinfo)
   for _, listen in ipairs(networks.waiting or {}) do listen() end
 end
 
+local function remark(run, seen, means, lacks)
+  run:remark(function()
+    if seen.run.failure then error(seen.run.failure.message, 0) end
+    if seen.mixtures == 0 then return nil end
+    local name = seen.protocol:upper() .. (seen.mixtures == 1 and " stream" or " streams")
+    return ("connections of several VLANs or virtual networks (or of one and of none) have the same addresses and ports, "
+      .. "and tshark takes them for one (%.0f %s): %s"):format(seen.mixtures, name, means), lacks
+  end)
+end
+
 -- For a run that counts by streams of `protocol` ("tcp", "udp", "dccp"). Where tshark takes several connections for one, the
 -- run's remark says so, and what that `means` for its numbers; without it nothing is said. `lacks` says
 -- that something is counted wrong or not at all; `mixed` is true for the streams that are several. `read` gives what reads
 -- a field, where that is not sharkstat.field.
 function networks.of(run, protocol, means, lacks, read)
   local self = setmetatable({
-    run = run, headers = (read or sharkstat.field)(protocol .. ".stream"),
+    run = run, protocol = protocol, headers = (read or sharkstat.field)(protocol .. ".stream"),
     ports = (read or sharkstat.field)(protocol .. ".srcport"),
     tags = {}, streams = {}, latest = {}, mixed = {}, mixtures = 0, others = 0,
   }, Networks)
@@ -65,19 +76,23 @@ function networks.of(run, protocol, means, lacks, read)
   for _, name in ipairs(RARE) do
     self.tags[#self.tags + 1] = { name = name, read = (read or sharkstat.hosted and fields.reader or sharkstat.field)(name) }
   end
+  -- An extractor costs every packet of the capture, but where there is one of the streams, this one costs less than filters.
+  if sharkstat.hosted and not read then self.path_of = layers.reader() end
   run.knows_networks = true
   run:listen("frame", look_at_all, VIRTUAL)
-  run:remark(function()
-    if self.mixtures == 0 or not means then return nil end
-    local name = protocol:upper() .. (self.mixtures == 1 and " stream" or " streams")
-    return ("connections of several VLANs or virtual networks (or of one and of none) have the same addresses and ports, "
-      .. "and tshark takes them for one (%.0f %s): %s"):format(self.mixtures, name, means), lacks
-  end)
+  if means then remark(run, self, means, lacks) end
   return self
 end
 
--- Listens for the run as run:listen does: `packet` is told whether the packet is in a virtual network.
+-- Listens for the run as run:listen does: `packet` is told whether the packet is in a virtual network. A filter with so many
+-- fields costs every packet much more than its protocols do, which are read once, whoever asks.
 function Networks:listen(tap, packet, filter)
+  if sharkstat.hosted then
+    local path_of, moment = self.path_of, sharkstat.moment
+    return self.run:listen(tap, function(pinfo, tvb, info)
+      packet(pinfo, tvb, info, path_of((moment(pinfo))).virtual)
+    end, filter)
+  end
   filter = filter and "(" .. filter .. ") && " or ""
   self.run:listen(tap, function(pinfo, tvb, info) packet(pinfo, tvb, info, false) end, filter .. "!" .. VIRTUAL)
   self.run:listen(tap, function(pinfo, tvb, info) packet(pinfo, tvb, info, true) end,
@@ -202,16 +217,33 @@ end
 -- What the tcp and udp taps say of a header.
 local ANNOUNCED = { tcp = { "th_stream", "th_sport" }, udp = { "uh_stream", "uh_sport" } }
 
--- For a run that does not tell them apart, or is not told of all packets: its remark says what that means, for the
--- packets that `filter` takes.
---
--- An extractor costs every packet of the capture, virtual or not. A filter costs less, and what it names is in the tree of
--- the packets that it takes: there it is found without an extractor.
-function networks.watch(run, protocol, means, filter, lacks)
-  local watched = networks.of(run, protocol, means, lacks, sharkstat.hosted and fields.reader or nil)
+-- A watcher, which notes every stream of the run's packets that `filter` takes.
+local function watch_with_extractors(run, protocol, filter)
+  local watched, moment = networks.of(run, protocol), sharkstat.moment
+  run:listen("frame", function(pinfo)
+    local path = watched.path_of((moment(pinfo)))
+    local virtual = path.virtual
+    if path.quoting or not (virtual or networks.all) then return end
+    local header, second = watched.headers()
+    if not header then return end
+    if not second then return watched:key(header.value, pinfo, virtual) end
+    if virtual == "rare" then fields.packet(pinfo.number) end
+    local from = { watched.ports() }
+    for at, one in ipairs { watched.headers() } do
+      if not from[at] then break end
+      key_of(watched, one.value, virtual and network_of(watched.tags, one, virtual) or NONE, from[at].value, pinfo)
+    end
+  end, filter)
+  return watched
+end
+
+-- The same without extractors. A filter costs less, and what it names is in the tree of the packets that it takes: there it is
+-- found without an extractor.
+local function watch_with_filters(run, protocol, filter)
+  local watched = networks.of(run, protocol, nil, nil, sharkstat.hosted and fields.reader or sharkstat.field)
   local streams, ports = watched.headers, watched.ports
-  filter = filter and " && " .. filter or ""
-  local named = ("%s.stream && %s.srcport && !icmp && !icmpv6"):format(protocol, protocol) .. filter
+  local only = filter and " && " .. filter or ""
+  local named = ("%s.stream && %s.srcport && !icmp && !icmpv6"):format(protocol, protocol) .. only
   local function packet(virtual)
     return function(pinfo)
       fields.packet(pinfo.number)
@@ -230,11 +262,43 @@ function networks.watch(run, protocol, means, filter, lacks)
     local stream, port = announced[1], announced[2]
     run:listen(protocol, function(pinfo, _, info)
       if networks.all then key_of(watched, info[stream], NONE, info[port], pinfo) end
-    end, "!" .. VIRTUAL .. filter)
+    end, "!" .. VIRTUAL .. only)
   end
-  if networks.all or not sharkstat.hosted then return listen_to_others() end
-  networks.waiting = networks.waiting or {}
-  networks.waiting[#networks.waiting + 1] = listen_to_others
+  if networks.all or not sharkstat.hosted then
+    listen_to_others()
+  else
+    networks.waiting = networks.waiting or {}
+    networks.waiting[#networks.waiting + 1] = listen_to_others
+  end
+  return watched
+end
+
+local function new_watcher(run, protocol, filter)
+  local extracted = sharkstat.hosted
+  for _, name in ipairs { "frame.protocols", protocol .. ".stream", protocol .. ".srcport" } do
+    extracted = extracted and sharkstat.extracted(name)
+  end
+  return (extracted and watch_with_extractors or watch_with_filters)(run, protocol, filter)
+end
+
+-- For a run that does not tell them apart, or is not told of all packets: its remark says what that means, for the
+-- packets that `filter` takes. All runs that ask for the same have one watcher, which belongs to none of them.
+local watchers = {}
+function networks.watch(run, protocol, means, filter, lacks)
+  local watched
+  if sharkstat.hosted then
+    local key = ("%s\t%s\t%s"):format(protocol, filter or "", run.filter or "")
+    if not watchers[key] then
+      local own = sharkstat.new_run({ name = "networks", columns = {} }, "", nil)
+      own.filter = run.filter
+      watchers[key] = new_watcher(own, protocol, filter)
+    end
+    watched = watchers[key]
+    run.knows_networks = true
+  else
+    watched = new_watcher(run, protocol, filter)
+  end
+  remark(run, watched, means, lacks)
 end
 
 return networks

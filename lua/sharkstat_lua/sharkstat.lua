@@ -69,6 +69,9 @@ function sharkstat.extractor(name)
   return fields[name]
 end
 
+-- The extractor of a field if something has made it, which costs nothing more.
+function sharkstat.extracted(name) return fields[name] end
+
 -- What reads a field: called for a packet, it gives its values (FieldInfo), none to many. A hosted run knows while
 -- scripts are loaded what is asked for; a tap that was only loaded must cost nothing, so by itself it reads otherwise.
 function sharkstat.field(name)
