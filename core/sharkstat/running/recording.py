@@ -53,7 +53,7 @@ class Recorder:
             stamp = time.strftime("%Y%m%d%H%M%S", time.localtime(now))
             path = path.with_name(f"{path.stem}_{self._number:05d}_{stamp}{path.suffix}")
         self.close()
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._kept.append(path)
         if len(self._kept) > self._limits.get("files", float("inf")):
             with contextlib.suppress(OSError):
