@@ -64,7 +64,7 @@ def test_requests_dealt_out_give_the_same_tables(path: Path) -> None:
 IN_SHARDS = ["io,stat,0.5,tcp,udp", "conv,tcp", "conv,ip", "conv,eth", "endpoints,tcp", "endpoints,ip", "icmp,errors"]
 
 
-def _mixed(path: Path, pcapng: bool = False, late: int = 0) -> Counter[str]:
+def mixed(path: Path, pcapng: bool = False, late: int = 0) -> Counter[str]:
     """3,000 packets of 40 clients and 5 servers, with ports that are used again, ICMP errors and a tunnel.
 
     Gives how many of each there are. With `late`, that packet comes a second too late.
@@ -119,7 +119,7 @@ def test_a_capture_in_shards_gives_the_same_tables(
     tmp_path: Path, pcapng: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "mixed"
-    counts = _mixed(path, pcapng)
+    counts = mixed(path, pcapng)
     one = sharkstat.run(path, IN_SHARDS, jobs=1)
     with caplog.at_level(logging.DEBUG, "sharkstat"):
         several = sharkstat.run(path, IN_SHARDS, jobs=3)
@@ -133,7 +133,7 @@ def test_a_capture_in_shards_gives_the_same_tables(
 
 def test_what_shards_would_change_is_read_in_one_piece(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "late.pcap"
-    _mixed(path, late=1500)
+    mixed(path, late=1500)
     with caplog.at_level(logging.DEBUG, "sharkstat"):
         several = sharkstat.run(path, IN_SHARDS, jobs=3)
     assert "not in time order" in caplog.messages[0]

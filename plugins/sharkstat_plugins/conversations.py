@@ -13,6 +13,8 @@ import sharkstat_lua
 from sharkstat import (
     Column,
     Engine,
+    Headers,
+    OfWays,
     Packets,
     Parsed,
     Row,
@@ -22,12 +24,14 @@ from sharkstat import (
     TextError,
     TsharkText,
     Value,
+    Way,
     hookimpl,
     sort_rows,
 )
 from sharkstat_plugins.ends import (
     BROADCAST,
     EACH_FRAGMENT,
+    PLAIN,
     WITH_PORTS,
     EndsCounter,
     frame,
@@ -216,6 +220,29 @@ class Conversations(TapConversations):
         super().__init__(kind)
         tap, text = self.engines
         self.engines = (tap, Packets(lambda arguments: ConversationCounter(kind, arguments)), text)
+        if isinstance(tap, Tap) and kind in PLAIN:
+            plain = OfWays(kind, _both_ways)
+            self.engines = (*self.engines, Headers(tap, lambda arguments: None if arguments.strip() else plain))
+
+
+def _both_ways(ways: Sequence[Way]) -> list[list[Value]]:
+    """A row a conversation, of what each of its ends sent to the other."""
+    found: dict[object, list[Value]] = {}
+    for way in ways:
+        a: tuple[Value, ...] = (way.source,) if way.source_port is None else (way.source, way.source_port)
+        b: tuple[Value, ...] = (
+            (way.destination,) if way.source_port is None else (way.destination, way.destination_port)
+        )
+        key = way.stream if way.stream is not None else (max(a, b), min(a, b))
+        row = found.get(key)
+        if row is None:
+            stream = [] if way.stream is None else [way.stream]
+            found[key] = [*a, *b, way.packets, way.bytes, 0, 0, way.first, way.last, *stream]
+            continue
+        at = 2 * len(a)
+        row[at + 2], row[at + 3] = way.packets, way.bytes
+        row[at + 5] = max(_int(row[at + 5]), way.last)
+    return list(found.values())
 
 
 def columns_of(ports: bool) -> tuple[Column, ...]:

@@ -13,6 +13,8 @@ import sharkstat_lua
 from sharkstat import (
     Column,
     Engine,
+    Headers,
+    OfWays,
     Packets,
     Parsed,
     Statistic,
@@ -21,12 +23,14 @@ from sharkstat import (
     TextError,
     TsharkText,
     Value,
+    Way,
     hookimpl,
     sort_rows,
 )
 from sharkstat_plugins.ends import (
     BROADCAST,
     EACH_FRAGMENT,
+    PLAIN,
     WITH_PORTS,
     EndsCounter,
     frame,
@@ -143,6 +147,21 @@ class Endpoints(TapEndpoints):
         super().__init__(kind)
         tap, text = self.engines
         self.engines = (tap, Packets(lambda arguments: EndpointCounter(kind, arguments)), text)
+        if isinstance(tap, Tap) and kind in PLAIN:
+            plain = OfWays(kind, _each_end)
+            self.engines = (*self.engines, Headers(tap, lambda arguments: None if arguments.strip() else plain))
+
+
+def _each_end(ways: Sequence[Way]) -> list[list[Value]]:
+    """A row an end, of what it sent and received."""
+    found: dict[tuple[Value, ...], list[int]] = {}
+    for way in ways:
+        ends = ((way.source, way.source_port), (way.destination, way.destination_port))
+        for at, end in enumerate(ends):
+            counts = found.setdefault(end, [0, 0, 0, 0])
+            counts[2 * at] += way.packets
+            counts[2 * at + 1] += way.bytes
+    return [[address, *([] if port is None else [port]), *counts] for (address, port), counts in found.items()]
 
 
 class EndpointCounter(EndsCounter):

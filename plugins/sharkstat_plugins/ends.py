@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Those that our own code counts in Lua and on packets, those that only our tap counts, and some of tshark's own.
 COUNTED = ("eth", "ip", "ipv6", "tcp", "udp", "ipx", "usb")
+PLAIN = COUNTED[:5]  # that the headers of plain packets tell
 TAP_ALONE = ("bluetooth", "dccp", "fddi", "sctp", "sll", "tr", "wlan")
 TITLES = {
     "eth": "Ethernet", "ip": "IPv4", "ipv6": "IPv6", "tcp": "TCP", "udp": "UDP", "ipx": "IPX", "usb": "USB",

@@ -13,7 +13,10 @@ import sharkstat_lua
 from sharkstat import (
     Column,
     Engine,
+    Headers,
+    Interval,
     Listen,
+    OfIntervals,
     PacketCounter,
     Packets,
     Parsed,
@@ -150,10 +153,12 @@ class IoStat(Statistic):
     example = "10"
 
     def __init__(self) -> None:
+        tap = Tap(Path(sharkstat_lua.__file__).with_name("io_stat.lua"), "transport", split="hosts")
         self.engines = (
-            Tap(Path(sharkstat_lua.__file__).with_name("io_stat.lua"), "transport", split="hosts"),
+            tap,
             Packets(lambda arguments: IoCounter(*parse(arguments))),
             TsharkText(self.parse, self.native, layer="transport"),
+            Headers(tap, _of_headers),
         )
 
     def filters(self, arguments: str) -> Sequence[str]:
@@ -324,6 +329,42 @@ class IoStat(Statistic):
                 raise self.refuse_merge("the captures' intervals are not aligned: read the captures in one run instead")
             aligned.append([{**row, "start": int(row["start"]) + offset} for row in table.rows])  # type: ignore[arg-type]
         return aligned
+
+
+# What a filter takes of plain TCP and UDP: IP versions and protocols.
+_TAKES = {
+    "": [(4, "tcp"), (4, "udp"), (6, "tcp"), (6, "udp")],
+    "ip": [(4, "tcp"), (4, "udp")],
+    "ipv6": [(6, "tcp"), (6, "udp")],
+    "tcp": [(4, "tcp"), (6, "tcp")],
+    "udp": [(4, "udp"), (6, "udp")],
+}
+
+
+def _of_headers(arguments: str) -> OfIntervals | None:
+    """What to count from headers; None where they do not tell it."""
+    interval, parts = parse(arguments)
+    named = [part for part in parts if not part.called]
+    if any(part.field or part.filter not in _TAKES for part in named):
+        return None
+    other = [kind for kind in _TAKES[""] if not any(kind in _TAKES[part.filter] for part in named if part.filter)]
+    takes = [other if part.called else _TAKES[part.filter] for part in parts]
+
+    def rows(intervals: Sequence[Interval]) -> list[list[Value]]:
+        found: dict[int, list[list[int]]] = {}
+        for one in intervals:
+            counts = found.setdefault(one.number, [[0, 0] for _ in parts])
+            for count, kinds in zip(counts, takes, strict=True):
+                if (one.version, one.protocol) in kinds:
+                    count[0] += one.packets
+                    count[1] += one.bytes
+        wanted = [{"FRAMES": slice(1), "BYTES": slice(1, 2)}.get(part.calculation, slice(2)) for part in parts]
+        return [
+            [number * interval * 1000, *(v for count, cut in zip(counts, wanted, strict=True) for v in count[cut])]
+            for number, counts in found.items()
+        ]
+
+    return OfIntervals(interval, rows)
 
 
 def _interleaved(measures: list[Column], derived: list[Column]) -> list[Column]:

@@ -197,7 +197,8 @@ def make_running(
             "--engine",
             metavar="NAME",
             autocompletion=completed_by(complete_engine),
-            help="lua (a tap in tshark), packets (Python) or tshark (its own -z); default: the first available.",
+            help="lua (a tap in tshark), packets (Python), tshark (its own -z) or headers (fast, L2-L4 alone); "
+            "default: the first available.",
         ),
     ] = "",
     jobs: Annotated[

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from sharkstat.engines.headers import OfIntervals, OfWays
     from sharkstat.tables.column import Column, Row
     from sharkstat.tshark.output import Output
     from sharkstat.tshark.records import Records
@@ -75,7 +76,7 @@ class Engine(ABC):
 
     `name` is its name for --engine. `own` says whether sharkstat or a plugin counts, rather than tshark. `resolve` has
     tshark's name resolution flags (-N) if it shows nothing without names. `file` is the Lua file that also counts in
-    plain tshark.
+    plain tshark. `instead` is the engine that takes its place where it cannot count, or need not.
     """
 
     name: ClassVar[str]
@@ -83,6 +84,7 @@ class Engine(ABC):
     by_flow: ClassVar[bool] = False
     resolve: str = ""
     file: Path | None = None
+    instead: Engine | None = None
 
     @abstractmethod
     def ask(self, question: Question) -> Task:
@@ -95,7 +97,8 @@ class Task:
 
     `layer` says how far up the layers it looks, where `reads`, the names of fields and filters, does not say more;
     `split` says how the packets may be dealt out to several tsharks, whose rows are then put together: "hosts" where
-    those of two hosts must stay together, "whole" where all must.
+    those of two hosts must stay together, "whole" where all must. `plain` says what can be counted of plain TCP and UDP
+    from headers alone, so that the rest is to be read.
     `remarks` are for the user, before the run; `speakers` begin a message that the user can understand as it is.
     """
 
@@ -106,6 +109,7 @@ class Task:
     reads: Sequence[str] = ()
     remarks: tuple[str, ...] = ()
     split: Split = "whole"
+    plain: OfWays | OfIntervals | None = None
 
     @property
     def speakers(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sharkstat.running.walking import Packets, Unsplittable, columns
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-HEAD = 144  # bytes from the network header on that are looked at: for tunnels, and what ICMP errors quote
+HEAD = 144  # bytes from the network header on that are looked at for tunnels, and what ICMP errors quote
+USUAL = 56  # those of a plain packet that are: IPv6, and TCP without options
 # By link type (LINKTYPE_...): where the type of the network layer is, and where that begins.
 _ENCAPSULATIONS: dict[int, tuple[int | None, int]] = {
     1: (12, 14),
@@ -66,8 +68,30 @@ def pair_number(a: bytes, b: bytes) -> int:
     return int(_pair_numbers(*words)[0])
 
 
-def pairs_of(view: Array, packets: Packets) -> tuple[Array, set[int], bool]:
-    """The pair of each packet, the pairs that belong to the rest, and whether any announces conversations."""
+@dataclass
+class Looked:
+    """What the headers of some packets say.
+
+    `pairs` has the number of each packet's two hosts (0: none), `rests` the pairs that stay together. `announces` says
+    whether any packet announces conversations, `hides` whether tshark may begin streams of TCP that no packet tells. Of
+    the packets that are `tcp` or `udp` and nothing else, `head` has the first bytes from the network header on, `inner`
+    where the transport header begins in it, and `tags` their VLANs.
+    """
+
+    pairs: Array
+    rests: set[int]
+    announces: bool
+    hides: bool
+    tcp: Array
+    udp: Array
+    v4: Array
+    head: Array
+    inner: Array
+    tags: Array
+
+
+def pairs_of(view: Array, packets: Packets) -> Looked:
+    """What the headers of all packets in these bytes say, which are followed by at least HEAD more."""
     import numpy as np
 
     if packets.link not in _ENCAPSULATIONS:
@@ -75,52 +99,93 @@ def pairs_of(view: Array, packets: Packets) -> tuple[Array, set[int], bool]:
     kind_at, network_at = _ENCAPSULATIONS[packets.link]
     count = len(packets.begins)
     network = packets.starts + network_at
+    tags = np.zeros(count, np.int64)
     if kind_at is None:
         version = view[network] >> 4
         kind = np.where(version == 4, 0x0800, np.where(version == 6, 0x86DD, 0))
     else:
         kind = view[packets.starts + kind_at].astype(np.int64) << 8 | view[packets.starts + kind_at + 1]
         for _ in range(2):
-            tagged = (kind == 0x8100) | (kind == 0x88A8)
-            kind = np.where(
-                tagged, view[network + 2].astype(np.int64) << 8 | view[np.minimum(network + 3, len(view) - 1)], kind
-            )
-            network = np.where(tagged, network + 4, network)
+            tagged = np.nonzero((kind == 0x8100) | (kind == 0x88A8))[0]
+            at = network[tagged]
+            tags[tagged] = tags[tagged] << 16 | (view[at].astype(np.int64) & 15) << 8 | view[at + 1] | 0x8000
+            kind[tagged] = view[at + 2].astype(np.int64) << 8 | view[at + 3]
+            network[tagged] += 4
     room = packets.starts + packets.kept - network  # bytes of it that were captured
     real = packets.starts + packets.lengths - network
-    head = columns(view, network, HEAD)
-    wide = head.astype(np.int64)
-
-    def short(at: int) -> Array:
-        return wide[:, at] << 8 | wide[:, at + 1]
-
-    v4 = (kind == 0x0800) & (room >= 20) & (head[:, 0] >> 4 == 4)
-    v6 = (kind == 0x86DD) & (room >= 40) & (head[:, 0] >> 4 == 6)
-    words = head[:, : HEAD // 4 * 4].view(">u4").astype(np.uint64)
+    head = columns(view, network, USUAL)
+    nibble = head[:, 0] >> 4
+    v4 = (kind == 0x0800) & (room >= 20) & (nibble == 4)
+    v6 = (kind == 0x86DD) & (room >= 40) & (nibble == 6)
+    words = head.view(">u4")
     pairs = np.zeros(count, np.uint64)
-    pairs[v4] = _pair_numbers(words[v4, 3:4], words[v4, 4:5])
-    pairs[v6] = _pair_numbers(words[v6, 2:6], words[v6, 6:10])
+    for some, begin, each in ((v4, 3, 1), (v6, 2, 4)):
+        rows = np.nonzero(some)[0]
+        ends = words[rows, begin : begin + 2 * each].astype(np.uint64)
+        pairs[rows] = _pair_numbers(ends[:, :each], ends[:, each:])
 
-    length = np.where(v4, short(2), short(4) + 40)
+    shorts = head.view(">u2")
+    length = np.where(v4, shorts[:, 1], shorts[:, 2] + np.int64(40))
     header = np.where(v4, 20, 40)
-    protocol = np.where(v4, wide[:, 9], wide[:, 6])
-    whole = (v4 & (head[:, 0] == 0x45) & (short(6) & 0xBFFF == 0)) | v6
+    protocol = np.where(v4, head[:, 9], head[:, 6])
+    whole = (v4 & (head[:, 0] == 0x45) & (shorts[:, 3] & 0xBFFF == 0)) | v6
     fits = whole & (length <= real) & (length > header)
     tcp, udp = fits & (protocol == 6), fits & (protocol == 17)
-    inner = np.where(v4[:, None], wide[:, 20:36], wide[:, 40:56])
-    ports = inner[:, 0] << 8 | inner[:, 1], inner[:, 2] << 8 | inner[:, 3]
-    offset = (inner[:, 12] >> 4) * 4
+    ports = [np.where(v4, shorts[:, 10 + at], shorts[:, 20 + at]) for at in (0, 1)]
+    offset = (np.where(v4, head[:, 32], head[:, 52]) >> 4) * 4
     tcp &= (offset >= 20) & (header + offset <= np.minimum(length, room))
-    said = inner[:, 4] << 8 | inner[:, 5]
+    said = np.where(v4, shorts[:, 12], shorts[:, 22])
     udp &= (said >= 8) & (header + said <= length) & (room >= header + 8)
     special = np.zeros(65536, bool)
     special[[0, *TUNNELS, *ANNOUNCERS]] = True
     plain = (tcp | udp) & ~special[ports[0]] & ~special[ports[1]]
-    rests = set(np.unique(pairs[~plain]).tolist())
-    rests |= _inside(head[~plain], real[~plain])
-    rests |= _quoted(words, wide, v4 & (protocol == 1), v6 & (protocol == 58))
-    announcing = (tcp | udp) & (np.isin(ports[0], ANNOUNCERS) | np.isin(ports[1], ANNOUNCERS))
-    return pairs, rests, bool(announcing.any())
+    having = np.nonzero(tcp & plain & (offset > 20))[0]
+    plain[having] = _usual_options(view, network[having] + header[having] + 20, offset[having] - 20)
+    payload = columns(view, network + header + offset, 4).view(">u4")[:, 0]
+    plain &= ~(tcp & (payload == _RFB))
+    hides = tcp & (~plain | special[ports[0]] | special[ports[1]])
+    others = np.nonzero(~plain)[0]
+    wide = columns(view, network[others], HEAD)
+    wide[np.arange(HEAD) >= room[others, None]] = 0  # what follows is another packet's
+    rests = set(np.unique(pairs[others]).tolist())
+    rests |= _inside(wide, real[others])
+    rests |= _quoted(wide, (v4 & (protocol == 1))[others], (v6 & (protocol == 58))[others])
+    announcing = np.zeros(65536, bool)
+    announcing[[*ANNOUNCERS]] = True
+    announces = (tcp | udp) & (announcing[ports[0]] | announcing[ports[1]])
+    return Looked(
+        pairs, rests, bool(announces.any()), bool(hides.any()), tcp & plain, udp & plain, v4, head, header, tags
+    )
+
+
+# "RFB ", by which tshark knows VNC on any port, and then begins a stream of its own.
+_RFB = 0x52464220
+# By kind: how long the TCP options are that every tshark reads as they are.
+_OPTIONS = {2: (4,), 3: (3,), 4: (2,), 5: (10, 18, 26, 34), 8: (10,)}
+
+
+def _usual_options(view: Array, begins: Array, sizes: Array) -> Array:
+    """Whether the TCP options that begin there are whole and well-known: in others tshark may find an error."""
+    import numpy as np
+
+    known = np.zeros((256, 256), bool)
+    for option, lengths in _OPTIONS.items():
+        known[option, lengths] = True
+    usual: Array = (columns(view, begins, 4).view(">u4")[:, 0] == 0x0101080A) & (
+        sizes == 12
+    )  # time stamps, as nearly all have
+    rows = np.nonzero(~usual)[0]
+    at, size = begins[rows], sizes[rows].astype(np.int64)
+    while len(rows):
+        kind, length = view[at], view[at + 1]
+        length = np.where(kind == 1, 1, length)
+        good = (kind == 1) | (known[kind, length] & (length <= size))
+        left = np.where(good, size - length, -1)
+        ended = (kind == 0) | (left == 0)
+        usual[rows[ended]] = True
+        more = ~ended & (left > 0)
+        rows, at, size = rows[more], at[more] + length[more], left[more]
+    return usual
 
 
 # What may follow an IPv6 header.
@@ -152,12 +217,13 @@ def _inside(head: Array, real: Array) -> set[int]:
     return found
 
 
-def _quoted(words: Array, wide: Array, icmp: Array, icmp6: Array) -> set[int]:
+def _quoted(head: Array, icmp: Array, icmp6: Array) -> set[int]:
     """The pairs whose packets ICMP errors quote: tshark takes the quotes for a part of their conversations."""
     import numpy as np
 
-    four = icmp & np.isin(wide[:, 20], (3, 4, 5, 11, 12)) & (wide[:, 28] >> 4 == 4)
-    six = icmp6 & (wide[:, 40] >= 1) & (wide[:, 40] <= 4) & (wide[:, 48] >> 4 == 6)
+    words = head.view(">u4").astype(np.uint64)
+    four = icmp & np.isin(head[:, 20], (3, 4, 5, 11, 12)) & (head[:, 28] >> 4 == 4)
+    six = icmp6 & (head[:, 40] >= 1) & (head[:, 40] <= 4) & (head[:, 48] >> 4 == 6)
     return {
         *np.unique(_pair_numbers(words[four, 10:11], words[four, 11:12])).tolist(),
         *np.unique(_pair_numbers(words[six, 14:18], words[six, 18:22])).tolist(),

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sharkstat.errors import SharkstatError, TsharkError
+from sharkstat.errors import RequestError, SharkstatError, TsharkError
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.memory import available
 from sharkstat.running.one_pass import Pass, Progress
 from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan
+from sharkstat.running.source import LARGE
 from sharkstat.running.together import together
 from sharkstat.running.watching import Ticker, Watch
 from sharkstat.tshark.process import Tshark
@@ -41,6 +42,19 @@ class Passes:
 
     def read(self, plan: Plan, interruption: Interruption) -> Outcome:
         """What came of all requests of the plan."""
+        if any(request.engine.instead for request in plan.requests):
+            from sharkstat.running.walking import Unsplittable
+
+            try:
+                return self._from_headers(plan, interruption)
+            except Unsplittable as reason:
+                names = ", ".join(request.text for request in plan.requests)
+                if plan.named:
+                    raise RequestError(
+                        f"{names}: not counted from headers alone: {reason}: leave out --engine"
+                    ) from None
+                _note("%s: not counted from headers alone: %s", names, reason)
+            plan = plan.instead()
         if not plan.source.are_files:
             return self._once(plan, interruption)
         if self.jobs > 1:
@@ -55,6 +69,45 @@ class Passes:
     def _beside(self) -> Passes:
         """For a pass beside the first, which alone tells of what all of them see."""
         return replace(self, progress=None, meanwhile=lambda: None)
+
+    def _from_headers(self, plan: Plan, interruption: Interruption) -> Outcome:
+        """Plain packets counted from their headers, and the rest by a tshark. Unsplittable where that is not exact."""
+        import importlib.util
+
+        from sharkstat.running.walking import Unsplittable
+
+        others = [request.text for request in plan.requests if request.task.plain is None]
+        if others:
+            raise Unsplittable(f"tshark must look at all packets for {', '.join(others)}")
+        if not plan.source.are_files:
+            raise Unsplittable("it is no file")
+        if importlib.util.find_spec("numpy") is None:
+            raise Unsplittable("it needs numpy: pip install 'sharkstat[jobs]'")
+        if not plan.named and plan.source.size < LARGE:
+            raise Unsplittable("the capture is small")
+        from sharkstat.running.headers import Headers
+        from sharkstat.running.shards import OpenedShard
+
+        plan = plan.with_all_rows()
+        with Headers(plan, interruption, plan.named) as shards:
+            with (
+                Workspace(self.tshark) as workspace,
+                Ticker(None, workspace) as ticker,
+                OpenedShard(plan.source, workspace, interruption, shards, 0) as opened,
+            ):
+                reading = self._pass(
+                    plan.instead(), workspace, opened, interruption, None, shards.cut, ticker, shards.job(0)
+                )
+                rest = reading.run()
+            if rest is None:
+                raise Unsplittable("its packets have unusual times, or are cut")
+            counted, records = shards.counted(rest)
+            joined, found = shards.joined([rest, counted], [reading.records, records])
+        if len(found) < len(plan.requests):
+            raise Unsplittable("tables of plain packets and of the rest do not go together")
+        return replace(
+            joined, answers=[replace(found[number], request=one) for number, one in enumerate(plan.requests)]
+        )
 
     def _in_shards(self, plan: Plan, interruption: Interruption) -> Outcome:
         """Those requests that can be, from shards of the capture; others beside them. Unsplittable where none can."""

@@ -109,6 +109,11 @@ class Request:
         """The same request with nothing counted yet, asked so."""
         return replace(self, question=question, task=self.engine.ask(question))
 
+    def instead(self) -> Request:
+        """The same request on the engine that takes the place of its own, if there is one."""
+        engine = self.engine.instead or self.engine
+        return replace(self, engine=engine, task=engine.ask(self.question))
+
     def first_rows(self, chosen: Selection, count: int, final: bool) -> FirstRows | None:
         """What says that no more than the first rows of a selection are wanted; None where all are needed for them."""
         said = self.statistic.ranking(self.arguments)
@@ -133,6 +138,7 @@ class Plan:
     source: Source
     requests: list[Request]
     refused: dict[str, Failure] = field(default_factory=dict)  # what a plugin's own fault kept out, and why
+    named: bool = False  # the user named the engine
     parts: list[Part] = field(init=False)
     _part_of: list[Part] = field(init=False)
 
@@ -159,16 +165,20 @@ class Plan:
             request.asking(replace(request.question, first=request.first_rows(chosen, count, final)))
             for request in self.requests
         ]
-        return Plan(self.source, asked, self.refused)
+        return Plan(self.source, asked, self.refused, self.named)
 
     def with_all_rows(self) -> Plan:
         """The same plan where all rows of results are wanted."""
         asked = [request.asking(replace(request.question, first=None)) for request in self.requests]
-        return Plan(self.source, asked, self.refused)
+        return Plan(self.source, asked, self.refused, self.named)
+
+    def instead(self) -> Plan:
+        """The same plan on the engines that take the place of others, where they do."""
+        return Plan(self.source, [request.instead() for request in self.requests], self.refused)
 
     def again(self) -> Plan:
         """The same plan with nothing counted yet."""
-        return Plan(self.source, [request.again() for request in self.requests])
+        return Plan(self.source, [request.again() for request in self.requests], named=self.named)
 
     def without(self, failed: Container[str]) -> Plan:
         """The plan of the other requests, as if nothing had been counted."""
@@ -176,7 +186,7 @@ class Plan:
 
     def only(self, numbers: Sequence[int]) -> Plan:
         """The plan of some of its requests, by their numbers, as if nothing had been counted."""
-        return Plan(self.source, [self.requests[number].again() for number in numbers])
+        return Plan(self.source, [self.requests[number].again() for number in numbers], named=self.named)
 
     def dealt(self, jobs: int) -> list[list[int]]:
         """The numbers of the requests, dealt out to as many passes as are worth it: at most so many, at least one.
@@ -326,4 +336,4 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
             refused[text] = Failure(said, traceback=traceback.format_exc())
             if len(refused) == len(found):
                 raise StatisticError.of(refused) from problem
-    return Plan(source, requests, refused)
+    return Plan(source, requests, refused, bool(engine))

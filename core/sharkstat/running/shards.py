@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sharkstat.engines.engine import Result
 from sharkstat.errors import MergeError
@@ -24,6 +25,9 @@ from sharkstat.tables.column import Column, Row, Value
 from sharkstat.tables.table import Table, combine
 from sharkstat.tshark.records import Records
 from sharkstat.tshark.workspace import Workspace
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MUCH = 0.05  # of all packets
 
@@ -48,16 +52,16 @@ class Shards:
         try:
             stopped = threading.Event()
             with interruption.softly(stopped.set):
-                found = scan(self._file, stopped)
-            if not found.packets:
-                raise Unsplittable("it has no packets")
-            self.split: Split = split(found, shards)
+                self.split: Split = self._dealt(stopped, shards)
             self.feed = Feed(self._file, self.split)
         except BaseException:
             os.close(self._file)
             raise
 
-    def __enter__(self) -> Shards:
+    def _dealt(self, stopped: threading.Event, shards: int) -> Split:
+        return split(scan(self._file, stopped), shards)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -79,7 +83,7 @@ class Shards:
         numbered = {column.numbering for column in request.columns}
         rest = sum(found.counts.get(name, 0) for name in found.rest)
         uncertain = {"udp"} if found.announces else set()
-        uncertain |= {"tcp"} if rest > MUCH * found.packets else set()
+        uncertain |= {"tcp"} if found.hides or rest > MUCH * found.packets else set()
         return not numbered & uncertain
 
     def job(self, number: int) -> list[tuple[str, ...]]:

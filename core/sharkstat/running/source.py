@@ -173,9 +173,14 @@ class Source:
             if wanted < 1:
                 raise RequestError(f"--jobs {wanted}: give a number of at least 1")
             return wanted
-        if not self.are_files or sum(Path(name).stat().st_size for name in self.files) < LARGE:
+        if not self.are_files or self.size < LARGE:
             return 1
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def size(self) -> int:
+        """The size of all files, in bytes."""
+        return sum(Path(name).stat().st_size for name in self.files)
 
     @property
     def are_files(self) -> bool:

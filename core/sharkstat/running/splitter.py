@@ -23,6 +23,8 @@ from sharkstat.running.walking import Unsplittable, Walker
 if TYPE_CHECKING:
     import numpy as np
 
+    from sharkstat.running.tally import Tally
+
 CHUNK = 8 << 20
 MOST = 0.85  # of all packets in one shard: more is not worth it
 FULL = 2  # what tshark takes for a packet of the rest, as a multiple of what it takes for a plain one
@@ -49,12 +51,16 @@ class Scan:
     since: int = 0  # the first packet's time, in nanoseconds since 1970
     cut: bool = False  # some packets were captured only in part
     announces: bool = False  # a protocol that announces conversations of others is in it
+    hides: bool = False  # tshark may begin streams of TCP that no packet tells
     counts: dict[int, int] = field(default_factory=dict)  # packets of each pair
     rest: set[int] = field(default_factory=set)  # the pairs that stay together
 
 
-def scan(file: int, stopped: threading.Event) -> Scan:
-    """Look at every packet's headers. Unsplittable where it is no capture of that kind, or not in order."""
+def scan(file: int, stopped: threading.Event, tally: Tally | None = None) -> Scan:
+    """Look at every packet's headers. Unsplittable where it is no capture of that kind, or not in order.
+
+    A `tally` counts those that are plain; the pairs that it is not certain of stay together, too.
+    """
     import numpy as np
 
     walker, found, rest, at = Walker(), Scan(), b"", 0
@@ -72,12 +78,17 @@ def scan(file: int, stopped: threading.Event) -> Scan:
                 raise Unsplittable("its packets are not in time order")
             newest = int(times[-1])
             found.cut = found.cut or bool((packets.kept < packets.lengths).any())
-            pairs, rests, announces = pairs_of(np.frombuffer(data + bytes(HEAD + 64), np.uint8), packets)
+            view = np.frombuffer(data + bytes(HEAD + 64), np.uint8)
+            looked = pairs_of(view, packets)
+            pairs, rests, announces = looked.pairs, looked.rests, looked.announces
+            if tally is not None:
+                tally.add(view, packets, looked, found.packets)
             names, counts = np.unique(pairs, return_counts=True)
             for name, count in zip(names.tolist(), counts.tolist(), strict=True):
                 found.counts[name] = found.counts.get(name, 0) + count
             found.rest.update(rests)
             found.announces = found.announces or announces
+            found.hides = found.hides or looked.hides
         else:
             pairs = np.zeros(0, np.uint64)
         found.chunks.append(
@@ -90,7 +101,11 @@ def scan(file: int, stopped: threading.Event) -> Scan:
         at += packets.end
     if rest or not walker.known:
         raise Unsplittable("it is no whole pcap or pcapng")
+    if not found.packets:
+        raise Unsplittable("it has no packets")
     found.rest.add(0)
+    if tally is not None and found.packets:
+        found.rest |= tally.uncertain()
     return found
 
 
@@ -102,6 +117,10 @@ class Split:
     shards: int
     shard_of: dict[int, int]
     sizes: list[int]  # packets of each shard
+    readers: int = 0  # how many of them are read; 0: all
+
+    def __post_init__(self) -> None:
+        self.readers = self.readers or self.shards
 
     def numbers(self) -> list[np.ndarray[Any, Any]]:
         """For each shard: the numbers that its packets have in the capture, from 1 on."""
@@ -139,6 +158,13 @@ def split(found: Scan, shards: int) -> Split:
     return Split(found, shards, shard_of, sizes)
 
 
+def apart(found: Scan) -> Split:
+    """The rest, and all else in a second shard that nobody reads."""
+    shard_of = {name: int(name not in found.rest) for name in found.counts}
+    rest = sum(count for name, count in found.counts.items() if name in found.rest)
+    return Split(found, 2, shard_of, [rest, found.packets - rest], readers=1)
+
+
 class Feed:
     """Gives each shard its packets, through a pipe."""
 
@@ -147,7 +173,7 @@ class Feed:
         self._file, self._split = file, parts
         self._wake = Wake()
         self._pipes: dict[int, int] = {}
-        self._queues: list[Queue[bytes]] = [Queue(8) for _ in range(parts.shards)]
+        self._queues: list[Queue[bytes]] = [Queue(8) for _ in range(parts.readers)]
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self.stopped = threading.Event()
@@ -158,9 +184,9 @@ class Feed:
         """Where the shard of that number is to be written to; when all are there, it begins."""
         with self._lock:
             self._pipes[number] = write_end
-            if len(self._pipes) < self._split.shards:
+            if len(self._pipes) < self._split.readers:
                 return
-        works = [threading.Thread(target=self._write, args=(n,), daemon=True) for n in range(self._split.shards)]
+        works = [threading.Thread(target=self._write, args=(n,), daemon=True) for n in range(self._split.readers)]
         works.append(threading.Thread(target=self._deal, daemon=True))
         for thread in works:
             thread.start()
@@ -193,7 +219,7 @@ class Feed:
         except OSError as problem:
             self.problem = problem
         finally:
-            for number in range(self._split.shards):
+            for number in range(self._split.readers):
                 self._put(number, b"")
 
     def _pieces(self, chunk: _Chunk) -> Iterator[bytes]:
@@ -202,7 +228,7 @@ class Feed:
 
         data = memoryview(os.pread(self._file, chunk.size, chunk.at))
         shards = self._split.shards_of(chunk)
-        for number in range(self._split.shards):
+        for number in range(self._split.readers):
             mine = np.nonzero(shards == number)[0]
             slices = list(zip(chunk.begins[mine].tolist(), chunk.ends[mine].tolist(), strict=True))
             if chunk.others:
