@@ -128,10 +128,10 @@ def run(
 
     `source` is a file, several files (read as one capture in time order), or a `Source`; `options` are those of
     `Source` (display_filter="ip", packets=1000, ...). `requests` are statistics, written as after tshark's -z.
-    `engine` is "lua" (a tap inside tshark), "packets" (Python) or "tshark" (tshark's own statistic, read from its
-    text), or "headers" (plain TCP and UDP from their headers alone); by default the first one that the statistic has. `progress` is called with the number of bytes read and
-    the size of the files. `jobs` is the maximum number of tshark processes at a time, by default one per processor
-    for large files; it does not change the tables.
+    `engine` is "lua" (a tap inside tshark), "packets" (Python), "tshark" (tshark's own, read from its text) or
+    "headers" (plain TCP and UDP from their headers alone, where that is possible); by default the first one that the
+    statistic has. `progress` is called with the number of bytes read and the size of the files. `jobs` is the maximum
+    number of tshark processes at a time, by default one per processor for large files; it does not change the tables.
 
     With errors="keep", a statistic that failed on the way has a table without rows that is not `complete`, with the
     reason in its `warnings`; the others are not affected.
