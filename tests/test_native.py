@@ -63,7 +63,7 @@ def test_list_names_what_tshark_lists() -> None:
     assert set(LISTED) <= set(rows)
     assert rows["mgcp,rtd"]["engines"] == "tshark"
     assert rows["mgcp,rtd"]["from"].startswith("tshark 4.")
-    assert rows["conv,tcp"]["engines"] == "lua, packets, tshark"
+    assert rows["conv,tcp"]["engines"] == "lua, packets, headers, tshark"
 
 
 def test_tshark_is_asked_what_it_has_only_where_it_must_be() -> None:

@@ -222,7 +222,8 @@ class Conversations(TapConversations):
         self.engines = (tap, Packets(lambda arguments: ConversationCounter(kind, arguments)), text)
         if isinstance(tap, Tap) and kind in PLAIN:
             plain = OfWays(kind, _both_ways)
-            self.engines = (*self.engines, Headers(tap, lambda arguments: None if arguments.strip() else plain))
+            headers = Headers(tap, lambda arguments: None if arguments.strip() else plain)
+            self.engines = (*self.engines[:-1], headers, text)
 
 
 def _both_ways(ways: Sequence[Way]) -> list[list[Value]]:

@@ -149,7 +149,8 @@ class Endpoints(TapEndpoints):
         self.engines = (tap, Packets(lambda arguments: EndpointCounter(kind, arguments)), text)
         if isinstance(tap, Tap) and kind in PLAIN:
             plain = OfWays(kind, _each_end)
-            self.engines = (*self.engines, Headers(tap, lambda arguments: None if arguments.strip() else plain))
+            headers = Headers(tap, lambda arguments: None if arguments.strip() else plain)
+            self.engines = (*self.engines[:-1], headers, text)
 
 
 def _each_end(ways: Sequence[Way]) -> list[list[Value]]:

@@ -157,8 +157,8 @@ class IoStat(Statistic):
         self.engines = (
             tap,
             Packets(lambda arguments: IoCounter(*parse(arguments))),
-            TsharkText(self.parse, self.native, layer="transport"),
             Headers(tap, _of_headers),
+            TsharkText(self.parse, self.native, layer="transport"),
         )
 
     def filters(self, arguments: str) -> Sequence[str]:

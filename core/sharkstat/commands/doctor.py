@@ -80,7 +80,7 @@ def _taps(tshark: Tshark) -> Check:
         path = Path(folder) / "one.pcap"
         path.write_bytes(capture)
         statistic, _ = Registry.default(only_built_in=True).find("io,stat")
-        engines = [engine.name for engine in statistic.engines if engine.own]
+        engines = [engine.name for engine in statistic.engines if engine.own and engine.instead is None]
         for engine in engines:
             try:
                 (table,) = run(path, "io,stat,0", engine=engine)
