@@ -280,3 +280,19 @@ def test_memory_has_a_limit(large: Path) -> None:
     assert whole[0] == 3 and "takes more than 10 MiB of memory (--max-memory)" in whole[2]
     assert none[0] == 0 and "INCOMPLETE" not in none[1]
     assert wrong[0] == 2
+
+
+@root
+def test_the_file_of_a_capture_is_never_written_over_or_through_a_link(tmp_path: Path) -> None:
+    there, link, other = tmp_path / "there.pcapng", tmp_path / "link.pcapng", tmp_path / "other"
+    for path in (there, other):
+        path.write_text("kept")
+    link.symlink_to(other)
+    live = ("run", "-i", "lo", "-f", "udp port 40996", "-z", "io,stat,0", "-a", "duration:1", "-w")
+    refused, linked, followed = tried(
+        [Trial([*live, there]), Trial([*live, link]), Trial([*live, link, "--force"])],
+    )
+    assert refused[0] == 5 and "--force" in refused[2] and there.read_text() == "kept"
+    assert (linked[0], followed[0]) == (5, 5) and other.read_text() == "kept"
+    (forced,) = tried([Trial([*live, there, "--force"])])
+    assert forced[0] == 0 and there.read_bytes().startswith(bytes.fromhex("0a0d0d0a"))

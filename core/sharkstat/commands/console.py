@@ -76,6 +76,7 @@ def execute(
         chosen = replace(chosen, share="declared")
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
     output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
+    check_capture_file(source, running)
     sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
     plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
     output.expect(request.text for plan in plans for request in plan.requests)
@@ -118,6 +119,14 @@ def limited(plan: Plan, chosen: Selection, watched: Watched | None, to_terminal:
     if watched is not None and watched.every is not None and to_terminal and sys.stdout.isatty():
         return plan.with_first_rows(chosen, _MOST_LINES, final=False)
     return plan
+
+
+def check_capture_file(source: Source, running: Running) -> None:
+    """OutputError where -w would overwrite a file, without --force, or follow a link. (-b makes new names.)"""
+    from sharkstat.tables.output import Output
+
+    if source.write and not source.ring and os.path.lexists(source.write):
+        Output(source.write, force=running.force)
 
 
 def conclude(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sharkstat.commands.console import execute, load_registry, say
+from sharkstat.commands.console import check_capture_file, execute, load_registry, say
 from sharkstat.errors import OutputError, RequestError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def execute_metrics(source: Source, running: Running, statistics: Sequence[str],
         raise RequestError(f"--metrics needs a live source (-i INTERFACE or a pipe): {source.names[0]} is a file")
     client = library()
     registry = load_registry(running.plugins, running.no_plugins)
+    check_capture_file(source, running)
     plan = make_plan(source, statistics, running.engine, registry)
     for request in plan.requests:
         Metrics.check(request.text, request.columns)

@@ -258,7 +258,7 @@ def make_running(
         str,
         typer.Option("--output", metavar="PATH", help="Write to this file, or one file per table into this folder."),
     ] = "",
-    force: Annotated[bool, typer.Option("--force", help="Let --output overwrite existing files.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Let --output and -w overwrite existing files.")] = False,
     raw: Annotated[
         bool,
         typer.Option("--raw", help="In CSV and TSV, don't escape text that a spreadsheet would run as a formula."),

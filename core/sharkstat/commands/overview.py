@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sharkstat.commands.console import (
+    check_capture_file,
     conclude,
     drawn,
     exporter_of,
@@ -74,6 +75,7 @@ def show(source: Source, running: Running, watched: Watched) -> None:
     exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
     output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
+    check_capture_file(source, running)
     if watched.every is not None:
         found, written = _watched(source, registry, running, watched)
     else:

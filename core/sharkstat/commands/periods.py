@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sharkstat.commands.console import load_registry, say
+from sharkstat.commands.console import check_capture_file, load_registry, say
 from sharkstat.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, RequestError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def execute_periods(source: Source, running: Running, statistics: Sequence[str],
     if running.per_file or chosen.sort or chosen.top or chosen.columns or chosen.share:
         raise RequestError("--every keeps whole tables: leave out --per-file, --sort, --top, --columns and --share")
     check_periods(source)
+    check_capture_file(source, running)
     registry = load_registry(running.plugins, running.no_plugins)
     plan = make_plan(source, statistics, running.engine, registry)
     archive = Archive(running.output, running.output_format or "json")
