@@ -234,7 +234,7 @@ def test_one_statistic_with_two_filters_counts_each() -> None:
         ("conv,sctp,ip.src ==", (), r"-z conv,sctp,ip.src ==: "),
         ("rtp,streams", ("-Y", "ip"), r"tshark's rtp,streams takes no filter: leave out -Y"),
         ("plen,treee", (), r"unknown statistic 'plen,treee'; did you mean plen,tree"),
-        ("conv,tcp", ("--engine", "tshak"), r"conv,tcp has no engine tshak: use --engine lua or packets or tshark"),
+        ("conv,tcp", ("--engine", "tshak"), r"conv,tcp has no engine tshak: use --engine lua or packets or headers or"),
         ("plen,tree", ("--engine", "lua"), r"plen,tree has no engine lua: use --engine tshark"),
         ("dhcp,stat", ("-z", "dhcp,stat,udp"), r"tshark counts dhcp,stat only once per run: use one run per filter"),
         ("diameter,avp", ("-z", "sv"), r"print while tshark reads packets: use one run for each"),
