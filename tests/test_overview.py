@@ -14,7 +14,7 @@ from tests.command import DATA, TRUTH, sharkstat
 from tests.oracle import tool
 
 from sharkstat import Overview, Registry, overview
-from sharkstat.tables.view import display_width
+from sharkstat.tables.texts import display_width
 
 TROUBLED = [DATA / f"{name}.pcapng" for name in ("connections", "waits", "arp", "story-after")]
 

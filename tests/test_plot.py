@@ -6,8 +6,8 @@ import pytest
 from tests.command import DATA, sharkstat
 
 import sharkstat as library
+from sharkstat.tables.figures import humanised_bytes
 from sharkstat.tables.graphs import graph
-from sharkstat.tables.view import humanised_bytes
 
 STORY = DATA / "story-after.pcapng"
 

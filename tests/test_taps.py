@@ -12,7 +12,7 @@ from tests.measure import DATA, PROJECT
 
 import sharkstat
 from sharkstat.tables.export import plain_value
-from sharkstat.tables.view import seconds
+from sharkstat.tables.figures import seconds
 from sharkstat.tshark.process import clean_environment, find_tshark
 from sharkstat.tshark.workspace import Workspace
 

@@ -24,7 +24,7 @@ from sharkstat.errors import OutputError, RequestError
 from sharkstat.statistics import installed_taps as taps
 from sharkstat.statistics.tapfile import TapFile
 from sharkstat.tables.export import plain_value
-from sharkstat.tables.view import seconds
+from sharkstat.tables.figures import seconds
 from sharkstat.tshark.process import Tshark
 from sharkstat.tshark.users import User
 

@@ -10,7 +10,7 @@ local concat, floor, format = table.concat, math.floor, string.format
 -- Values as people read them
 
 -- First and last code points of what moves a cursor, colours, reorders, breaks a line or cannot be seen; packets can hold
--- all of it. The same as ACTING of view.py, which says where they are from.
+-- all of it. The same as ACTING of texts.py, which says where they are from.
 local ACTING = {
   { 0x7f, 0xa0 }, { 0xad, 0xad }, { 0x34f, 0x34f }, { 0x61c, 0x61c }, { 0x115f, 0x1160 }, { 0x1680, 0x1680 },
   { 0x17b4, 0x17b5 }, { 0x180b, 0x180f }, { 0x2000, 0x200f }, { 0x2028, 0x202f }, { 0x205f, 0x206f }, { 0x2800, 0x2800 },

@@ -41,7 +41,7 @@ _warned: set[str] = set()
 
 def say(text: str) -> None:
     """Print one line on stderr."""
-    from sharkstat.tables.view import safe
+    from sharkstat.tables.texts import safe
 
     try:
         print(f"sharkstat: {safe(text)}", file=sys.stderr, flush=True)
@@ -141,7 +141,7 @@ def conclude(
         if source.live:
             dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
             say(f"{', '.join(name)}: {counts.captured or counts.packets:,} packets captured, {dropped} dropped")
-    from sharkstat.tables.view import safe
+    from sharkstat.tables.texts import safe
 
     for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in said):
         say(safe(warning))
@@ -234,7 +234,7 @@ def say_capturing(source: Source) -> Callable[[float], None]:
     """What says that the interfaces are open: nothing that came before is captured."""
 
     def told(when: float) -> None:
-        from sharkstat.tables.view import clock
+        from sharkstat.tables.figures import clock
 
         moment = clock(int(when * 10**9), "%H:%M:%S")
         since = f"packets from {moment}.{int(when * 1000) % 1000:03d} UTC on"
@@ -245,7 +245,7 @@ def say_capturing(source: Source) -> Callable[[float], None]:
 
 def load_view() -> None:
     """Load the modules that display tables."""
-    from sharkstat.tables import view  # noqa: F401
+    from sharkstat.tables import texts, view  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -320,7 +320,7 @@ def readable(
     to_terminal: bool, name_sources: bool = False, plot: bool = False
 ) -> Callable[[Sequence[Table]], Iterator[str]]:
     """The exporter of the default format, at a terminal's width and in colour there; with `plot`, tables are drawn."""
-    from sharkstat.tables import view
+    from sharkstat.tables import texts, view
     from sharkstat.tables.ink import ink_for
 
     width = shutil.get_terminal_size().columns if to_terminal else None
@@ -335,7 +335,7 @@ def readable(
         for number, table in enumerate(tables):
             gap = "\n" if number else ""
             if name_sources and table.columns[0].name != "file":
-                gap += f"{view.safe(', '.join(table.reading.sources))}: "
+                gap += f"{texts.safe(', '.join(table.reading.sources))}: "
             if plot:
                 from sharkstat.tables.graphs import graph
 

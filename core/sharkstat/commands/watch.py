@@ -12,13 +12,15 @@ from sharkstat.commands.console import say_capturing
 from sharkstat.errors import RequestError
 from sharkstat.running.watching import Snapshot, Watch
 from sharkstat.tables.export import snapshot_line
+from sharkstat.tables.figures import humanised_bytes
 from sharkstat.tables.ink import ink_for
 from sharkstat.tables.output import Output
 from sharkstat.tables.page import shares_of_room
 from sharkstat.tables.rates import Rates
 from sharkstat.tables.selection import Selection, first_rows
 from sharkstat.tables.table import Table
-from sharkstat.tables.view import humanised_bytes, safe, text
+from sharkstat.tables.texts import safe
+from sharkstat.tables.view import text
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sharkstat.running.overview import Overview
-from sharkstat.tables import view
+from sharkstat.tables import texts, view
 from sharkstat.tables.causes import Cause
 from sharkstat.tables.column import Column, Value, unbroken
 from sharkstat.tables.diff import Diff
@@ -123,7 +123,7 @@ def sheet_of(table: Table, names: Sequence[str] = (), shared: str = "") -> Sheet
         above = {one[:-1] for one in paths}
         folds = [one in above for one in paths]
         for row, one in zip(cells, paths, strict=True):
-            row[0] = Cell(view.read(one[-1]) if one else "-")
+            row[0] = Cell(texts.read(one[-1]) if one else "-")
     lines = [Line(*line) for line in zip(cells, depths, folds, strict=True)]
     return Sheet(
         [heading[:1].upper() + heading[1:] for heading, _, _ in chosen],
@@ -161,7 +161,7 @@ def _named(table: Table, spec: str) -> tuple[str, bool, Callable[[_Row], Cell]]:
 
 def _state(tables: Sequence[Table]) -> tuple[list[str], list[str], str]:
     """Warnings, what was read, and tshark's version: each once."""
-    warnings = dict.fromkeys(view.safe(warning) for table in tables for warning in table.warnings)
+    warnings = dict.fromkeys(texts.safe(warning) for table in tables for warning in table.warnings)
     read = dict.fromkeys(view.source(table.reading) for table in tables)
     versions = dict.fromkeys(table.tshark for table in tables if table.tshark)
     return list(warnings), list(read), ", ".join(versions)
@@ -169,27 +169,27 @@ def _state(tables: Sequence[Table]) -> tuple[list[str], list[str], str]:
 
 def _of_tables(tables: list[Table]) -> Contents:
     warnings, read, version = _state(tables)
-    titles = dict.fromkeys(view.safe(table.title) for table in tables)
+    titles = dict.fromkeys(texts.safe(table.title) for table in tables)
     sources = dict.fromkeys(table.reading.sources for table in tables)
     blocks = []
     for table in tables:
         notes = [] if table.complete else ["Incomplete: not all packets are counted. The warnings say why."]
-        title = view.safe(table.title)
+        title = texts.safe(table.title)
         if len(sources) > 1:
-            title += f": {view.safe(', '.join(table.reading.sources))}"
-        blocks.append(Block(title, view.safe(table.request), table, sheet_of(table) if table.rows else None, notes))
+            title += f": {texts.safe(', '.join(table.reading.sources))}"
+        blocks.append(Block(title, texts.safe(table.request), table, sheet_of(table) if table.rows else None, notes))
     lead = [*read] if len(read) <= 3 else [f"{len(read):,} sources"]
     return Contents(", ".join(titles) or "No tables", lead, blocks, None, [], warnings, read, version)
 
 
 def _of_overview(found: Overview) -> Contents:
     warnings, read, version = _state(found.tables)
-    names = view.safe(", ".join(found.capture.reading.sources))
-    findings = [(str(row["severity"]), view.safe(str(row["finding"]))) for row in found.findings.rows]
+    names = texts.safe(", ".join(found.capture.reading.sources))
+    findings = [(str(row["severity"]), texts.safe(str(row["finding"]))) for row in found.findings.rows]
     blocks = [
         Block(
             part.section.title or part.table.title,
-            view.safe(part.table.request),
+            texts.safe(part.table.request),
             part.table,
             None if _is_interval(part.table) else sheet_of(part.table, part.section.columns, part.section.bar),
             more=found.command([part.table.request]),
@@ -220,7 +220,7 @@ def _of_diff(found: Diff) -> Contents:
             lead.insert(0, f"{percent(main.share)} of it: {main.sentence}")
             causes = list(_branches(found, found.explanation.causes, ()))
     blocks = [
-        Block(view.safe(table.title), "", None, sheet_of(table))
+        Block(texts.safe(table.title), "", None, sheet_of(table))
         for table in found.tables
         if table.rows and (found.explanation is None or table.name == "diff,change")
     ]

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from sharkstat.reports.contents import MOST_ROWS, contents_of
 from sharkstat.running.overview import Overview
-from sharkstat.tables import charts, view
+from sharkstat.tables import charts, texts
 from sharkstat.tables.diff import Diff
 from sharkstat.tables.table import Table
 
@@ -49,7 +49,7 @@ def report(results: Table | Sequence[Table] | Overview | Diff, command: str = ""
         script=script,
         policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
         "form-action 'none'",
-        command=view.safe(command),
+        command=texts.safe(command),
         version=_version(),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC"),
     )

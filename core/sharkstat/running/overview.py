@@ -18,10 +18,11 @@ from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.section import HealthFinding, Section, part_of, percent
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, Reading, Row
+from sharkstat.tables.figures import clock, humanised_bytes, humanised_duration, seconds
 from sharkstat.tables.ink import Ink
 from sharkstat.tables.page import Block, Plot, columns_of_graph, lines, plot, round_length
 from sharkstat.tables.table import Table
-from sharkstat.tables.view import clock, humanised_bytes, humanised_duration, safe, seconds, shortened
+from sharkstat.tables.texts import safe, shortened
 from sharkstat.tshark.process import find_tshark
 
 if TYPE_CHECKING:

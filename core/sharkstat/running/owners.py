@@ -15,8 +15,8 @@ from functools import lru_cache
 from sharkstat.running.openers import End, Kind, Process
 from sharkstat.running.sockets import Socket, Sockets
 from sharkstat.tables.column import Column, Row
+from sharkstat.tables.figures import humanised_bytes
 from sharkstat.tables.table import Table, merge_rows
-from sharkstat.tables.view import humanised_bytes
 from sharkstat.tshark.records import Flow
 
 UNKNOWN = "?"

@@ -9,7 +9,7 @@ from sharkstat.running.plan import Request
 from sharkstat.running.screening import Screened
 from sharkstat.running.source import Source
 from sharkstat.tables.column import Reading
-from sharkstat.tables.view import humanised_duration
+from sharkstat.tables.figures import humanised_duration
 
 # A date in a display filter, with its time zone if given.
 _DATE = re.compile(r"\b(?:\d{4}-\d\d-\d\d|[A-Z][a-z]{2} +\d\d?, \d{4})(?:[T ]\d[\d:.]*)? ?(Z|UTC|[+-]\d\d)?")

@@ -12,9 +12,10 @@ from sharkstat.running.loading import read
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables.archive import Period
 from sharkstat.tables.column import Column, Reading, Row, Value
+from sharkstat.tables.figures import clock, humanised_bytes
 from sharkstat.tables.page import Block, lines, round_length
 from sharkstat.tables.table import Table
-from sharkstat.tables.view import clock, humanised_bytes, safe
+from sharkstat.tables.texts import safe
 
 _KEYS = ("protocol", "server_name", "server_address", "server_port")
 _SOURCES = ("services", "traffic")  # which tell of servers, the first that is there

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from sharkstat.tables.column import Column
+from sharkstat.tables.figures import humanised_bytes, humanised_duration
 from sharkstat.tables.page import joined, parts
-from sharkstat.tables.view import humanised_bytes, humanised_duration
 
 if TYPE_CHECKING:
     from sharkstat.tables.column import Row

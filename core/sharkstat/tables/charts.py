@@ -13,7 +13,8 @@ from sharkstat.errors import OutputError
 from sharkstat.tables.column import Column, Row
 from sharkstat.tables.page import joined, length_of_parts, round_length
 from sharkstat.tables.table import Table
-from sharkstat.tables.view import cell, safe, shortened
+from sharkstat.tables.texts import safe, shortened
+from sharkstat.tables.view import cell
 
 if TYPE_CHECKING:
     import altair

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sharkstat.tables import view
+from sharkstat.tables import figures, texts, view
 from sharkstat.tables.causes import Cause, Explanation, Kind
 from sharkstat.tables.cells import MEASURES, By, Sum
 from sharkstat.tables.column import Column, Reading, Row, Value
@@ -42,9 +42,9 @@ class Side:
     complete: bool = True
 
     def __str__(self) -> str:
-        since = "" if self.start is None else f" from {view.clock(self.start) or view.seconds(self.start)} UTC"
+        since = "" if self.start is None else f" from {figures.clock(self.start) or figures.seconds(self.start)} UTC"
         whole = "" if self.complete else ", INCOMPLETE"
-        return view.safe(f"{', '.join(self.sources)}: {view.humanised_duration(self.span)}{since}{whole}")
+        return texts.safe(f"{', '.join(self.sources)}: {figures.humanised_duration(self.span)}{since}{whole}")
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _wrapped(start: str, text: str, branch: str, width: int | None) -> list[str]
 
 def _sentence(text: str, width: int | None) -> list[str]:
     """A sentence in lines of that width, the first one further left."""
-    if width is None or view.display_width(text) <= width:
+    if width is None or texts.display_width(text) <= width:
         return [text]
     first, *others = _folded(text, width - 2)
     return [first, *(f"  {other}" for other in others)]
@@ -237,10 +237,10 @@ def _folded(text: str, room: int) -> list[str]:
     """
     lines = [""]
     for piece in re.findall(r"\s*\[?&?[^\s&\[]+|\s*[&\[]+", text):
-        if lines[-1] and view.display_width(lines[-1] + piece) > room:
+        if lines[-1] and texts.display_width(lines[-1] + piece) > room:
             lines.append("")
         lines[-1] += piece if lines[-1] else piece.lstrip()
-        while view.display_width(lines[-1]) > room:
+        while texts.display_width(lines[-1]) > room:
             lines.append(lines[-1][room:])
             lines[-2] = lines[-2][:room]
     return lines
@@ -277,7 +277,7 @@ def make_scale(before: int, after: int, per: str) -> tuple[Scale, list[str]]:
         remarks.append("Totals are compared, although the captures differ in length.")
     if shortest < SHORT:
         remarks.append(
-            f"A capture of {view.humanised_duration(shortest)} is short: rare traffic may be missing by chance."
+            f"A capture of {figures.humanised_duration(shortest)} is short: rare traffic may be missing by chance."
         )
     elif longest > UNLIKE * shortest:
         remarks.append(

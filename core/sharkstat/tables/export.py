@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sharkstat.errors import RequestError
-from sharkstat.tables import view
+from sharkstat.tables import figures, texts, view
 from sharkstat.tables.column import Column, Value
 from sharkstat.tables.output import FORMATS, TABULATED
 from sharkstat.tables.table import Table
 
 SCHEMA = 1
 # In JSON strings these may stand raw, but not where people see them.
-_ESCAPED_IN_JSON = re.compile(f"[{view.ACTING}]")
+_ESCAPED_IN_JSON = re.compile(f"[{texts.ACTING}]")
 _quoted = json.encoder.encode_basestring  # in C: a string of JSON, with all that need not be escaped as it is
 Exporter = Callable[[Sequence[Table]], Iterable[str | bytes]]
 TextExporter = Callable[[Sequence[Table]], Iterable[str]]
@@ -29,8 +29,8 @@ def time_text(nanoseconds: int) -> str:
     >>> time_text(1_700_000_000_000_116_222)
     '2023-11-14T22:13:20.000116222Z'
     """
-    moment = view.clock(nanoseconds, "%Y-%m-%dT%H:%M:%S")
-    return view.seconds(nanoseconds) if moment is None else f"{moment}.{nanoseconds % 10**9:09d}Z"
+    moment = figures.clock(nanoseconds, "%Y-%m-%dT%H:%M:%S")
+    return figures.seconds(nanoseconds) if moment is None else f"{moment}.{nanoseconds % 10**9:09d}Z"
 
 
 def dumps(value: Any) -> str:
@@ -45,7 +45,7 @@ def json_value(column: Column, value: Value) -> Any:
     if column.type == "time" and isinstance(value, int):
         return time_text(value)
     if column.type == "duration" and isinstance(value, int):
-        return _Number(view.seconds(value))
+        return _Number(figures.seconds(value))
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
@@ -149,7 +149,7 @@ def _json_of(column: Column) -> Callable[[Value], str]:
         return str(value) if type(value) is int else other(value)
 
     def duration(value: Value) -> str:
-        return view.seconds(value) if type(value) is int else other(value)
+        return figures.seconds(value) if type(value) is int else other(value)
 
     def text(value: Value) -> str:
         return _json_text(value) if type(value) is str else other(value)
@@ -231,7 +231,7 @@ def plain_value(column: Column, value: Value) -> str:
 
 
 def _escaped(text: str) -> str:
-    return view.safe("".join(_BACKSLASHED.get(character, character) for character in text))
+    return texts.safe("".join(_BACKSLASHED.get(character, character) for character in text))
 
 
 # How a formula begins in the spreadsheets that there are, behind apostrophes or not. Source: OWASP, "CSV Injection".

@@ -8,7 +8,8 @@ from sharkstat.tables.charts import adds_up, interval, label_of, largest, measur
 from sharkstat.tables.column import Column, Row
 from sharkstat.tables.page import bar, moment, plot, round_length
 from sharkstat.tables.table import Table
-from sharkstat.tables.view import caption, cell, display_width, omitted, shortened, text
+from sharkstat.tables.texts import display_width, shortened
+from sharkstat.tables.view import caption, cell, omitted, text
 
 _HEIGHT, _BESIDE = 8, 12
 _LEVELS = " ▁▂▃▄▅▆▇█"

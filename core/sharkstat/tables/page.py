@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sharkstat.tables.column import Row
+from sharkstat.tables.figures import clock, humanised_bytes, humanised_duration
 from sharkstat.tables.table import Table
-from sharkstat.tables.view import cell, clock, display_width, humanised_bytes, humanised_duration, safe, shortened
+from sharkstat.tables.texts import display_width, safe, shortened
+from sharkstat.tables.view import cell
 
 _GAP = "  "
 _NARROWEST, _SHORTEST_BAR, _LONGEST_BAR = 20, 8, 40

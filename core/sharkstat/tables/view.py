@@ -6,11 +6,12 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Protocol
 
 from sharkstat.tables.column import Column, Reading, Row, Value, unbroken
+from sharkstat.tables.figures import clock, humanised_bytes, humanised_duration, plain_number, scaled, seconds
 from sharkstat.tables.ink import Ink
+from sharkstat.tables.texts import display_width, is_narrow, read, safe, shortened, widest_of
 
 
 class Table(Protocol):
@@ -34,105 +35,11 @@ class Table(Protocol):
     def omitted(self) -> int: ...
 
 
-# What moves a cursor, colours, reorders, breaks a line, or cannot be seen: controls, formats and invisible characters
-# of Unicode 15 (Cc, Cf, Zl, Zp, Cs, Default_Ignorable_Code_Point), blanks that pass for a space, and U+2800.
-# lua/sharkstat_lua/sharkstat_text.lua has the same.
-ACTING = (
-    "\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
-    "\u205f-\u206f\u2800\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-_UNSAFE = re.compile(f"[{ACTING}]")
 _NUMERIC = frozenset(("integer", "number", "time", "duration"))
 # Markdown, whose texts stand in code spans: nothing in them is markup there.
 _MARKDOWN = ("pipe", "github")
-# A text is cut in the middle where people read it; exports have it whole.
-_LONGEST_TEXT = 256
 _MINIMUM_WIDTH, _READABLE_WIDTH = 12, 32
 _ADDRESS_WIDTH = 15  # of IPv4: a shortened address says nothing
-
-
-def safe(text: str) -> str:
-    r"""The text with everything that a terminal would act upon written out.
-
-    >>> safe("a\x1b[31mb\n")
-    'a\\x1b[31mb\\x0a'
-    """
-
-    def written(match: re.Match[str]) -> str:
-        code = ord(match.group())
-        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-    return _UNSAFE.sub(written, text)
-
-
-def humanised_bytes(count: int) -> str:
-    """
-    >>> humanised_bytes(999), humanised_bytes(12_345), humanised_bytes(1_500_000_000)
-    ('999 B', '12.3 kB', '1.50 GB')
-    """
-    return _prefixed(count, "B")
-
-
-def _prefixed(count: int | float, base: str) -> str:
-    """Three digits and a prefix; whole numbers below 1000 as they are."""
-    size = abs(count)
-    if size < 1000 and isinstance(count, int):
-        return f"{count} {base}"
-    for prefix in ("", "k", "M", "G", "T", "P", "E"):
-        # 999.95 kB must not read 1000 kB.
-        text = f"{size:.2f}" if size < 9.995 else f"{size:.1f}" if size < 99.95 else f"{size:.0f}"
-        if (prefix or isinstance(count, float)) and (float(text) < 1000 or prefix == "E"):
-            return f"{'-' if count < 0 else ''}{text} {prefix}{base}"
-        size /= 1000
-    raise AssertionError
-
-
-def seconds(nanoseconds: int) -> str:
-    """Seconds in full: as many decimals as there are, none cut.
-
-    >>> seconds(10_000_000_000), seconds(1_500_000)
-    ('10', '0.0015')
-    """
-    sign, value = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
-    whole, rest = divmod(value, 10**9)
-    return f"{sign}{whole}" + (f".{rest:09d}".rstrip("0") if rest else "")
-
-
-def humanised_duration(nanoseconds: int) -> str:
-    """
-    >>> humanised_duration(1_234_000), humanised_duration(14_987_678_349), humanised_duration(93_784 * 10**9)
-    ('1.23 ms', '14.99 s', '1 d 2 h 3 min')
-    """
-    value = abs(nanoseconds)
-    sign = "-" if nanoseconds < 0 else ""
-    if value == 0:
-        return "0 s"
-    if value < 1000:
-        return f"{sign}{value} ns"
-    if value < 10**6:
-        return f"{sign}{value / 1e3:.3g} µs"
-    if value < 999_500_000:
-        return f"{sign}{value / 1e6:.3g} ms"
-    if value < 100 * 10**9:
-        return f"{sign}{value / 1e9:.2f} s"
-    whole = round(value / 1e9)
-    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
-    while parts[0][0] == 0:
-        parts.pop(0)
-    return sign + " ".join(f"{number} {unit}" for number, unit in parts[:3])
-
-
-def clock(nanoseconds: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str | None:
-    """The whole seconds of a time in UTC, by strftime's pattern; None beyond the years that a date can have.
-
-    >>> clock(1_700_000_000_500_000_000)
-    '2023-11-14 22:13:20'
-    """
-    try:
-        return datetime.fromtimestamp(nanoseconds // 10**9, timezone.utc).strftime(pattern)
-    except (OverflowError, ValueError, OSError):
-        return None
 
 
 def cell(table: Table, column: Column, value: Value) -> str:
@@ -155,8 +62,8 @@ def cell(table: Table, column: Column, value: Value) -> str:
         return seconds(value) if column.role == "key" or column.name == "stop" else humanised_duration(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, (int, float)) and (scaled := _scaled(column.unit, value)):
-        return scaled
+    if isinstance(value, (int, float)) and (text := scaled(column.unit, value)):
+        return text
     if column.unit == "times" and isinstance(value, (int, float)):
         return f"{value:.2f}"
     if column.unit == "percent" and isinstance(value, (int, float)):
@@ -165,48 +72,8 @@ def cell(table: Table, column: Column, value: Value) -> str:
         counted = column.role != "key" and (column.unit or column.merge == "sum")
         return f"{value:,}" if counted else str(value)
     if isinstance(value, float):
-        return f"{value:.4f}" if column.unit == "per millisecond" else _number(value)
+        return f"{value:.4f}" if column.unit == "per millisecond" else plain_number(value)
     return read(str(value))
-
-
-# Units whose numbers are written with a prefix: of one or more of the base unit, and what follows the prefix.
-_SCALED = {
-    "bytes": (1, "B"),
-    "bytes per second": (1, "B/s"),
-    "bytes/s": (1, "B/s"),
-    "bits per second": (1, "b/s"),
-    "bits/s": (1, "b/s"),
-    "Mb/s": (10**6, "b/s"),
-}
-
-
-def _scaled(unit: str, value: int | float) -> str:
-    """A number of bytes or bits as people write it; "" for another unit.
-
-    >>> _scaled("bytes per second", 15_960.9), _scaled("Mb/s", 26.8661), _scaled("bytes", 94.18), _scaled("hosts", 3)
-    ('16.0 kB/s', '26.9 Mb/s', '94.2 B', '')
-    """
-    if unit not in _SCALED:
-        return ""
-    factor, base = _SCALED[unit]
-    return _prefixed(value * factor, base)
-
-
-def _number(value: float) -> str:
-    """Six digits, or all of the whole part; an exponent only where the number would be too long.
-
-    >>> _number(101.3333), _number(26_866_100.25), _number(0.00001234), _number(1e22)
-    ('101.333', '26,866,100', '1.234e-05', '1e+22')
-    """
-    return f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
-
-
-def read(text: str) -> str:
-    """A text as a person reads it: safe, and not longer than anybody reads."""
-    if len(text) > 2 * _LONGEST_TEXT:  # before it is made safe, which takes time for megabytes
-        text = text[:_LONGEST_TEXT] + "…" + text[-_LONGEST_TEXT:]
-    shown = safe(text)
-    return shown if len(shown) <= _LONGEST_TEXT // 2 else shortened(shown, _LONGEST_TEXT)  # a character has two cells
 
 
 @dataclass
@@ -266,58 +133,6 @@ def _tree(rows: Sequence[Row], name: str) -> list[str]:
             branches += "└─ " if last_of.get(path[:-1]) == path else "├─ "
         labels.append(branches + read(path[-1]))
     return labels
-
-
-# What sharkstat itself writes beside ASCII, each one cell wide: for these, wcwidth and its tables need not be loaded.
-_NARROW = str.maketrans(dict.fromkeys("µ·≈…→│├└─", "x"))
-
-
-def _is_narrow(text: str) -> bool:
-    return text.isascii() or text.translate(_NARROW).isascii()
-
-
-def display_width(text: str) -> int:
-    """How many cells of a terminal the text takes.
-
-    >>> display_width("abc"), display_width("日本")
-    (3, 4)
-    """
-    if _is_narrow(text):
-        return len(text)
-    from wcwidth import wcwidth
-
-    return sum(max(wcwidth(character), 0) for character in text)
-
-
-def widest_of(texts: Sequence[str]) -> int:
-    """How many cells the widest of the texts takes, looking at most at all of them together.
-
-    >>> widest_of(["abc", "12 µs"]), widest_of(["日本", "abc"])
-    (5, 4)
-    """
-    return max(map(len if _is_narrow("".join(texts)) else display_width, texts), default=0)
-
-
-def _beginning(text: str, width: int) -> str:
-    """As much of the beginning as fits."""
-    if _is_narrow(text):
-        return text[:width]
-    end = 0
-    while end < len(text) and (width := width - display_width(text[end])) >= 0:
-        end += 1
-    return text[:end]
-
-
-def shortened(text: str, width: int) -> str:
-    """The text in at most that many cells, its middle left out.
-
-    >>> shortened("/backup?list-type=2&prefix=157", 16)
-    '/backup?…fix=157'
-    """
-    if display_width(text) <= width:
-        return text
-    tail = (width - 1) // 2
-    return _beginning(text, width - 1 - tail) + "…" + _beginning(text[::-1], tail)[::-1]
 
 
 def fit(laid: Grid, width: int, wanted: Sequence[str] = ()) -> list[str]:
@@ -445,7 +260,7 @@ def _simple(laid: Grid, ink: Ink) -> str:
     height = max(map(len, headings), default=0)
     lines: list[Sequence[str]] = []
     for column, heading, cells in zip(laid.columns, headings, columns, strict=True):
-        plain = _is_narrow("".join((*heading, *cells)))
+        plain = is_narrow("".join((*heading, *cells)))
         width_of = len if plain else display_width
         width = max([*(width_of(line) + laid.padding for line in heading), *map(width_of, cells)])
         block = [*heading, *[""] * (height - len(heading)), "-" * width, *cells]

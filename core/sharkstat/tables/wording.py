@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from sharkstat.tables.causes import Cause, Explanation, split
 from sharkstat.tables.cells import Amount, By, Cell, Sum, Value, Weights
+from sharkstat.tables.figures import clock, humanised_duration
 from sharkstat.tables.moves import Several, Time
-from sharkstat.tables.view import clock, humanised_duration, safe
+from sharkstat.tables.texts import safe
 
 SECOND = 10**9
 # Sizes that differ less read alike.
