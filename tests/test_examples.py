@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from ipaddress import ip_interface
 from pathlib import Path
 
+import pytest
 from tests import oracle
 from tests.command import DATA
 from tests.traffic.capturefiles import tcp_frame, write_pcap
@@ -51,6 +53,18 @@ def test_domains_by_bytes() -> None:
             assert (row["answers"], row["nxdomain"]) == (nxdomain + others, nxdomain)
             assert row["nxdomain_percent"] == 100 * (nxdomain / (nxdomain + others))
         assert table.total("nxdomain")
+
+
+def test_p95_of_dns_by_server() -> None:
+    times: defaultdict[str, list[int]] = defaultdict(list)
+    for four, six, found in oracle.fields(DATA / "dns.pcapng", ("ip.src", "ipv6.src", "dns.time")):
+        if found:
+            times[(four or six)[0]] += map(oracle.nanoseconds, found)
+    expected = {server: sorted(known)[math.ceil(0.95 * len(known)) - 1] for server, known in times.items()}
+    for table in on_both(DATA / "dns.pcapng", "dns,slowest", "dns_slowest.py"):
+        assert {row["server"]: row["answers"] for row in table} == {name: len(known) for name, known in times.items()}
+        assert {row["server"]: row["p95_time"] for row in table} == pytest.approx(expected, rel=0.0101)
+        assert [row["server"] for row in table] == sorted(expected, key=lambda server: -expected[server])
 
 
 def segment(source: tuple[str, int], target: tuple[str, int], flags: int) -> bytes:

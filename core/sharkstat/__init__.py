@@ -49,7 +49,18 @@ _ROOMS = {
     "sharkstat.statistics.group": ("Group",),
     "sharkstat.statistics.joined": ("Joined",),
     "sharkstat.statistics.keys": ("Every", "Key", "Tree", "conversation", "host"),
-    "sharkstat.statistics.measures": ("Count", "Distinct", "Max", "Mean", "Measure", "Min", "Ratio", "Seen", "Sum"),
+    "sharkstat.statistics.measures": (
+        "Count",
+        "Distinct",
+        "Max",
+        "Mean",
+        "Measure",
+        "Min",
+        "Percentile",
+        "Ratio",
+        "Seen",
+        "Sum",
+    ),
     "sharkstat.statistics.parameter": ("Parameter",),
     "sharkstat.statistics.registry": ("Registry",),
     "sharkstat.statistics.section": ("Check", "HealthFinding", "Section", "Severity", "most_of", "part_of"),
@@ -95,7 +106,7 @@ if TYPE_CHECKING:
     from sharkstat.statistics.group import Group
     from sharkstat.statistics.joined import Joined
     from sharkstat.statistics.keys import Every, Key, Tree, conversation, host
-    from sharkstat.statistics.measures import Count, Distinct, Max, Mean, Measure, Min, Ratio, Seen, Sum
+    from sharkstat.statistics.measures import Count, Distinct, Max, Mean, Measure, Min, Percentile, Ratio, Seen, Sum
     from sharkstat.statistics.parameter import Parameter
     from sharkstat.statistics.registry import Registry
     from sharkstat.statistics.section import Check, HealthFinding, Section, Severity, most_of, part_of
@@ -145,6 +156,7 @@ __all__ = [
     "Packets",
     "Parameter",
     "Parsed",
+    "Percentile",
     "Ratio",
     "Reading",
     "Registry",

@@ -3,6 +3,7 @@
 
 local sharkstat = require "sharkstat"
 local values = require "values"
+local sketch = require "sketch"
 local Writer = require "group_writer"
 
 local fail, GIVEN = Writer.fail, Writer.given
@@ -11,6 +12,8 @@ local READ = {}
 for _, kind in ipairs { "count", "sum", "min", "max", "mean", "distinct" } do
   READ[kind] = function(value) return { kind = kind, field = value } end
 end
+
+function READ.percentile(value) return { kind = "percentile", field = value:match("^[^:]*") } end
 
 -- Those that need no field.
 local BARE = { count = true, seen = true }
@@ -79,6 +82,21 @@ local function extreme(sign)
 end
 MEASURES.min, MEASURES.max = extreme("<"), extreme(">")
 
+-- A sketch is a set of buckets with their counts; the smallest and the largest value follow.
+function MEASURES.percentile(writer, measure, at)
+  local given, column = GIVEN[measure.field], check_type(measure, NUMBERS)
+  local text = ("do local v, s = %%s, g[%d] local b = %s(v) s[b] = (s[b] or 0) + 1 "):format(at, writer:outside(sketch.bucket))
+    .. ("if not g[%d] or v < g[%d] then g[%d] = v end "):format(at + 1, at + 1, at + 1)
+    .. ("if not g[%d] or v > g[%d] then g[%d] = v end end"):format(at + 2, at + 2, at + 2)
+  if given then
+    writer:put((text:gsub("%%s", given[1])))
+  else
+    local first, more = writer:field(measure.field, "number")
+    writer:each(first, more, text)
+  end
+  return { "set", column, column }, { "{}", "false", "false" }
+end
+
 function MEASURES.distinct(writer, measure, at)
   local given = GIVEN[measure.field]
   if given and given[2] ~= "time" then
@@ -98,8 +116,9 @@ end
 
 local function set_of(values_seen)
   local list = {}
-  for value in pairs(values_seen) do
-    list[#list + 1] = type(value) == "string" and value or sharkstat.escape(value)
+  for value, count in pairs(values_seen) do
+    local text = type(value) == "string" and value or sharkstat.escape(value)
+    list[#list + 1] = count == true and text or text .. ":" .. sharkstat.integer(count)
   end
   return list
 end

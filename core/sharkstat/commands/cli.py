@@ -200,6 +200,12 @@ def group(
     least: Annotated[list[str] | None, field_option("--min", "Smallest value of this field; repeatable.")] = None,
     largest: Annotated[list[str] | None, field_option("--max", "Largest value of this field; repeatable.")] = None,
     means: Annotated[list[str] | None, field_option("--mean", "Mean of this field; repeatable.")] = None,
+    percentiles: Annotated[
+        list[str] | None,
+        field_option(
+            "--percentile", "p50, p95 and p99 of this field, FIELD:90/99.9 for others; within 1 %; repeatable."
+        ),
+    ] = None,
     distinct: Annotated[
         list[str] | None, field_option("--distinct", "Number of distinct values of this field; repeatable.")
     ] = None,
@@ -232,7 +238,15 @@ def group(
     asked += [f"by={key}" for key in by or ()]
     asked += ["tree=" + tree.replace(",", "+")] if tree else []
     asked += ["count"] if count else []
-    for word, fields in {"sum": sums, "min": least, "max": largest, "mean": means, "distinct": distinct}.items():
+    of_fields = {
+        "sum": sums,
+        "min": least,
+        "max": largest,
+        "mean": means,
+        "percentile": percentiles,
+        "distinct": distinct,
+    }
+    for word, fields in of_fields.items():
         asked += [f"{word}={name}" for name in fields or ()]
     asked += [*(measures or ()), *(["seen"] if seen else [])]
     for text in asked:

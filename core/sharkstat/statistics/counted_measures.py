@@ -5,6 +5,7 @@ What a measure has counted of a row's packets is its slot.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,13 @@ from sharkstat.errors import RequestError
 from sharkstat.statistics.field_values import FieldValues, text_of_value
 from sharkstat.statistics.measures import Measure
 from sharkstat.tables.column import Type, Value
+from sharkstat.tables.sketch import bucket, sketch_of
 
 
 def check_field(measure: Measure, values: FieldValues) -> None:
     """RequestError if the measure cannot be taken of a field of this type."""
     allowed = {"integer", "number", "duration", *(["time"] if measure.kind in ("min", "max") else [])}
-    if measure.kind in ("sum", "min", "max", "mean") and values.type(measure.field) not in allowed:
+    if measure.kind in ("sum", "min", "max", "mean", "percentile") and values.type(measure.field) not in allowed:
         kind = values.type(measure.field)
         raise RequestError(
             f"group: {measure.text}: the field is {'an' if kind == 'address' else 'a'} {kind}, not a number"
@@ -26,7 +28,7 @@ def check_field(measure: Measure, values: FieldValues) -> None:
 
 def initial(measure: Measure) -> Any:
     """The slot of a row that has no packet yet."""
-    return {"count": 0, "distinct": set(), "mean": (None, 0)}.get(measure.kind)
+    return {"count": 0, "distinct": set(), "mean": (None, 0), "percentile": (Counter(), None, None)}.get(measure.kind)
 
 
 def counted(measure: Measure, before: Any, values: FieldValues) -> Any:
@@ -46,16 +48,21 @@ def counted(measure: Measure, before: Any, values: FieldValues) -> Any:
         return before
     if measure.kind == "mean":
         return (_added(before[0], found), before[1] + len(found))
+    if measure.kind == "percentile":
+        counts, least, most = before
+        counts.update(map(bucket, found))
+        return (counts, _extreme(min, least, found), _extreme(max, most, found))
     if measure.kind == "sum":
         return _added(before, found)
-    choose = min if measure.kind == "min" else max
-    return choose(found if before is None else [before, *found])
+    return _extreme(min if measure.kind == "min" else max, before, found)
 
 
 def measured(measure: Measure, slot: Any) -> Sequence[Value]:
     """The values of the measure's columns, without derived ones."""
     if measure.kind == "distinct":
         return (tuple(sorted(slot)),)
+    if measure.kind == "percentile":
+        return (sketch_of(slot[0]), *slot[1:])
     if measure.kind in ("mean", "seen"):
         return slot or (None, None)
     return (slot,)
@@ -68,9 +75,15 @@ def measure_types(measure: Measure, values: FieldValues) -> Sequence[Type]:
         return ("time", "time")
     if measure.kind == "distinct":
         return ("set",)
+    if measure.kind == "percentile":
+        return ("set", kind, kind)
     if measure.kind == "count":
         return ("integer",)
     return (kind, "integer") if measure.kind == "mean" else (kind,)
+
+
+def _extreme(choose: Any, before: Any, found: Sequence[Any]) -> Any:
+    return choose(found if before is None else [before, *found])
 
 
 def _added(before: Any, found: Sequence[Any]) -> Any:

@@ -6,6 +6,7 @@ columns merge: what a row counted is the sum, the least or the union of what its
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -16,6 +17,7 @@ from sharkstat.statistics.expressions import Expression
 from sharkstat.statistics.group import Group
 from sharkstat.statistics.keys import Conversation, Directions, Key
 from sharkstat.tables.column import Column, Type, Value
+from sharkstat.tables.sketch import counts_of, sketch_of
 from sharkstat.tables.table import combine
 
 # The values of one key in a row, and the directions in which its packets went, as numbers of `Directions.ways`.
@@ -101,7 +103,7 @@ class Fold:
 
 
 class _Merging:
-    """Adds up rows by their columns' merge rules; a set stays one of Python's until all is added."""
+    """Adds up rows by their columns' merge rules; sets and sketches become tuples when all is added."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._rules = [column.merge for column in columns]
@@ -111,14 +113,24 @@ class _Merging:
         if known is None:
             known = rows[name] = [None] * len(values)
         for at, (rule, value) in enumerate(zip(self._rules, values, strict=True)):
-            if rule != "union":
+            if rule == "sketch" and isinstance(value, tuple):
+                known[at] = known[at] or Counter()
+                known[at].update(counts_of(value))
+            elif rule != "union":
                 known[at] = combine(rule, known[at], value)
             elif isinstance(value, tuple):
                 known[at] = known[at] or set()
                 known[at].update(value)
 
     def finished(self, values: Sequence[Any]) -> list[Value]:
-        return [tuple(sorted(value)) if isinstance(value, set) else value for value in values]
+        return [
+            sketch_of(value)
+            if isinstance(value, Counter)
+            else tuple(sorted(value))
+            if isinstance(value, set)
+            else value
+            for value in values
+        ]
 
 
 def _placing(key: object, types: Sequence[Type]) -> Callable[[Sequence[Value]], Sequence[Place]]:

@@ -175,4 +175,6 @@ def _of_way(column: Column, ending: str, title: str) -> Column:
         ratio=column.ratio and (f"{column.ratio[0]}_{ending}", f"{column.ratio[1]}_{ending}"),
         sum_of=column.sum_of and (f"{column.sum_of[0]}_{ending}", f"{column.sum_of[1]}_{ending}"),
         size_of=column.size_of and f"{column.size_of}_{ending}",
+        percentile=column.percentile
+        and (column.percentile[0], *(f"{name}_{ending}" for name in column.percentile[1:])),  # type: ignore[arg-type]
     )

@@ -1,6 +1,6 @@
 """The measures of a group: what is counted of the packets of each row.
 
-count, count=FIELD, sum=FIELD, min=FIELD, max=FIELD, mean=FIELD, distinct=FIELD, seen
+count, count=FIELD, sum=FIELD, min=FIELD, max=FIELD, mean=FIELD, distinct=FIELD, seen, percentile=FIELD:50/95/99
 ratio=COLUMN/COLUMN, percent=COLUMN/COLUMN
 
 Any may be followed by ` where FILTER`, which packets must match to count, and by ` as NAME`, the name of its column. A
@@ -44,7 +44,7 @@ class Measure:
 
     def __post_init__(self) -> None:
         if not self.kind:
-            raise ValueError("Measure is abstract: use Count, Sum, Min, Max, Mean, Distinct or Seen")
+            raise ValueError("Measure is abstract: use Count, Sum, Min, Max, Mean, Percentile, Distinct or Seen")
         if self.field or self.kind not in ("count", "seen"):
             fields_of(self.field)
             if "/" in self.field:
@@ -135,6 +135,77 @@ class Mean(Measure):
         )
 
 
+@dataclass(frozen=True, init=False)
+class Percentile(Measure):
+    """Percentiles of a field's values: `Percentile("dns.time", 50, 95, 99)`, which are the default.
+
+    The column dns_time_p95 is the least value that at least 95 % of the values do not exceed, with a relative error of
+    at most 1 %; integers and durations are then rounded. Of one percentile, `name` is the column's name, and of several
+    it is what their names begin with. Hidden columns hold a sketch (how many values are in each bucket of a width of
+    2 %), the smallest and the largest value, so that percentiles can be merged: those of the parts are those of the
+    whole. ValueError for a percentile that is not above 0 and at most 100.
+
+    >>> [column.name for column in Percentile("dns.time", 95, 99.9).columns() if column.shown]
+    ['dns_time_p95', 'dns_time_p99_9']
+    """
+
+    percents: tuple[float, ...] = (50, 95, 99)
+
+    kind = "percentile"
+
+    def __init__(
+        self,
+        field: str,
+        *percents: float,
+        name: str = "",
+        unit: str = "",
+        title: str = "",
+        description: str = "",
+        where: str = "",
+    ) -> None:
+        object.__setattr__(self, "percents", percents or (50, 95, 99))
+        super().__init__(field, name, unit, title, description, where)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for percent in self.percents:
+            if not 0 < percent <= 100:
+                raise ValueError(f"{self.text}: {percent:.10g} is no percentile: write numbers above 0, up to 100")
+
+    @property
+    def text(self) -> str:
+        return f"{self.kind}={self.field}:{'/'.join(f'{percent:.10g}' for percent in self.percents)}"
+
+    def columns(self) -> tuple[Column, ...]:
+        prefix = self.name or snake_case(self.field)
+        sketch, least, most = (f"{prefix}_{ending}" for ending in ("sketch", "sketch_min", "sketch_max"))
+
+        def hidden(name: str, kind: Type, merge: Merge, says: str) -> Column:
+            unit = "" if kind == "set" else self.unit
+            says = f"{says} {self.field}"
+            return self._column(name, kind, merge, shown=False, title="", unit=unit, description=says)
+
+        def estimate(percent: float) -> Column:
+            short = f"p{percent:.10g}"
+            name = prefix if self.name and len(self.percents) == 1 else f"{prefix}_{short.replace('.', '_')}"
+            title = self.title or self.name.replace("_", " ") or self.field
+            if len(self.percents) > 1 or not (self.title or self.name):
+                title = f"{short} of {title}"
+            elif not self.title:
+                title = ""
+            said = self.description or f"estimate of {short} of {self.field}, with a relative error of at most 1 %"
+            percentile = (percent, sketch, least, most)
+            more = {"title": title, "description": said, "percentile": percentile}
+            return self._column(name, "number", "", role="derived", **more)
+
+        return (
+            hidden(sketch, "set", "sketch", "how many values are in each bucket of"),
+            hidden(least, "number", "min", "smallest"),
+            hidden(most, "number", "max", "largest"),
+            *map(estimate, self.percents),
+        )
+
+
 class Distinct(Measure):
     """The number of distinct values of a field. A hidden column holds the values, so that it can be merged."""
 
@@ -201,7 +272,9 @@ class Ratio(Measure):
         return (replace(column, ratio=(above, below)),)
 
 
-MEASURES: Mapping[str, type[Measure]] = {kind.kind: kind for kind in (Count, Sum, Min, Max, Mean, Distinct, Seen)}
+MEASURES: Mapping[str, type[Measure]] = {
+    kind.kind: kind for kind in (Count, Sum, Min, Max, Mean, Percentile, Distinct, Seen)
+}
 
 # Words of quotients.
 RATIOS = ("ratio", "percent")
@@ -214,7 +287,18 @@ def measure_of(word: str, value: str, name: str) -> Measure:
         return Ratio(above.strip(), below.strip(), name, unit="percent" if word == "percent" else "")
     found = re.fullmatch(r"(.*?)(?:\bwhere\s+(.*))?", value, re.DOTALL)
     assert found
+    if word == "percentile":
+        return _percentile(found[1].strip(), name, (found[2] or "").strip())
     return MEASURES[word](found[1].strip(), name, where=(found[2] or "").strip())
+
+
+def _percentile(value: str, name: str, where: str) -> Percentile:
+    field, _, percents = value.partition(":")
+    try:
+        asked = [float(percent) for percent in percents.split("/")] if percents.strip() else []
+    except ValueError:
+        raise ValueError(f"percentile={value}: write numbers, e.g. percentile={field}:50/95/99") from None
+    return Percentile(field.strip(), *asked, name=name, where=where)
 
 
 # Those that need no field.

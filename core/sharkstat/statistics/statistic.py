@@ -113,9 +113,9 @@ class Statistic(ABC):
     def derive(self, table: Table) -> None:
         """Compute the derived columns of every row from its measures.
 
-        By default, those with a `ratio` or `size_of`.
+        By default, those with a `ratio`, `size_of` or `percentile`.
         """
-        derived = [column for column in table.columns if column.ratio or column.size_of]
+        derived = [column for column in table.columns if column.computed]
         for row in table.rows if derived else ():
             for column in derived:
                 row[column.name] = column.derived_from(row)

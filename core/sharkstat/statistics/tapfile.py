@@ -43,7 +43,7 @@ MOST_IN_A_SET = 100  # as rows.add of the Lua library has it
 ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "section", "sort", "split")
 MANY = ("column", "field", "finding", "parameter")
 NEEDED = ("name", "title", "column")
-RULES = (*(rule for rule in get_args(Merge) if rule), "key")
+RULES = (*(rule for rule in get_args(Merge) if rule not in ("", "sketch")), "key")
 
 
 class TapFile(Statistic):

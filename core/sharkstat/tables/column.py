@@ -13,7 +13,7 @@ Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
 Row: TypeAlias = dict[str, Value]
 Type = Literal["text", "integer", "number", "boolean", "time", "duration", "address", "path", "set"]
 Role = Literal["key", "measure", "derived"]
-Merge = Literal["", "sum", "min", "max", "first", "last", "union", "none"]
+Merge = Literal["", "sum", "min", "max", "first", "last", "union", "sketch", "none"]
 Local = Literal["", "always", "dynamic"]
 Numbering = Literal["", "tcp", "udp"]
 
@@ -41,9 +41,12 @@ class Column:
     where people seldom want it (exports always have it); `approximate` is True where the value was
     rounded before it was had, as in tshark's text.
 
-    Two kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
-    times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), and one with
-    `size_of` is the number of a set's values. `sum_of` says that a derived column is the sum of two measures, so that
+    Three kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
+    times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), one with `size_of`
+    is the number of a set's values, and one with a `percentile` (the percentage, then the names of a sketch and of the
+    columns with the smallest and the largest value) is estimated from a sketch, a set whose `merge` is "sketch". Its
+    relative error is at most 1 %; integers and durations are then rounded. `sum_of` says that a derived column is the
+    sum of two measures, so that
     --sort and --top work on it before `derive` does.
 
     `local` is for comparing two captures. "always" says that the values mean something in one capture only, such as
@@ -76,6 +79,7 @@ class Column:
     share: str = ""
     numbering: Numbering = ""
     sum_of: tuple[str, str] | None = None
+    percentile: tuple[float, str, str, str] | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a type, role or merge rule that there is not, or that does not go with the type."""
@@ -88,14 +92,29 @@ class Column:
             object.__setattr__(self, "merge", merge)
         if self.merge == "sum" and self.type not in _SUMMED:
             raise ValueError(f'column {self.name}: {self.type} has no sum: take merge="first", "last" or "none"')
+        if self.merge == "sketch" and self.type != "set":
+            raise ValueError(f"column {self.name}: {self.type} has no sketch: a sketch is a set")
+
+    @property
+    def computed(self) -> bool:
+        """Whether `derived_from` computes it."""
+        return bool(self.ratio or self.size_of or self.percentile)
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The names of the columns that it is derived from, where it says so."""
+        sizes = (self.size_of,) if self.size_of else ()
+        return (*(self.ratio or ()), *(self.sum_of or ()), *sizes, *(self.percentile or ())[1:])
 
     def derived_from(self, row: Row) -> Value:
-        """What `ratio` or `size_of` says of a row; None where a measure is missing or the divisor is 0.
+        """What `ratio`, `size_of` or `percentile` says of a row; None where a measure is missing or the divisor is 0.
 
         >>> mean = Column("mean", "duration", role="derived", ratio=("total", "answers"))
         >>> mean.derived_from({"total": 3_000_000_005, "answers": 2})
         1500000002
         """
+        if self.percentile:
+            return self._estimate(*self.percentile, row)
         if self.ratio is None:
             values = row[self.size_of]
             return len(values) if isinstance(values, tuple) else None
@@ -106,6 +125,15 @@ class Column:
             whole, rest = divmod(above, below)
             return whole + (2 * rest > below or (2 * rest == below and whole % 2))  # as round() does, but exactly
         return above / below * (100 if self.unit == "percent" else 10**9 if self.unit.endswith("per second") else 1)
+
+    def _estimate(self, percent: float, sketch: str, least: str, most: str, row: Row) -> Value:
+        counts, low, high = row[sketch], row[least], row[most]
+        if not isinstance(counts, tuple) or not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
+            return None
+        from sharkstat.tables.sketch import percentile
+
+        found = percentile(counts, percent, low, high)
+        return found if found is None or self.type == "number" else round(found)
 
     @property
     def heading(self) -> str:
@@ -135,7 +163,7 @@ def check_columns(columns: object) -> None:
         if names.count(name) > 1:
             raise ValueError(f"two columns are called {name}: give one another name")
     for column in columns:
-        for other in (*(column.ratio or ()), *(column.sum_of or ()), *([column.size_of] if column.size_of else ())):
+        for other in column.made_of:
             if other not in names:
                 raise ValueError(f"column {column.name} is made of {other}, which is no column")
 
@@ -174,7 +202,13 @@ def typed(columns: tuple[Column, ...], types: Sequence[str] | None) -> tuple[Col
     given = dict(zip((c.name for c in columns if c.role != "derived"), types, strict=True))
     known = [_typed(c, given.get(c.name, c.type)) for c in columns]
     now = {c.name: c.type for c in known}
-    return tuple(_typed(c, "duration") if c.ratio and now[c.ratio[0]] == "duration" else c for c in known)
+
+    def derived(column: Column) -> Column:
+        if column.percentile:
+            return _typed(column, now[column.percentile[2]])
+        return _typed(column, "duration") if column.ratio and now[column.ratio[0]] == "duration" else column
+
+    return tuple(map(derived, known))
 
 
 def _typed(column: Column, kind: str) -> Column:

@@ -119,6 +119,7 @@ def described(table: Table) -> dict[str, Any]:
                 "shown": c.shown,
                 "ratio": None if c.ratio is None else list(c.ratio),
                 "size_of": c.size_of,
+                "percentile": None if c.percentile is None else list(c.percentile),
                 "local": c.local,
                 "share": c.share,
             }

@@ -102,7 +102,7 @@ def _over_local(table: Table) -> list[Row]:
     else:
         for row in merged.rows:
             for column in derived:
-                row[column.name] = column.derived_from(row) if column.ratio or column.size_of else None
+                row[column.name] = column.derived_from(row) if column.computed else None
     return merged.rows
 
 
@@ -137,7 +137,7 @@ def _adds_up(column: Column) -> bool:
     return (
         column.merge == "sum"
         or bool(column.share)
-        or (column.role == "derived" and column.unit in ("bytes", "packets"))
+        or (column.role == "derived" and not column.computed and column.unit in ("bytes", "packets"))
     )
 
 

@@ -59,8 +59,8 @@ def metric_of(column: Column) -> tuple[str, str, bool]:
     (('to_server_bytes', 'bytes', True), ('max_time_seconds', 'seconds', False))
     """
     adds = column.role == "measure" and column.merge == "sum"
-    adds = adds or (column.role == "derived" and not column.ratio and column.unit in ("bytes", "packets"))
-    gauge = (column.role == "measure" and column.merge in ("min", "max")) or bool(column.size_of)
+    adds = adds or (column.role == "derived" and not column.computed and column.unit in ("bytes", "packets"))
+    gauge = (column.role == "measure" and column.merge in ("min", "max")) or bool(column.size_of or column.percentile)
     if not (adds or gauge) or column.type not in ("integer", "number", "duration"):
         return "", "", False
     unit = "seconds" if column.type == "duration" else column.unit if column.unit in _UNITS else ""

@@ -159,7 +159,7 @@ def _one_of(value: Any, allowed: Sequence[Any], what: str) -> Any:
 
 def _column(told: Mapping[str, Any]) -> Column:
     plain = Column(told["name"], _one_of(told["type"], get_args(Type), "type"))
-    ratio = told.get("ratio")
+    ratio, percentile = told.get("ratio"), told.get("percentile")
     return Column(
         name=told["name"],
         type=told["type"],
@@ -172,6 +172,7 @@ def _column(told: Mapping[str, Any]) -> Column:
         approximate=told["approximate"],
         ratio=None if ratio is None else (ratio[0], ratio[1]),
         size_of=told.get("size_of", ""),
+        percentile=None if percentile is None else (float(percentile[0]), *percentile[1:]),
         local=_one_of(told.get("local", ""), get_args(Local), "local"),
         share=told.get("share", ""),
     )

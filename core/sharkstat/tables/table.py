@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sharkstat.errors import MergeError
 from sharkstat.tables.column import Column, Merge, Reading, Row, Value
+from sharkstat.tables.sketch import merged
 
 if TYPE_CHECKING:
     import altair
@@ -47,6 +48,7 @@ _COMBINE: Mapping[str, Callable[[Any, Any], Value]] = {
     "first": lambda a, b: a,
     "last": lambda a, b: b,
     "union": lambda a, b: tuple(sorted({*a, *b})),
+    "sketch": merged,
     "none": lambda a, b: None,
 }
 
