@@ -19,6 +19,8 @@ import sharkstat
 from sharkstat import Table
 from sharkstat.tables import sketch
 from sharkstat.tables.arrow import to_parquet
+from sharkstat.tshark.process import find_tshark
+from sharkstat.tshark.workspace import Workspace
 
 MS = 10**6
 PERCENTS = (0.5, 25, 50, 95, 99.9, 100)
@@ -128,26 +130,30 @@ def test_parts_merge_into_the_whole_even_when_saved_and_by_expressions(states: P
     assert by_key["192.0.2.1"]["best"] is not None and by_key["192.0.2.2"]["best"] is None
 
 
-def test_lua_finds_the_same_bucket_of_every_number_as_python(tmp_path: Path) -> None:
+def test_lua_finds_the_same_bucket_of_every_number_as_python() -> None:
     """At the bounds, next to them, and at the ends of what a number can be."""
     values = [0.0, -0.0, 5e-324, 1e-301, 1e-300, sketch.MOST, -sketch.MOST, math.inf, -math.inf, 1.0, -1.0]
     for index in [*range(-300, 2300), *range(-34000, 35400, 97)]:
         at = sketch.bound(index)
         values += [at, math.nextafter(at, 0), -math.nextafter(at, math.inf)]
     values += [float(2**power + more) for power in range(64) for more in (-1, 0, 1)]
-    script, numbers = tmp_path / "buckets.lua", tmp_path / "numbers"
-    numbers.write_text("".join(f"{value!r}\n".replace("inf", "1e999") for value in values))
-    folder = Path(str(files("sharkstat_lua")))
-    script.write_text(
-        f'local sketch = dofile("{folder}/sketch.lua")\n'
-        f'for line in io.lines("{numbers}") do print(sketch.bucket(tonumber(line))) end\n'
-    )
-    told = oracle.output("tshark", "-r", str(DATA / "dns.pcapng"), "-c", "1", "-X", f"lua_script:{script}").decode()
-    assert told.splitlines()[: len(values)] == [sketch.bucket(value) for value in values]
+    numbers = "".join(f"{value!r}\n".replace("inf", "1e999") for value in values)
+    with Workspace(find_tshark()) as workspace:
+        folder = workspace.readable(Path(str(files("sharkstat_lua"))), "taps")
+        script = workspace.write(
+            "buckets.lua",
+            f'local sketch = dofile("{folder}/sketch.lua")\n'
+            f'for line in io.lines("{workspace.write("numbers", numbers)}") do\n'
+            '  io.stdout:write(sketch.bucket(tonumber(line)), "\\n")\nend\n',
+        )
+        capture = workspace.readable(DATA / "empty.pcap", "empty.pcap")
+        command = [workspace.tshark.path, "-q", "-r", str(capture), "-X", f"lua_script:{script}"]
+        told, _ = workspace.start(command, stdout=-1).communicate(timeout=60)
+    assert told.decode().split() == [sketch.bucket(value) for value in values]
     for value in values[8:]:
         if 1e-290 < abs(value) < 1e300:
-            found = sketch.percentile((f"{sketch.bucket(value)}:3",), 50, -math.inf, math.inf)
-            assert found is not None and abs(found - value) <= abs(value) * 0.01 * (1 + 1e-9)
+            estimate = sketch.percentile((f"{sketch.bucket(value)}:3",), 50, -math.inf, math.inf)
+            assert estimate is not None and abs(estimate - value) <= abs(value) * 0.01 * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
