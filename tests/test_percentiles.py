@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests import oracle
 from tests.command import DATA
+from tests.command import sharkstat as sharkstat_command
 from tests.measure import engines
 from tests.traffic.capturefiles import udp_frame, write_pcap
 
@@ -130,6 +132,16 @@ def test_parts_merge_into_the_whole_even_when_saved_and_by_expressions(states: P
     assert by_key["192.0.2.1"]["best"] is not None and by_key["192.0.2.2"]["best"] is None
 
 
+def test_a_quotient_of_percentiles_is_had_before_them_and_at_the_top() -> None:
+    request = "group,by=ip.src,ratio=dns_time_p99/dns_time_p50 as tail,percentile=dns.time,mean=dns.time"
+    [table] = sharkstat.run(DATA / "dns.pcapng", request)
+    expected = [row["dns_time_p99"] / row["dns_time_p50"] for row in table if row["dns_time_p50"]]  # type: ignore[operator]
+    assert [tail for tail in table["tail"] if tail is not None] == expected and len(expected) > 1
+    command = sharkstat_command("run", DATA / "dns.pcapng", "-z", request, "--top", "1", "--format", "json")
+    [top] = json.loads(command.stdout)["tables"][0]["rows"]
+    assert top["tail"] == max(expected)
+
+
 def test_lua_finds_the_same_bucket_of_every_number_as_python() -> None:
     """At the bounds, next to them, and at the ends of what a number can be."""
     values = [0.0, -0.0, 5e-324, 1e-301, 1e-300, sketch.MOST, -sketch.MOST, math.inf, -math.inf, 1.0, -1.0]
@@ -171,3 +183,8 @@ def test_a_bad_percentile_is_one_line(measure: str, said: str) -> None:
     for name in ("lua", "packets"):
         with pytest.raises(sharkstat.RequestError, match=said):
             sharkstat.run(DATA / "dns.pcapng", f"group,{measure}", engine=name)
+
+
+def test_a_name_among_the_percentiles_is_told() -> None:
+    with pytest.raises(ValueError, match=r"percentile=dns\.time: 'p95' is no percentile: write numbers above 0"):
+        sharkstat.Percentile("dns.time", 95, "p95")  # type: ignore[arg-type]

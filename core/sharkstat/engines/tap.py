@@ -209,6 +209,8 @@ def _expression(column: Column, places: Mapping[str, int]) -> str:
     """The value of a column as first_rows.lua computes it; nothing where only Python does."""
     if column.name in places:
         return f"value:{places[column.name]}"
+    if not all(name in places for name in column.made_of):
+        return ""
     if column.size_of:
         return f"size:{places[column.size_of]}"
     if column.sum_of:

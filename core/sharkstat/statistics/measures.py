@@ -169,8 +169,10 @@ class Percentile(Measure):
     def __post_init__(self) -> None:
         super().__post_init__()
         for percent in self.percents:
-            if not 0 < percent <= 100:
-                raise ValueError(f"{self.text}: {percent:.10g} is no percentile: write numbers above 0, up to 100")
+            if not isinstance(percent, (int, float)) or not 0 < percent <= 100:
+                raise ValueError(
+                    f"{self.kind}={self.field}: {percent!r} is no percentile: write numbers above 0, up to 100"
+                )
 
     @property
     def text(self) -> str:
@@ -295,7 +297,7 @@ def measure_of(word: str, value: str, name: str) -> Measure:
 def _percentile(value: str, name: str, where: str) -> Percentile:
     field, _, percents = value.partition(":")
     try:
-        asked = [float(percent) for percent in percents.split("/")] if percents.strip() else []
+        asked = [int(one) if one.strip().isdecimal() else float(one) for one in percents.split("/") if percents.strip()]
     except ValueError:
         raise ValueError(f"percentile={value}: write numbers, e.g. percentile={field}:50/95/99") from None
     return Percentile(field.strip(), *asked, name=name, where=where)

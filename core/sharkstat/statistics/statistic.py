@@ -116,6 +116,8 @@ class Statistic(ABC):
         By default, those with a `ratio`, `size_of` or `percentile`.
         """
         derived = [column for column in table.columns if column.computed]
+        names = {column.name for column in derived}
+        derived.sort(key=lambda column: not names.isdisjoint(column.made_of))  # a quotient of means comes after them
         for row in table.rows if derived else ():
             for column in derived:
                 row[column.name] = column.derived_from(row)

@@ -28,9 +28,11 @@ def time_text(nanoseconds: int) -> str:
 
     >>> time_text(1_700_000_000_000_116_222)
     '2023-11-14T22:13:20.000116222Z'
+    >>> time_text(-30_610_224_000_000_000_001)
+    '0999-12-31T23:59:59.999999999Z'
     """
     moment = figures.clock(nanoseconds, "%Y-%m-%dT%H:%M:%S")
-    return figures.seconds(nanoseconds) if moment is None else f"{moment}.{nanoseconds % 10**9:09d}Z"
+    return figures.seconds(nanoseconds) if moment is None else f"{moment.zfill(19)}.{nanoseconds % 10**9:09d}Z"
 
 
 def dumps(value: Any) -> str:
