@@ -150,7 +150,8 @@ def test_a_program_that_dies_or_is_stopped(large: Path, foreign: Path) -> None:
         ]
     )
     assert killed[0] == 3 and "tshark was killed (SIGKILL)" in killed[2]
-    assert ended[0] == 3 and "tshark was killed (SIGTERM)" in ended[2]
+    # tshark 4.6 ends without a word.
+    assert ended[0] == 3 and ("tshark was killed (SIGTERM)" in ended[2] or "silently stopped early" in ended[2])
     assert stopped[0] == 6 and "waiting: tshark (process" in stopped[2] and "stopped after 4 s" in stopped[2]
     assert merge_killed[0] == 6 and "mergecap was killed (SIGKILL)" in merge_killed[2]
     assert "cut short" not in merge_killed[2]  # the file is not to blame
