@@ -130,9 +130,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def foreign(large: Path) -> Path:
-    """The same in a format that only mergecap reads, where there are several files."""
+    """More of the same in a format that only mergecap reads, where there are several files; it takes a while."""
     path = large.with_name("large.snoop")
-    subprocess.run(["editcap", "-F", "snoop", str(large), str(path)], check=True, capture_output=True)
+    more = [str(large)] * 6
+    subprocess.run(["mergecap", "-a", "-F", "snoop", "-w", str(path), *more], check=True, capture_output=True)
     path.chmod(0o644)
     return path
 
@@ -143,7 +144,7 @@ def test_a_program_that_dies_or_is_stopped(large: Path, foreign: Path) -> None:
     killed, ended, stopped, merge_killed, merge_stopped = tried(
         [
             Trial(["run", large, *REQUESTS], to("tshark", signal.SIGKILL, 0.6)),
-            Trial(["run", large, *REQUESTS, "--jobs", 1], to("tshark", signal.SIGTERM, 1.5)),
+            Trial(["run", large, *REQUESTS, "--jobs", 1], to("tshark", signal.SIGTERM, 0.6)),
             Trial(["run", large, *REQUESTS, *limit], to("tshark", signal.SIGSTOP, 0.6)),
             Trial(["run", foreign, HTTP, *REQUESTS, *limit], to("mergecap", signal.SIGKILL)),
             Trial(["run", foreign, HTTP, *REQUESTS, *limit], to("mergecap", signal.SIGSTOP)),
