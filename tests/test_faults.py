@@ -103,6 +103,23 @@ def to(name: str, number: int, delay: float = 0.0) -> Callable[[subprocess.Popen
     return strike
 
 
+def to_each(name: str, number: int, seconds: float = 1.5) -> Callable[[subprocess.Popen[bytes]], None]:
+    """A fault: every program of that name gets a signal. mergecap may look at a file before it reads it."""
+
+    def strike(process: subprocess.Popen[bytes]) -> None:
+        struck = set()
+        until = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < until:
+            for pid, command in children(process.pid).items():
+                if pid not in struck and command.split() and Path(command.split()[0]).name == name:
+                    struck.add(pid)
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, number)
+            time.sleep(0.002)
+
+    return strike
+
+
 def to_itself(number: int, delay: float) -> Callable[[subprocess.Popen[bytes]], None]:
     def strike(process: subprocess.Popen[bytes]) -> None:
         time.sleep(delay)
@@ -146,8 +163,8 @@ def test_a_program_that_dies_or_is_stopped(large: Path, foreign: Path) -> None:
             Trial(["run", large, *REQUESTS], to("tshark", signal.SIGKILL, 0.6)),
             Trial(["run", large, *REQUESTS, "--jobs", 1], to("tshark", signal.SIGTERM, 0.6)),
             Trial(["run", large, *REQUESTS, *limit], to("tshark", signal.SIGSTOP, 0.6)),
-            Trial(["run", foreign, HTTP, *REQUESTS, *limit], to("mergecap", signal.SIGKILL)),
-            Trial(["run", foreign, HTTP, *REQUESTS, *limit], to("mergecap", signal.SIGSTOP)),
+            Trial(["run", foreign, HTTP, *REQUESTS, *limit], to_each("mergecap", signal.SIGKILL)),
+            Trial(["run", foreign, HTTP, *REQUESTS, *limit], to_each("mergecap", signal.SIGSTOP)),
         ]
     )
     assert killed[0] == 3 and "tshark was killed (SIGKILL)" in killed[2]
