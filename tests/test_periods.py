@@ -165,6 +165,13 @@ def test_diff_names_what_changed_between_two_spans_of_time(story: Path) -> None:
     assert twice.before.span == 2 * twice.after.span  # the days without a result do not count
 
 
+def test_the_command_that_compares_the_ends_compares_two_periods(folder: Path) -> None:
+    _, command, *sides = sharkstat("overview", folder).stdout.splitlines()[-1].split()
+    assert sides == [f"{folder}@2026-11-23T01:13:30", f"{folder}@2026-11-23T01:13:40"]
+    told = sharkstat(command, *sides).stdout
+    assert "2026-11-23 01:13:35" in told and "2026-11-23 01:13:40" in told
+
+
 def test_overview_shows_the_trend(story: Path) -> None:
     done = sharkstat("overview", story)
     assert done.returncode == 0, done.stderr

@@ -85,7 +85,7 @@ class Trend:
                 page.append(f"  {hidden:,} more: --top {len(self.servers.rows)}")
         if len(rowed) > 1:
             folder = shlex.quote(self.name.rpartition("@")[0] if "@" in self.name else self.name)
-            days = [clock(_int(row["start"]), "%Y-%m-%dT%H" if length < 86400 * 10**9 else "%Y-%m-%d") for row in rowed]
+            days = [clock(_int(row["start"]), _pattern(length)) for row in rowed]
             page += ["", "Why did it change?", f"  sharkstat diff {folder}@{days[0]} {folder}@{days[-1]}"]
         return "\n".join(page)
 
@@ -184,3 +184,15 @@ def _server(keys: tuple[Value, ...], by_start: dict[int, int], first: int, end: 
 
 def _int(value: Value) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _pattern(length: int) -> str:
+    """How DIR@WHEN names the time of one period of that length, and of no other.
+
+    >>> _pattern(10 * 10**9), _pattern(15 * 60 * 10**9), _pattern(7 * 86400 * 10**9)
+    ('%Y-%m-%dT%H:%M:%S', '%Y-%m-%dT%H:%M', '%Y-%m-%d')
+    """
+    for unit, pattern in ((86400, "%Y-%m-%d"), (3600, "%Y-%m-%dT%H"), (60, "%Y-%m-%dT%H:%M")):
+        if length >= unit * 10**9 and length % (unit * 10**9) == 0:
+            return pattern
+    return "%Y-%m-%dT%H:%M:%S"
