@@ -67,16 +67,22 @@ end
 function MEASURES.sum(writer, measure, at) return { sum(writer, measure, at, false) }, { "false" } end
 function MEASURES.mean(writer, measure, at) return { sum(writer, measure, at, true), "integer" }, { "false", 0 } end
 
+-- Writes the text for each number that the measure is of; %s in it is the number.
+local function each_number(writer, measure, text)
+  local given = GIVEN[measure.field]
+  if given then
+    writer:put((text:gsub("%%s", given[1])))
+  else
+    local first, more = writer:field(measure.field, "number")
+    writer:each(first, more, text)
+  end
+end
+
 local function extreme(sign)
   return function(writer, measure, at)
     local given, column = GIVEN[measure.field], check_type(measure, ORDERED)
     local text = ("if not g[%d] or %%s %s g[%d] then g[%d] = %%s end"):format(at, sign, at, at)
-    if given then
-      writer:put((text:gsub("%%s", given[1])))
-    else
-      local first, more = writer:field(measure.field, "number")
-      writer:each(first, more, text)
-    end
+    each_number(writer, measure, text)
     return { column }, { "false" }, column == "time" and not given
   end
 end
@@ -84,16 +90,11 @@ MEASURES.min, MEASURES.max = extreme("<"), extreme(">")
 
 -- A sketch is a set of buckets with their counts; the smallest and the largest value follow.
 function MEASURES.percentile(writer, measure, at)
-  local given, column = GIVEN[measure.field], check_type(measure, NUMBERS)
+  local column = check_type(measure, NUMBERS)
   local text = ("do local v, s = %%s, g[%d] local b = %s(v) s[b] = (s[b] or 0) + 1 "):format(at, writer:outside(sketch.bucket))
     .. ("if not g[%d] or v < g[%d] then g[%d] = v end "):format(at + 1, at + 1, at + 1)
     .. ("if not g[%d] or v > g[%d] then g[%d] = v end end"):format(at + 2, at + 2, at + 2)
-  if given then
-    writer:put((text:gsub("%%s", given[1])))
-  else
-    local first, more = writer:field(measure.field, "number")
-    writer:each(first, more, text)
-  end
+  each_number(writer, measure, text)
   return { "set", column, column }, { "{}", "false", "false" }
 end
 
