@@ -172,10 +172,17 @@ def test_a_cut_file_among_several_is_named() -> None:
 
 
 def test_with_per_file_a_bad_file_does_not_lose_the_others() -> None:
-    done = sharkstat("run", DATA / "garbage.pcap", HTTP, "-z", "io,stat,0", "--per-file", "--format", "json")
+    """Nor does the table say that it is complete; and each warning names its file."""
+    cut, bad = DATA / "cut.pcapng", DATA / "garbage.pcap"
+    done = sharkstat("run", bad, HTTP, "-z", "io,stat,0", "--per-file", "--format", "json")
     assert done.returncode == 4
     assert "garbage.pcap is not a capture file" in one_line(done.stderr)
-    assert [t["read"]["packets"] for t in json.loads(done.stdout)["tables"]] == [204]
+    (table,) = json.loads(done.stdout)["tables"]
+    assert (table["read"]["packets"], table["complete"]) == (204, False)
+    assert ["garbage.pcap is not a capture file" in text for text in table["warnings"]] == [True]
+    done = sharkstat("run", HTTP, cut, "-z", "io,stat,0", "--per-file", "--timeout", "0.001")
+    told = [line.split(": ")[1] for line in done.stderr.splitlines() if "(--timeout)" in line]
+    assert (told, "Traceback" in done.stderr) == ([str(HTTP), str(cut)], False)
 
 
 # tshark itself

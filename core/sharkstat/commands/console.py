@@ -8,7 +8,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from sharkstat.errors import (
     SharkstatError,
     SourceError,
     StatisticError,
+    TsharkError,
 )
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def conclude(
     running: Running,
     tables: Sequence[Table],
     failures: Sequence[SharkstatError],
-    said: Container[str] = (),
+    said: Iterable[str] = (),
 ) -> None:
     """Print warnings and errors after the results, and exit with the right status."""
     for name, counts in {t.reading.sources: t.reading for t in tables}.items():
@@ -143,7 +144,8 @@ def conclude(
             say(f"{', '.join(name)}: {counts.captured or counts.packets:,} packets captured, {dropped} dropped")
     from sharkstat.tables.texts import safe
 
-    for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in said):
+    told = [*said, *map(str, failures)]
+    for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in told):
         say(safe(warning))
     for failure in failures:
         if running.debug and failure.traceback:
@@ -167,17 +169,24 @@ def counted(
 ) -> tuple[list[Table], list[SharkstatError]]:
     """The tables of all sources, and the errors of the statistics or sources that failed."""
     from sharkstat.running.runner import run_plan
-    from sharkstat.tables.per_file import by_file, with_file
+    from sharkstat.tables.per_file import by_file, of_file, with_file
     from sharkstat.tshark.process import find_tshark
 
     tables: list[Table] = []
     failures: list[SharkstatError] = []
+    missing: dict[str, list[str]] = {}
     for plan in plans:
         # Where the columns are not known yet, they come from tshark's text.
         known = [(r.statistic.name, r.columns) for r in plan.requests if r.columns]
         chosen.check([(name, with_file(columns)) for name, columns in known] if per_file else known)
     with progress_bar() as progress:
         for plan in plans:
+            (name,) = plan.source.files if per_file else ("",)
+            asked = {request.text for request in plan.requests}
+            if interrupted(tables):
+                for text in asked:
+                    missing.setdefault(text, []).append(of_file(name, "not counted: interrupted"))
+                continue
             try:
                 with stopped_by_user():
                     tables += run_plan(
@@ -189,13 +198,17 @@ def counted(
                         capturing=say_capturing(plan.source),
                         watch=watch,
                     )
-            except (SourceError, StatisticError) as problem:
+            except (SourceError, StatisticError, TsharkError) as problem:
+                if isinstance(problem, TsharkError) and len(plans) == 1:
+                    raise
                 tables += getattr(problem, "tables", [])
+                if per_file:
+                    problem.args = (of_file(name, str(problem)),)
+                    for text in getattr(problem, "failed", {}) or asked:
+                        missing.setdefault(text, []).append(str(problem))
                 failures.append(problem)
-            if interrupted(tables):
-                break
     if per_file:
-        tables = by_file(tables)
+        tables = by_file(tables, missing, len(plans) > 1)
     shown = []
     for table in tables:
         try:  # tshark's text may lack the promised columns: then the whole table is shown, and the error reported
@@ -262,7 +275,7 @@ def stopped_by_user() -> Iterator[None]:
 
 
 def interrupted(tables: Sequence[Table]) -> bool:
-    return any(warning.startswith("interrupted") for table in tables for warning in table.warnings)
+    return any("interrupted: only" in warning for table in tables for warning in table.warnings)
 
 
 def load_registry(files: Sequence[Path], only_built_in: bool = False) -> Registry:

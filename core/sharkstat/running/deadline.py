@@ -70,7 +70,7 @@ class Deadline:
             self._start(GRACE, functools.partial(self._kill_if_silent, heard))
 
     def __enter__(self) -> Deadline:
-        for timer in self._timers:
+        for timer in tuple(self._timers):  # one that is due at once adds others
             timer.start()
         return self
 

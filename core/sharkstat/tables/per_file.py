@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from sharkstat.tables.column import Column
 from sharkstat.tables.table import Table, read_together
@@ -16,11 +17,26 @@ def with_file(columns: tuple[Column, ...]) -> tuple[Column, ...]:
     return columns if any(column.type == "path" for column in columns) else (FILE, *columns)
 
 
-def by_file(tables: Sequence[Table]) -> list[Table]:
+def of_file(name: str, text: str) -> str:
+    """A message that says which file it is about.
+
+    >>> of_file("a.pcap", "interrupted"), of_file("a.pcap", "a.pcap is cut short")
+    ('a.pcap: interrupted', 'a.pcap is cut short')
+    """
+    return text if f" {name} " in f" {text} " else f"{name}: {text}"
+
+
+def by_file(
+    tables: Sequence[Table], missing: Mapping[str, Sequence[str]] = MappingProxyType({}), several: bool = True
+) -> list[Table]:
     """One table for each request, whose first column is the file; the rows are those of its table, in the same order.
 
-    Trees stay as they are, and so do tables whose columns are not those of the other files.
+    Trees stay as they are, and so do tables whose columns are not those of the other files. Where there are `several`
+    files, warnings name theirs. `missing` says by request why a file has no table of it: the others' is not complete.
     """
+    if several:
+        named = [(table, ", ".join(table.reading.sources)) for table in tables]
+        tables = [replace(t, warnings=[of_file(name, text) for text in t.warnings]) for t, name in named]
     groups: dict[tuple[object, ...], list[Table]] = {}
     for number, table in enumerate(tables):
         is_tree = with_file(table.columns) == table.columns
@@ -37,10 +53,14 @@ def by_file(tables: Sequence[Table]) -> list[Table]:
                 head,
                 columns=with_file(head.columns),
                 rows=rows,
-                complete=all(table.complete for table in group),
+                complete=all(table.complete for table in group) and not missing.get(head.request),
                 capped=any(table.capped for table in group),
                 reading=read_together([table.reading for table in group]),
-                warnings=list(dict.fromkeys(text for table in group for text in table.warnings)),
+                warnings=list(
+                    dict.fromkeys(
+                        [*(text for table in group for text in table.warnings), *missing.get(head.request, ())]
+                    )
+                ),
                 names={digits: name for table in group for digits, name in table.names.items()},
                 statistic=None,
             )
