@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
 import pytest
 from tests import oracle
+from tests.command import frame, pcap
 from tests.measure import CORPUS
 from tests.readers import asked
 
 import sharkstat
-from sharkstat import RequestError, TextError
+from sharkstat import Registry, RequestError, TextError
 from sharkstat_plugins.names import CREDENTIALS_HEAD, CREDENTIALS_RULE, HOSTS_HEAD, Credentials, Hosts
 
 corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="needs the captures beside the checkout")
@@ -113,3 +118,47 @@ def test_credentials_takes_nothing() -> None:
         Credentials().columns("tcp")
     with pytest.raises(RequestError):
         asked(Credentials(), "", "tcp")
+
+
+MAKERS = """\
+-- name: card,makers
+-- title: Makers of network cards
+-- column: maker text key
+-- column: packets integer sum packets
+-- layer: transport
+
+local sharkstat = require "sharkstat"
+
+sharkstat.tap(__FILE__, function(run)
+  local maker, counts = sharkstat.field "eth.src.oui_resolved", {}
+  run:listen("frame", function()
+    local name = maker().value
+    counts[name] = (counts[name] or 0) + 1
+  end)
+  return function()
+    for name, packets in pairs(counts) do run:row { name, packets } end
+  end
+end)
+"""
+
+
+def test_makers_of_network_cards_have_names_for_all_who_ask(tmp_path: Path) -> None:
+    """tshark 4.0 starts without its tables of names where nobody can ask for one."""
+    capture, tap = tmp_path / "makers.pcap", tmp_path / "makers.lua"
+    rest = frame(b"x")[12:]
+    capture.write_bytes(pcap([bytes.fromhex(f"020000000001{maker}000001") + rest for maker in ("00000c", "005056")]))
+    tap.write_text(MAKERS)
+    names = Counter(packet[0][0] for packet in oracle.fields(capture, ["eth.src.oui_resolved"]))
+    assert len(names) == 2
+    registry = Registry.default([tap])
+
+    def counted(request: str, **options: Any) -> dict[str, int]:
+        table = sharkstat.run(capture, request, registry=registry, **options)[0]
+        return {str(row[table.columns[0].name]): int(str(row.get("packets", row.get("count")))) for row in table.rows}
+
+    assert counted("card,makers") == names
+    for engine in ("lua", "packets"):
+        assert counted("group,by=eth.src.oui_resolved,count", engine=engine) == names
+    (one,) = (name for name in names if name.startswith("Cisco"))
+    assert sum(counted(f'endpoints,ip,eth.src.oui_resolved == "{one}"').values()) == 2
+    assert sum(counted("endpoints,ip").values()) == 4

@@ -163,6 +163,10 @@ class Pass:
         if library == lua.absolute():
             self.workspace.allow(lua)
         found: dict[Path, Path] = {}
+        if not self.plan.needs_names and all(
+            path.parent == lua for part in self.plan.parts for _, path in part.files()
+        ):
+            self.workspace.spare_names()  # a tap of somebody else's may read fields that nobody knows of
         for number, path in (wanted for part in self.plan.parts for wanted in part.files()):
             if path in found:
                 continue

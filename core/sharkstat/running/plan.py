@@ -18,7 +18,7 @@ from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, check_columns
 from sharkstat.tables.shares import share_columns
 from sharkstat.tshark.records import Failure, described, escape
-from sharkstat.tshark.sparing import LEVELS, is_by_itself, leaf_options, level_of, protocols_of
+from sharkstat.tshark.sparing import LEVELS, is_by_itself, leaf_options, level_of, level_read, needs_names, protocols_of
 
 if TYPE_CHECKING:
     from sharkstat.tables.selection import Selection
@@ -201,8 +201,19 @@ class Plan:
 
     def leaf_options(self, plain: bool = False) -> list[str]:
         """tshark options that skip dissection nobody needs; where packets are `plain`, all of it above TCP and UDP."""
+        return leaf_options(*self._read, plain)
+
+    @property
+    def needs_names(self) -> bool:
+        """Whether tshark may need its tables of the names of makers, enterprises and services."""
+        layers, reads = self._read
+        return needs_names(level_read(layers, reads), reads)
+
+    @property
+    def _read(self) -> tuple[list[str], list[str]]:
+        """The levels that are looked at, and all filters and names of fields."""
         source = self.source
-        layers = [request.task.layer for request in self.requests]
+        layers: list[str] = [request.task.layer for request in self.requests]
         if source.keylog or source.decode_as or source.preferences or source.profile or source.heuristics:
             layers.append("application")
         if source.resolvers:  # tshark learns names from DNS answers
@@ -210,7 +221,7 @@ class Plan:
         reads = [source.display_filter, source.read_filter]
         for request in self.requests:
             reads += [*request.filters, *request.task.reads]
-        return leaf_options(layers, reads, plain)
+        return layers, reads
 
     def options(self) -> list[str]:
         """The tshark options that the engines need."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -94,8 +95,20 @@ def time_zone() -> str:
     return name.removeprefix("Etc/") if found else time.tzname[0]
 
 
-def clean_environment(home: Path | None) -> dict[str, str]:
-    """An environment in which tshark's output does not depend on the user's.
+NAMES = frozenset(("manuf", "enterprises.tsv", "services"))  # tshark's tables of names
+
+
+def data_of(tshark: str) -> Path | None:
+    """The folder of tshark's data if its tables of names are files there, as in 4.0; None if not, or it is unknown."""
+    data = Path(tshark).resolve().parent.parent / "share" / "wireshark"
+    with contextlib.suppress(OSError), Path(tshark).open("rb") as program:
+        if program.read(4) == b"\x7fELF" and (data / "init.lua").exists() and (data / "manuf").exists():
+            return data
+    return None  # a script may start any tshark
+
+
+def clean_environment(home: Path | None, data: Path | None = None) -> dict[str, str]:
+    """An environment in which tshark's output does not depend on the user's; `data` stands for tshark's own folder.
 
     The time zone stays the user's: tshark reads the dates in display filters in it.
     """
@@ -104,4 +117,6 @@ def clean_environment(home: Path | None) -> dict[str, str]:
     kept.update(LC_ALL="C.UTF-8", GLIBC_TUNABLES=MALLOC)
     if home is not None:
         kept.update(HOME=str(home), WIRESHARK_CONFIG_DIR=str(home / "config"), XDG_CONFIG_HOME=str(home / ".config"))
+    if data is not None:
+        kept.update(WIRESHARK_DATA_DIR=str(data))
     return kept

@@ -119,13 +119,33 @@ def is_by_itself(text: str) -> bool:
     return all(_BY_ITSELF.match(name) and not _NOT_BY_ITSELF.search(name) for name in names)
 
 
+# What tshark shows names of network cards' makers, of enterprises and of services in, whether or not it resolves any.
+_NAMING = re.compile(r"resolved|oui|enterprise|vendor|manuf")
+
+
+def needs_names(level: str, reads: Sequence[str]) -> bool:
+    """Whether any of these filters and fields, read at that level, may depend on tshark's tables of names.
+
+    Fields of other protocols than those of the levels are values that tshark may show with such a name.
+
+    >>> needs_names("transport", ["ip.src", "tcp.port == 80"]), needs_names("transport", ["eth.src.oui_resolved"])
+    (False, True)
+    """
+    return level == "application" or any(_NAMING.search(text.lower()) for text in reads)
+
+
+def level_read(layers: Sequence[str], reads: Sequence[str]) -> str:
+    """The highest level of those that are looked at, and those of filters and fields."""
+    return max([LEVELS[0], *layers, *map(level_of, reads)], key=LEVELS.index)
+
+
 def leaf_options(layers: Sequence[str], reads: Sequence[str], plain: bool = False) -> list[str]:
     """tshark's options that spare it the work whose results nobody asked for.
 
     `layers` are the levels that are looked at, `reads` all filters and names of fields. With `plain`, what is read is
     TCP and UDP that carries no packets of other hosts, nor announces their conversations.
     """
-    level = max([LEVELS[0], *layers, *map(level_of, reads)], key=LEVELS.index)
+    level = level_read(layers, reads)
     if level == "application":
         return []
     ports = {"transport": LEAF_PORTS, "http": LEAF_PORTS_BESIDE_HTTP}.get(level, {})
