@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import logging
+import lzma
 import random
+import shutil
 import struct
+import subprocess
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +21,7 @@ from tests.measure import ADDRESSES, CORPUS, OURS, corpus_captures
 
 import sharkstat
 from sharkstat.running import splitter
+from sharkstat.running.capturefile import CaptureReader
 
 REQUESTS = [*OURS, "services", "traffic", "timeline", "group,by=ip.src,distinct=tcp.stream,sum=frame.len"]
 
@@ -27,6 +35,41 @@ def _same(path: Path, requests: list[str]) -> None:
     several = sharkstat.run(path, requests, jobs=3)
     for alone, table in zip(one, several, strict=True):
         assert alone == table, alone.request
+
+
+def _packed_by(program: str, data: bytes) -> bytes:
+    return subprocess.run([program, "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def _tool(name: str, *arguments: object) -> None:
+    subprocess.run([name, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+PACKED: list[Callable[[bytes], bytes]] = [bytes, gzip.compress, lzma.compress, bz2.compress]
+PACKED += [partial(_packed_by, program) for program in ("zstd", "lz4") if shutil.which(program)]
+
+
+def _in_files(path: Path, folder: Path, seed: int) -> list[Path]:
+    """The capture cut at random places into files, some of them packed; two overlap in time."""
+    dice = random.Random(seed)
+    whole = folder / "whole.pcapng"
+    _tool("editcap", "-F", "pcapng", path, whole)
+    count = len(list(CaptureReader().records(whole.read_bytes())))
+    cuts = sorted(dice.sample(range(2, count - 3), 4))
+    made = []
+    for number, (first, last) in enumerate(zip([0, *cuts], [*cuts, count], strict=True)):
+        kind = dice.choice(["pcapng", "pcap", "nsecpcap"]) if path.suffix == ".pcap" else "pcapng"
+        part = folder / f"part{number}"
+        _tool("editcap", "-r", "-F", kind, path, part, f"{first + 1}-{last}")
+        made.append(part)
+    odd = [str(number) for number in range(1, cuts[1] - cuts[0], 2)][:200]
+    _tool("editcap", "-F", "pcapng", made[1], folder / "even", *odd)
+    _tool("editcap", "-r", "-F", "pcapng", made[1], folder / "odd", *odd)
+    made[1:2] = [folder / "even", folder / "odd"]
+    for part in made:
+        part.write_bytes(dice.choice(PACKED)(part.read_bytes()))
+    dice.shuffle(made)
+    return made
 
 
 @pytest.mark.parametrize("name", ["story-after.pcapng", "dns.pcapng"])
@@ -51,6 +94,29 @@ def test_a_large_capture_in_shards_gives_the_same_tables(path: Path, monkeypatch
         with pytest.raises(sharkstat.SourceError) as several:
             sharkstat.run(path, SPLIT, jobs=3)
         assert str(several.value) == str(problem)
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CORPUS.exists(), reason="the large captures are not there: ../shared/captures")
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.relative_to(CORPUS).as_posix(), marks=[pytest.mark.long] if number % 150 else [])
+        for number, path in enumerate(corpus_captures())
+    ],
+)
+def test_a_large_capture_in_many_files_in_shards_gives_the_same_tables(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splitter, "MOST", 0.999)
+    try:
+        parts = _in_files(path, tmp_path, 1)
+    except (subprocess.CalledProcessError, ValueError):
+        pytest.skip("it is no whole capture, or has too few packets to cut")
+    one = sharkstat.run(parts, SPLIT, jobs=1)
+    several = sharkstat.run(parts, SPLIT, jobs=3)
+    for alone, table in zip(one, several, strict=True):
+        assert alone == table, alone.request
 
 
 @pytest.mark.corpus
@@ -129,6 +195,48 @@ def test_a_capture_in_shards_gives_the_same_tables(
     assert by_name["io,stat"].total("frames") == 3000
     assert by_name["conv,tcp"].total("packets") == counts["tcp"]
     assert by_name["icmp,errors"].total("errors") == counts["icmp"]
+
+
+def test_many_and_packed_files_in_shards_give_the_same_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "mixed.pcap"
+    mixed(path)
+    whole = sharkstat.run(path, IN_SHARDS, jobs=1)
+    parts = _in_files(path, tmp_path, 3)
+    packed = [tmp_path / f"packed{number}" for number in range(1, len(PACKED))]
+    for name, pack in zip(packed, PACKED[1:], strict=True):
+        name.write_bytes(pack(path.read_bytes()))
+    one = sharkstat.run(parts, IN_SHARDS, jobs=1)
+    with caplog.at_level(logging.DEBUG, "sharkstat"):
+        several = sharkstat.run(parts, IN_SHARDS, jobs=3)
+        of_packed = [sharkstat.run(name, IN_SHARDS, jobs=2) for name in packed]
+    assert not caplog.messages  # nothing was read in one piece
+    assert several == one
+    for tables in (one, *of_packed):
+        assert [table.rows for table in tables] == [table.rows for table in whole]
+
+
+@pytest.mark.parametrize("spoil", ["cut", "followed", "stranger"])
+def test_what_is_wrong_with_one_of_many_files_is_said_as_in_one_pass(
+    spoil: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, other = tmp_path / "mixed.pcap", tmp_path / "other.pcap.gz"
+    mixed(path)
+    data = gzip.compress(path.read_bytes())
+    spoilt = {
+        "cut": data[: len(data) * 2 // 3],
+        "followed": data + b"no gzip at all",
+        "stranger": bytes(range(256)) * 4,
+    }
+    other.write_bytes(spoilt[spoil])
+    found: list[list[sharkstat.Table] | str] = []
+    with caplog.at_level(logging.DEBUG, "sharkstat"):
+        for jobs in (1, 3):
+            try:
+                found.append(sharkstat.run([path, other], ["conv,tcp", "io,stat,1"], jobs=jobs))
+            except sharkstat.SourceError as problem:
+                found.append(str(problem))
+    assert found[0] == found[1]
+    assert "read in one piece" in caplog.text
 
 
 def test_what_shards_would_change_is_read_in_one_piece(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -32,7 +32,7 @@ class Headers(Shards):
 
     def _dealt(self, stopped: threading.Event, shards: int) -> Split:
         self._tally = Tally([request.task.plain for request in self._plan.requests if request.task.plain is not None])
-        found = apart(scan(self._file, stopped, self._tally))
+        found = apart(scan(self.content, stopped, self._tally))
         rest = found.sizes[0]
         if rest == found.scan.packets or (rest > MOST * found.scan.packets and not self._always):
             raise Unsplittable(f"{rest:,} of {found.scan.packets:,} packets are not plain TCP or UDP")

@@ -8,23 +8,20 @@ interfaces are one.
 
 from __future__ import annotations
 
-import bz2
 import heapq
-import lzma
 import os
 import select
 import struct
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sharkstat.running.capturefile import NO_PACKET, CaptureReader, is_plain
-from sharkstat.running.formats import packing
 from sharkstat.running.pipes import Wake, wait_for
+from sharkstat.running.unpacking import PIECE, Damaged, FileBytes
 
-CHUNK = 1 << 16
 _SECTION, _INTERFACE, _OBSOLETE, _SIMPLE, _NAMES, _STATISTICS, _ENHANCED, _SECRETS = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6, 10
 _LONGEST = 1 << 18  # of a packet; tshark takes longer ones for damage, but for these link types
 _LONG_LINKS = {231, 249, 279}  # D-Bus, USBPcap, EBHSCR
@@ -32,80 +29,6 @@ _HEADER = struct.pack("<IIIHHqI", _SECTION, 28, 0x1A2B3C4D, 1, 0, -1, 28)
 
 # Converts a file that is neither pcap nor pcapng: where its pcapng can be read from, and what ends that early.
 Convert = Callable[[str], tuple[int, Callable[[], None]]]
-
-
-class Damaged(Exception):
-    """Why the rest of a file is not read."""
-
-
-class _Bytes:
-    """What a file holds, unpacked, a piece at a time; the file is open only while a piece is read."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.position = 0  # in the file
-        self._unpack: Any = None
-        self._rest = b""
-        self._packed = ""
-        self._identity: tuple[int, ...] = ()
-
-    def more(self) -> bytes:
-        """The next piece; b"" at the end. Damaged where it cannot be read, or unpacked."""
-        if self._unpack is not None and (piece := self._unpacked(b"")):
-            return piece
-        while piece := self._piece():
-            if self.position == len(piece):
-                self._packed = packing(piece)
-                self._unpack = self._unpacker()
-            if self._unpack is None:
-                return piece
-            if unpacked := self._unpacked(piece):
-                return unpacked
-        if self._unpack is not None and not self._unpack.eof:
-            raise Damaged("is cut short")
-        return b""
-
-    def _piece(self) -> bytes:
-        try:
-            descriptor = os.open(self.name, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                found = os.fstat(descriptor)
-                self._identity = self._identity or (found.st_dev, found.st_ino)
-                if self._identity != (found.st_dev, found.st_ino):
-                    raise Damaged("was replaced by another file")
-                piece = os.pread(descriptor, CHUNK, self.position)
-            finally:
-                os.close(descriptor)
-        except OSError as problem:
-            raise Damaged(f"cannot be read to its end ({problem.strerror})") from None
-        self.position += len(piece)
-        return piece
-
-    def _unpacker(self) -> Any:
-        if self._packed == "gzip":
-            return zlib.decompressobj(31)
-        return {"xz": lzma.LZMADecompressor, "bzip2": bz2.BZ2Decompressor}.get(self._packed, lambda: None)()
-
-    def _unpacked(self, packed: bytes) -> bytes:
-        """At most a piece of what the bytes are unpacked; what remains comes with the next call."""
-        packed = self._rest + packed
-        try:
-            while True:
-                if self._unpack.eof:
-                    if packing(packed) != self._packed:  # the beginning of another part, or what belongs to nobody
-                        self._rest = packed if len(packed) < 6 else b""
-                        return b""
-                    self._unpack = self._unpacker()
-                piece: bytes = self._unpack.decompress(packed, CHUNK)
-                self._rest = packed = self._unpack.unused_data if self._unpack.eof else self._left()
-                if piece or not packed:
-                    return piece
-        except (zlib.error, lzma.LZMAError, OSError):
-            raise Damaged("is damaged") from None
-
-    def _left(self) -> bytes:
-        left: bytes = getattr(self._unpack, "unconsumed_tail", b"")
-        return left
 
 
 class _Converted:
@@ -121,7 +44,7 @@ class _Converted:
     def more(self) -> bytes:
         if self._descriptor is None and not self._ended:
             self._descriptor, self._stop = self._convert(self._name)
-        piece = os.read(self._descriptor, CHUNK) if self._descriptor is not None else b""
+        piece = os.read(self._descriptor, PIECE) if self._descriptor is not None else b""
         self._ended = not piece
         return piece
 
@@ -155,7 +78,8 @@ class _File:
     name: str
     number: int
     size: int
-    source: _Bytes | _Converted | None = None
+    open: Callable[[], FileBytes]
+    source: FileBytes | _Converted | None = None
     reader: CaptureReader = field(default_factory=CaptureReader)
     kind: _Kind = field(default_factory=_Kind)
     interfaces: list[int] = field(default_factory=list)  # the number that each has in what is written
@@ -173,55 +97,42 @@ class _File:
         return min(self.source.position, self.size) if self.source is not None else 0
 
 
-class Merge:
-    """Writes several files as one capture into a pipe, in a thread.
+class Merged:
+    """Several files as one capture.
 
     `problems` are the files that were not read to their end, and why.
     """
 
-    def __init__(self, files: Sequence[tuple[str, int]], write_end: int, wake: Wake, convert: Convert) -> None:
-        """`files` are names and sizes. Takes over the write end; `convert` is called in the thread."""
+    def __init__(
+        self,
+        files: Sequence[tuple[str, int, Callable[[], FileBytes]]],
+        convert: Convert,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`files` are names, sizes, and what opens them. `convert` is called while pieces are read."""
         self.problems: list[tuple[str, str]] = []
-        self._files = [_File(name, number, size) for number, (name, size) in enumerate(files)]
-        self._write_end, self._wake, self._convert = write_end, wake, convert
+        self.trailing: list[str] = []  # files in which something follows the compressed data
+        self._files = [_File(name, number, size, open) for number, (name, size, open) in enumerate(files)]
+        self._convert, self._stopped = convert, stopped
         self._known: dict[bytes, int] = {}  # interfaces by their blocks
         self._is_pcap = False
-        os.set_blocking(write_end, False)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
 
     @property
     def position(self) -> int:
         """How many bytes of the files have been read."""
         return sum(file.position for file in self._files)
 
-    def join(self, timeout: float) -> None:
-        self._thread.join(timeout)
+    def close(self) -> None:
+        """End helpers and let go of what was read."""
+        for file in self._files:
+            self._close(file)
 
-    def _run(self) -> None:
-        try:
-            for piece in self._pieces():
-                view = memoryview(piece)
-                while view:
-                    if not wait_for(self._write_end, self._wake.watched, select.POLLOUT):
-                        return  # tshark left, or the run ends
-                    try:
-                        view = view[os.write(self._write_end, view) :]
-                    except BlockingIOError:
-                        continue
-                    except OSError:
-                        return
-        finally:
-            os.close(self._write_end)
-            for file in self._files:
-                self._close(file)
-
-    def _pieces(self) -> Iterator[bytes]:
-        """The capture that they are together."""
+    def pieces(self) -> Iterator[bytes]:
+        """The capture that they are together, once."""
         due: list[tuple[int, int]] = []
         early: list[bytes] = []
         for file in self._files:
-            if self._wake.is_up:
+            if self._stopped():
                 return
             try:
                 time = self._first(file, early)
@@ -258,6 +169,8 @@ class Merge:
     def _close(self, file: _File) -> None:
         if isinstance(file.source, _Converted):
             file.source.close()
+        elif file.source is not None and file.source.trailing:
+            self.trailing.append(file.name)
         file.source, file.data, file.records, file.at = None, b"", [], 0
 
     def _first(self, file: _File, early: list[bytes]) -> int | None:
@@ -273,7 +186,7 @@ class Merge:
         return time
 
     def _begin(self, file: _File) -> None:
-        file.source = _Converted(file.name, self._convert) if file.foreign else _Bytes(file.name)
+        file.source = _Converted(file.name, self._convert) if file.foreign else file.open()
         file.reader, file.interfaces, file.begun = CaptureReader(), [], False
 
     def _look(self, file: _File, early: list[bytes]) -> int | None:
@@ -434,6 +347,49 @@ class Merge:
             self._known[block] = len(self._known)
             yield block
         file.interfaces.append(self._known[block])
+
+
+class Merge:
+    """Writes several files as one capture into a pipe, in a thread."""
+
+    def __init__(self, files: Sequence[tuple[str, int]], write_end: int, wake: Wake, convert: Convert) -> None:
+        """`files` are names and sizes. Takes over the write end; `convert` is called in the thread."""
+        opened = [(name, size, partial(FileBytes, name)) for name, size in files]
+        self._merged = Merged(opened, convert, lambda: wake.is_up)
+        self._write_end, self._wake = write_end, wake
+        os.set_blocking(write_end, False)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """The files that were not read to their end, and why."""
+        return self._merged.problems
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the files have been read."""
+        return self._merged.position
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            for piece in self._merged.pieces():
+                view = memoryview(piece)
+                while view:
+                    if not wait_for(self._write_end, self._wake.watched, select.POLLOUT):
+                        return  # tshark left, or the run ends
+                    try:
+                        view = view[os.write(self._write_end, view) :]
+                    except BlockingIOError:
+                        continue
+                    except OSError:
+                        return
+        finally:
+            os.close(self._write_end)
+            self._merged.close()
 
 
 def _common_header(kinds: Sequence[_Kind]) -> bytes:

@@ -503,7 +503,7 @@ class Opened:
             cut.append(self.recorder.problem)
         if self.spool is not None and self.spool.left_out:
             cut.append(f"the last {self.spool.left_out:,} bytes of the capture were not counted: the run had to end")
-        return cut
+        return list(dict.fromkeys(cut))
 
     def given(self) -> None:
         """Close our copy of tshark's standard input, which would keep the pipe open."""

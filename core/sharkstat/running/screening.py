@@ -101,6 +101,21 @@ class Screen:
             return
         self._start(self._look_beside, file)
 
+    def look_along(self) -> Callable[[bytes], None]:
+        """Gives what examines the bytes that somebody else passes on, a piece at a time; b"" is their end."""
+        reader, rest = CaptureReader(), b""
+
+        def look(piece: bytes) -> None:
+            nonlocal rest
+            if not piece:
+                self._exact = self._duplicates.looked > 0
+            elif reader.known and not self._stopped:
+                data = rest + piece
+                end, _ = self._duplicates.find(reader, data)
+                rest = data[end:]
+
+        return look
+
     def write(self, stdin: int, target: Path) -> None:
         """Write the processed bytes into a file, at once."""
         self._pass_on(stdin, os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

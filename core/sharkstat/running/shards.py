@@ -6,9 +6,9 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sharkstat.running.content import Content
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.joining import Joining
 from sharkstat.running.opened import Opened
@@ -39,28 +39,20 @@ class Shards:
         if reason:
             raise Unsplittable(reason)
         self.protocols = sorted({c.numbering for request in requests for c in request.columns} - {""})
-        try:
-            self._file = os.open(source.files[0], os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as problem:
-            raise Unsplittable(f"it cannot be opened: {problem.strerror}") from None
-        try:
-            stopped = threading.Event()
-            with interruption.softly(stopped.set):
-                self.split: Split = self._dealt(stopped, shards)
-            self.feed = Feed(self._file, self.split)
-        except BaseException:
-            os.close(self._file)
-            raise
+        self.content = Content(source.files)
+        stopped = threading.Event()
+        with interruption.softly(stopped.set):
+            self.split: Split = self._dealt(stopped, shards)
+        self.feed = Feed(self.content, self.split)
 
     def _dealt(self, stopped: threading.Event, shards: int) -> Split:
-        return split(scan(self._file, stopped), shards)
+        return split(scan(self.content, stopped), shards)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *problem: object) -> None:
         self.feed.close()
-        os.close(self._file)
 
     @property
     def cut(self) -> bool:
@@ -89,8 +81,8 @@ class Shards:
 
         Unsplittable where it may be so for none.
         """
-        if self.feed.problem is not None:
-            raise Unsplittable(f"it cannot be read to its end: {self.feed.problem.strerror}")
+        if self.feed.problem:
+            raise Unsplittable(self.feed.problem)
         found, elsewhere = self.split.scan, {name for name, shard in self.split.shard_of.items() if shard}
         numbers = self.split.numbers() if self.protocols else []
         joining = Joining(
@@ -106,8 +98,8 @@ class Shards:
 
 def _kept_whole(source: Source) -> str:
     """Why a source is not even looked at."""
-    if len(source.files) != 1 or not source.are_files:
-        return "it is not one file"
+    if not source.are_files:
+        return "it is no file"
     options = {
         "-2": source.two_pass,
         "-c": source.packets is not None,
@@ -139,10 +131,13 @@ class OpenedShard(Opened):
 
     def _open(self) -> None:
         self.stdin, write_end = self.workspace.pipe()
-        self._shards.feed.attach(self._number, write_end)
         if self._number == 0:  # it tells of what all of them see
-            self.screen.look_at(os.open(self.source.files[0], os.O_RDONLY | os.O_CLOEXEC))
-            self.size = Path(self.source.files[0]).stat().st_size
+            if self._shards.content.passes_through:
+                self._shards.feed.beside = self.screen.look_along()
+            else:
+                self.screen.look_at(os.open(self.source.files[0], os.O_RDONLY | os.O_CLOEXEC))
+            self.size = self._shards.content.size
+        self._shards.feed.attach(self._number, write_end)
 
     @property
     def position(self) -> int:

@@ -1,4 +1,4 @@
-"""A capture file split into shards: each has all packets of its pairs of hosts, as the capture has them.
+"""A capture split into shards: each has all packets of its pairs of hosts, as the capture has them.
 
 What tshark says of a packet depends on those before it: of its connection, of its datagram, and now and then of
 others. So packets of two hosts stay together. Those of pairs that have nothing but *plain* TCP and UDP may go to any
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from sharkstat.running.walking import Unsplittable, Walker
 if TYPE_CHECKING:
     import numpy as np
 
+    from sharkstat.running.content import Content
     from sharkstat.running.tally import Tally
 
 CHUNK = 8 << 20
@@ -32,9 +33,8 @@ FULL = 2  # what tshark takes for a packet of the rest, as a multiple of what it
 
 @dataclass
 class _Chunk:
-    """Where the packets of a piece of the file are in it, and which pair each is of (0: none)."""
+    """Where the packets of a piece of the capture are in it, and which pair each is of (0: none)."""
 
-    at: int
     size: int
     begins: np.ndarray[Any, Any]
     ends: np.ndarray[Any, Any]
@@ -56,16 +56,17 @@ class Scan:
     rest: set[int] = field(default_factory=set)  # the pairs that stay together
 
 
-def scan(file: int, stopped: threading.Event, tally: Tally | None = None) -> Scan:
+def scan(content: Content, stopped: threading.Event, tally: Tally | None = None) -> Scan:
     """Look at every packet's headers. Unsplittable where it is no capture of that kind, or not in order.
 
     A `tally` counts those that are plain; the pairs that it is not certain of stay together, too.
     """
     import numpy as np
 
-    walker, found, rest, at = Walker(), Scan(), b"", 0
+    walker, found, rest = Walker(), Scan(), b""
     newest = -(2**63)
-    while chunk := os.pread(file, CHUNK, at + len(rest)):
+    reader = content.reader(stopped.is_set)
+    while chunk := reader.read(CHUNK):
         if stopped.is_set():
             raise Unsplittable("it was interrupted")
         data = rest + chunk
@@ -92,13 +93,12 @@ def scan(file: int, stopped: threading.Event, tally: Tally | None = None) -> Sca
         else:
             pairs = np.zeros(0, np.uint64)
         found.chunks.append(
-            _Chunk(
-                at, packets.end, packets.begins.astype(np.uint32), packets.ends.astype(np.uint32), pairs, packets.others
-            )
+            _Chunk(packets.end, packets.begins.astype(np.uint32), packets.ends.astype(np.uint32), pairs, packets.others)
         )
         found.packets += len(packets.begins)
         rest = data[packets.end :]
-        at += packets.end
+    if stopped.is_set():
+        raise Unsplittable("it was interrupted")
     if rest or not walker.known:
         raise Unsplittable("it is no whole pcap or pcapng")
     if not found.packets:
@@ -168,17 +168,22 @@ def apart(found: Scan) -> Split:
 class Feed:
     """Gives each shard its packets, through a pipe."""
 
-    def __init__(self, file: int, parts: Split) -> None:
-        """The file stays the caller's; as long as the feed is not closed."""
-        self._file, self._split = file, parts
+    def __init__(self, content: Content, parts: Split) -> None:
+        self._split = parts
+        self.beside: Callable[[bytes], None] | None = None  # is given everything, in order; b"" is the end
         self._wake = Wake()
         self._pipes: dict[int, int] = {}
         self._queues: list[Queue[bytes]] = [Queue(8) for _ in range(parts.readers)]
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self.stopped = threading.Event()
-        self.problem: OSError | None = None
-        self.position = 0  # how many bytes of the file were dealt out
+        self._reader = content.reader(self.stopped.is_set)
+        self.problem = ""  # why not everything was dealt out
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the files were dealt out."""
+        return self._reader.position
 
     def attach(self, number: int, write_end: int) -> None:
         """Where the shard of that number is to be written to; when all are there, it begins."""
@@ -211,22 +216,29 @@ class Feed:
     def _deal(self) -> None:
         try:
             for chunk in self._split.scan.chunks:
-                for number, piece in enumerate(self._pieces(chunk)):
+                data = self._reader.read(chunk.size)
+                if len(data) < chunk.size:
+                    raise Unsplittable("it has become shorter")
+                for number, piece in enumerate(self._pieces(chunk, data)):
                     self._put(number, piece)
                 if self.stopped.is_set():
                     break
-                self.position = chunk.at + chunk.size
-        except OSError as problem:
-            self.problem = problem
+                if self.beside is not None:
+                    self.beside(data)
+        except Unsplittable as problem:
+            self.problem = str(problem)
         finally:
+            self._reader.close()
+            if self.beside is not None:
+                self.beside(b"")
             for number in range(self._split.readers):
                 self._put(number, b"")
 
-    def _pieces(self, chunk: _Chunk) -> Iterator[bytes]:
+    def _pieces(self, chunk: _Chunk, given: bytes) -> Iterator[bytes]:
         """What each shard has of a chunk."""
         import numpy as np
 
-        data = memoryview(os.pread(self._file, chunk.size, chunk.at))
+        data = memoryview(given)
         shards = self._split.shards_of(chunk)
         for number in range(self._split.readers):
             mine = np.nonzero(shards == number)[0]

@@ -160,7 +160,7 @@ class Walker:
             raise Unsplittable("it is damaged")
         unit = np.array([interface.nanoseconds for interface in interfaces] or [1], np.int64)[heads[:, 2]]
         stamps = heads[:, 3] << 32 | heads[:, 4]
-        if len(found) and not 0 <= int(stamps.min()) <= int(stamps.max()) < 2**63 // int(unit.max()):
+        if bool(((stamps < 0) | (stamps >= np.iinfo(np.int64).max // unit)).any()):
             raise Unsplittable("its times are unusual")
         times = stamps * unit
         link = next(iter(links), 0)
