@@ -6,10 +6,12 @@ import bz2
 import gzip
 import logging
 import lzma
+import os
 import random
 import shutil
 import struct
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -237,6 +239,19 @@ def test_what_is_wrong_with_one_of_many_files_is_said_as_in_one_pass(
                 found.append(str(problem))
     assert found[0] == found[1]
     assert "read in one piece" in caplog.text
+
+
+def test_a_pipe_is_read_in_one_piece(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, pipe = tmp_path / "mixed.pcap", tmp_path / "pipe"
+    mixed(path)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
+    writer.start()
+    with caplog.at_level(logging.DEBUG, "sharkstat"):
+        tables = sharkstat.run(pipe, IN_SHARDS, jobs=3)
+    writer.join()
+    assert "it cannot be read twice" in caplog.text
+    assert [table.rows for table in tables] == [table.rows for table in sharkstat.run(path, IN_SHARDS, jobs=1)]
 
 
 def test_what_shards_would_change_is_read_in_one_piece(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -56,6 +56,9 @@ class Passes:
                 _note("%s: not counted from headers alone: %s", names, reason)
             plan = plan.instead()
         if not plan.source.are_files:
+            if self.jobs > 1:
+                why = "which packets can be dealt out is only known at the end, and it cannot be read twice"
+                _note("%s: read in one piece: %s", ", ".join(plan.source.names), why)
             return self._once(plan, interruption)
         if self.jobs > 1:
             from sharkstat.running.walking import Unsplittable
