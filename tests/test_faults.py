@@ -103,7 +103,7 @@ def to(name: str, number: int, delay: float = 0.0) -> Callable[[subprocess.Popen
     return strike
 
 
-def to_each(name: str, number: int, seconds: float = 1.5) -> Callable[[subprocess.Popen[bytes]], None]:
+def to_each(name: str, number: int, seconds: float = 10) -> Callable[[subprocess.Popen[bytes]], None]:
     """A fault: every program of that name gets a signal. mergecap may look at a file before it reads it."""
 
     def strike(process: subprocess.Popen[bytes]) -> None:
@@ -158,6 +158,11 @@ def foreign(large: Path) -> Path:
 def test_a_program_that_dies_or_is_stopped(large: Path, foreign: Path) -> None:
     """tshark: no results, and why. A stopped one goes on at the deadline, and gives what it counted."""
     limit = ("--timeout", 4, "--jobs", 1)
+    with public_folder() as folder:
+        alone = folder / "tshark"  # without mergecap
+        alone.symlink_to(TSHARK)
+        without = {"SHARKSTAT_TSHARK": str(alone), "PATH": str(folder)}
+        (no_merge,) = tried([Trial(["run", foreign, HTTP, *REQUESTS], env=without)])
     killed, ended, stopped, merge_killed, merge_stopped = tried(
         [
             Trial(["run", large, *REQUESTS], to("tshark", signal.SIGKILL, 0.6)),
@@ -174,6 +179,7 @@ def test_a_program_that_dies_or_is_stopped(large: Path, foreign: Path) -> None:
     assert merge_killed[0] == 6 and "mergecap was killed (SIGKILL)" in merge_killed[2]
     assert "cut short" not in merge_killed[2]  # the file is not to blame
     assert merge_stopped[0] == 6 and "waiting: mergecap (process" in merge_stopped[2]
+    assert no_merge[0] == 3 and "mergecap not found" in no_merge[2]
 
 
 @root

@@ -235,21 +235,10 @@ class Ending:
         drops = self.drops()
         few, said = judge_drops(self.plan, drops, drops.captured or self._packets()) if with_drops else (True, [])
         complete, warnings = complete and few, warnings + said
-        if self.interrupted:
-            if not self.plan.source.live:
-                warnings.append("interrupted: only part of the source was read")
+        if self.interrupted or self.too_large or self.too_late:
             troubles = self.opened.problems() + [f"{how}: packets before that are counted" for how in died]
-            return complete and self.plan.source.live and not troubles, warnings + troubles
-        if self.too_large:
-            warnings.append(
-                f"stopped at half of {_size(self.too_large)} of memory (--max-memory), since the tables need the rest: "
-                "packets read by then are counted"
-            )
-            return False, warnings
-        if self.too_late:
-            seconds = f"{self.plan.source.timeout:g} s"
-            warnings.append(f"stopped after {seconds} (--timeout): packets read by then are counted")
-            return False, warnings
+            how = self._stopped()
+            return complete and not how and not troubles, warnings + ([how] if how else []) + troubles
         if status != 0 and complete:
             warnings += complaints or ([] if died else [f"tshark ended with status {status}"])
             complete = False
@@ -270,6 +259,17 @@ class Ending:
             warnings += troubles
             complete = False
         return complete, warnings
+
+    def _stopped(self) -> str:
+        """What ended the reading of what would have gone on; "" for a capture that was interrupted, as is usual."""
+        if self.interrupted:
+            return "" if self.plan.source.live else "interrupted: only part of the source was read"
+        if self.too_large:
+            return (
+                f"stopped at half of {_size(self.too_large)} of memory (--max-memory), since the tables need the rest: "
+                "packets read by then are counted"
+            )
+        return f"stopped after {self.plan.source.timeout:g} s (--timeout): packets read by then are counted"
 
     def _unannounced(self) -> int:
         """How many packets tshark read without telling the taps."""

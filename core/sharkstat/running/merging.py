@@ -43,7 +43,10 @@ class _Converted:
 
     def more(self) -> bytes:
         if self._descriptor is None and not self._ended:
-            self._descriptor, self._stop = self._convert(self._name)
+            try:
+                self._descriptor, self._stop = self._convert(self._name)
+            except OSError as problem:
+                raise Damaged(f"cannot be read to its end ({problem.strerror})") from None
         piece = os.read(self._descriptor, PIECE) if self._descriptor is not None else b""
         self._ended = not piece
         return piece
@@ -357,6 +360,7 @@ class Merge:
         opened = [(name, size, partial(FileBytes, name)) for name, size in files]
         self._merged = Merged(opened, convert, lambda: wake.is_up)
         self._write_end, self._wake = write_end, wake
+        self.failure: Exception | None = None  # what ended the reading of all files
         os.set_blocking(write_end, False)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -387,6 +391,8 @@ class Merge:
                         continue
                     except OSError:
                         return
+        except Exception as problem:  # nobody else sees what ends a thread, and tables would seem complete
+            self.failure = problem
         finally:
             os.close(self._write_end)
             self._merged.close()

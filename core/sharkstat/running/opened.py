@@ -461,7 +461,7 @@ class Opened:
             helper.process.send_signal(signal.SIGCONT)
 
     def finish(self) -> None:
-        """Wait for the helpers after tshark's end."""
+        """Wait for the helpers after tshark's end. Raises what kept several files from being read."""
         if self.spool is not None:
             self.spool.stop()
         if self.recorder is not None:
@@ -481,6 +481,8 @@ class Opened:
             self.sockets.stop()
         self._join()
         self.cut += [pump.source.name for pump in self._pumps if pump.problem == "is cut short"]
+        if self._merge is not None and self._merge.failure is not None:
+            raise self._merge.failure
 
     def _join(self) -> None:
         if self._merge is not None:
@@ -501,6 +503,8 @@ class Opened:
             ]
         if self.recorder is not None and self.recorder.problem:
             cut.append(self.recorder.problem)
+        if self.spool is not None and self.spool.problem:
+            cut.append(f"{self.spool.problem}: packets before that point are counted")
         if self.spool is not None and self.spool.left_out:
             cut.append(f"the last {self.spool.left_out:,} bytes of the capture were not counted: the run had to end")
         return list(dict.fromkeys(cut))

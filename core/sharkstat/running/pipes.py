@@ -132,6 +132,8 @@ class Pump:
     def _run(self) -> None:
         try:
             self.problem = self._copy() or ""
+        except Exception as problem:  # nobody else sees what ends a thread
+            self.problem = f"cannot be read to its end ({type(problem).__name__})"
         finally:
             os.close(self._write_end)
 
@@ -141,13 +143,14 @@ class Pump:
             try:
                 chunk = self._stream.read(CHUNK)
             except EOFError:
-                return "is cut short"
+                return "" if self._wake.is_up else "is cut short"  # it was told to stop
             except lzma.LZMAError:
                 return "is damaged"
             except OSError as problem:  # of bz2 too, without a number
                 return f"cannot be read to its end ({problem.strerror})" if problem.errno else "is damaged"
             if not chunk:
-                return "is cut short" if self._frames is not None and not self._frames.whole else None
+                cut = self._frames is not None and not self._frames.whole and not self._wake.is_up
+                return "is cut short" if cut else None
             if self._frames is not None:
                 self._frames.feed(chunk)
             view = memoryview(chunk)

@@ -155,7 +155,7 @@ class Screen:
                     view = view[os.write(target, view) :]
         except BrokenPipeError:
             pass  # tshark needs no more
-        except (OSError, SourceError) as problem:
+        except Exception as problem:  # nobody else sees what ends a thread
             self._problem = problem
         finally:
             os.close(target)

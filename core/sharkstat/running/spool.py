@@ -75,6 +75,7 @@ class Spool:
         self.most = 0  # bytes that waited at one time
         self.full = False  # whether the writer had to wait
         self.left_out = 0  # bytes that were dropped at the end
+        self.problem = ""  # why it ended before the writer did
         self._source = source
         self._folder = folder
         self._keep = keep
@@ -109,6 +110,8 @@ class Spool:
                     self._put(chunk)
                     self.most = max(self.most, self.waiting)
                     self._changed.notify_all()
+        except Exception as problem:  # nobody else sees what ends a thread
+            self.problem = f"the capture cannot be read to its end ({problem})"
         finally:
             os.close(self._source)
             with self._changed:
