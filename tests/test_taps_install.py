@@ -195,7 +195,7 @@ def test_every_tap_that_a_header_describes_counts_alike(home: Home, capture: str
     texts = home.counted(capture, *(f"{table.name},format=rows" for table in tables)).rstrip("\n").split("\n\n")
     for table, text in zip(tables, reversed(texts), strict=True):
         # A set that nobody is shown is left out of sharkstat's.
-        columns = {c.name: c for c in table.columns if c.role != "derived" or c.ratio or c.size_of}
+        columns = {c.name: c for c in table.columns if c.role != "derived" or c.computed}
         head, *lines = (line.split("\t") for line in text.splitlines())
         assert set(head) <= set(columns), table.name
 

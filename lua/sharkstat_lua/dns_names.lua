@@ -17,7 +17,11 @@
 -- column: time duration sum seconds hidden ; total time from query to response
 -- column: min_time duration min seconds ; from query to response
 -- column: mean_time duration time/timed seconds
+-- column: p50_time duration p50:times/min_time/max_time seconds title="p50 time"
+-- column: p95_time duration p95:times/min_time/max_time seconds title="p95 time"
+-- column: p99_time duration p99:times/min_time/max_time seconds title="p99 time"
 -- column: max_time duration max seconds
+-- column: times set sketch hidden ; sketch of these times: p50, p95 and p99 are within 1 %, and exact for up to 100
 -- section: 500 title=DNS rows=4 columns=name,type,response_code=answer,queries,unanswered,mean_time=mean,max_time=max
 -- finding: unanswered/queries warning=0.02 bad=0.2 worst=name DNS queries without an answer
 -- sort: queries descending, responses descending, name, type, response_code
@@ -47,7 +51,7 @@ local AGAIN = 5e9
 
 -- A table that has all of its keys from the beginning need not grow: a capture may hold many names.
 local function new_code()
-  return { queries = 0, retransmissions = 0, responses = 0, unanswered = 0, timed = 0, time = 0, least = nil, most = nil }
+  return { queries = 0, retransmissions = 0, responses = 0, unanswered = 0, timed = 0, time = 0, least = nil, most = nil, times = nil }
 end
 
 sharkstat.tap(__FILE__, function(run)
@@ -160,7 +164,7 @@ sharkstat.tap(__FILE__, function(run)
     if query then
       take(key, query, newer)
       row.queries, row.retransmissions = row.queries + 1, row.retransmissions + query.again
-      rows.time(row, elapsed(query.time, time))
+      rows.time_in_sketch(row, elapsed(query.time, time))
     end
   end
 
@@ -208,7 +212,7 @@ sharkstat.tap(__FILE__, function(run)
       for code, row in pairs(entry.codes) do
         run:row {
           entry.name, entry.kind, code ~= "" and code or nil, row.queries, row.retransmissions, row.responses,
-          row.unanswered, row.timed, row.time, row.least, row.most,
+          row.unanswered, row.timed, row.time, row.least, row.most, row.times,
         }
       end
     end

@@ -88,14 +88,14 @@ local function extreme(sign)
 end
 MEASURES.min, MEASURES.max = extreme("<"), extreme(">")
 
--- A sketch is a set of buckets with their counts; the smallest and the largest value follow.
+-- The sketch, the smallest and the largest value.
 function MEASURES.percentile(writer, measure, at)
   local column = check_type(measure, NUMBERS)
-  local text = ("do local v, s = %%s, g[%d] local b = %s(v) s[b] = (s[b] or 0) + 1 "):format(at, writer:outside(sketch.bucket))
+  local text = ("do local v = %%s g[%d] = %s(g[%d] or nil, v) "):format(at, writer:outside(sketch.with), at)
     .. ("if not g[%d] or v < g[%d] then g[%d] = v end "):format(at + 1, at + 1, at + 1)
     .. ("if not g[%d] or v > g[%d] then g[%d] = v end end"):format(at + 2, at + 2, at + 2)
   each_number(writer, measure, text)
-  return { "set", column, column }, { "{}", "false", "false" }
+  return { "set", column, column }, { "false", "false", "false" }
 end
 
 function MEASURES.distinct(writer, measure, at)
@@ -116,11 +116,9 @@ function MEASURES.seen(writer, _, at)
 end
 
 local function set_of(values_seen)
+  if getmetatable(values_seen) then return values_seen end -- a sketch
   local list = {}
-  for value, count in pairs(values_seen) do
-    local text = type(value) == "string" and value or sharkstat.escape(value)
-    list[#list + 1] = count == true and text or text .. ":" .. sharkstat.integer(count)
-  end
+  for value in pairs(values_seen) do list[#list + 1] = type(value) == "string" and value or sharkstat.escape(value) end
   return list
 end
 

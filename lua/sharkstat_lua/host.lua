@@ -99,7 +99,10 @@ local function write_row(run, values)
   local count = #run.columns
   for index = 1, count do
     local value = values[index]
-    if type(value) == "table" and not exact.is_whole(value) then
+    local made = type(value) == "table" and getmetatable(value)
+    if made and made.texts then -- a sketch, whose texts are made for the rows that are sent
+      cells[index] = concat(made.texts(value), "\31")
+    elseif type(value) == "table" and not exact.is_whole(value) then
       local levels = {}
       for at, level in ipairs(value) do levels[at] = sharkstat.escape(level):gsub("\31", "\\u") end
       if value.full then run.capped = true end

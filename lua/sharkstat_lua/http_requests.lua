@@ -31,7 +31,11 @@
 -- column: time duration sum seconds hidden ; total time from request to response
 -- column: min_time duration min seconds title=Min|time ; from request to response
 -- column: mean_time duration time/timed seconds title=Mean|time
+-- column: p50_time duration p50:times/min_time/max_time seconds title=p50|time
+-- column: p95_time duration p95:times/min_time/max_time seconds title=p95|time
+-- column: p99_time duration p99:times/min_time/max_time seconds title=p99|time
 -- column: max_time duration max seconds title=Max|time
+-- column: times set sketch hidden ; sketch of these times: p50, p95 and p99 are within 1 %, and exact for up to 100
 -- section: 400 title=HTTP rows=5 arguments=path=template
 --     columns=method,host/path=request,status,grpc_status=grpc,requests=count,response_bytes=bytes,mean_time=mean,max_time=max
 -- sort: requests descending, responses descending, host, path, method, status
@@ -233,7 +237,7 @@ sharkstat.tap(__FILE__, function(run)
       -- A server may answer before it has heard all.
       local sent = exchange.sent
       local from = sent and sent <= exchange.ended and sent or exchange.began
-      rows.time(row, elapsed(from, exchange.ended))
+      rows.time_in_sketch(row, elapsed(from, exchange.ended))
     end
   end
   local streams = http_streams.new(run, of_tcp, settle, interim)
@@ -260,7 +264,7 @@ sharkstat.tap(__FILE__, function(run)
       if status < 200 and status ~= 101 then return end
       if status == 101 then streams:upgraded(key, request.entry) end
       add_request(request, row)
-      rows.time(row, sharkstat.elapsed(request.time, relative_ns(pinfo)))
+      rows.time_in_sketch(row, sharkstat.elapsed(request.time, relative_ns(pinfo)))
       queue[queue.first] = nil
       queue.first = queue.first + 1
       if queue.first > queue.last then waiting:take(key) end
@@ -293,6 +297,7 @@ sharkstat.tap(__FILE__, function(run)
         run:row {
           entry.method, entry.host, entry.path, row.status, row.grpc, row.requests, row.responses,
           row.unanswered, row.request_bytes, row.response_bytes, row.timed or 0, row.time or 0, row.least, row.most,
+          row.times,
           flow = entry.flow,
         }
       end

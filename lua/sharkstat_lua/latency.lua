@@ -12,9 +12,13 @@
 -- column: responses integer sum
 -- column: min_time duration min seconds title=Min
 -- column: mean_time duration total_time/responses seconds title=Mean
+-- column: p50_time duration p50:times/min_time/max_time seconds title=p50
+-- column: p95_time duration p95:times/min_time/max_time seconds title=p95
+-- column: p99_time duration p99:times/min_time/max_time seconds title=p99
 -- column: max_time duration max seconds title=Max
 -- column: total_time duration sum seconds hidden
--- section: 830 rows=0
+-- column: times set sketch hidden ; sketch of these times: p50, p95 and p99 are within 1 %, and exact for up to 100
+-- section: 830 rows=0 columns=protocol,server_address,server_port,responses,mean_time,p95_time,max_time
 -- sort: total_time descending, protocol, server_address, server_port
 -- layer: messages
 
@@ -64,7 +68,7 @@ sharkstat.tap(__FILE__, function(run)
     local time = nanoseconds(value)
     if time < 0 then return end  -- the packets are out of order, and the host says so
     local port = not WITHOUT_PORTS[protocol] and pinfo.src_port or nil
-    rows.time(servers:at(protocol, address, port), time)
+    rows.time_in_sketch(servers:at(protocol, address, port), time)
   end
 
   -- tshark itself picks the few packets that have any of them.
@@ -81,7 +85,7 @@ sharkstat.tap(__FILE__, function(run)
   return function()
     for server in servers:each() do
       run:row {
-        server.protocol, server.address, server.port, server.timed, server.least, server.most, server.time,
+        server.protocol, server.address, server.port, server.timed, server.least, server.most, server.time, server.times,
       }
     end
   end

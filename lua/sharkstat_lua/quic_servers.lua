@@ -23,7 +23,11 @@
 -- column: time duration sum seconds hidden ; total time of these handshakes
 -- column: min_handshake duration min seconds
 -- column: mean_handshake duration time/timed seconds
+-- column: p50_handshake duration p50:times/min_handshake/max_handshake seconds title="p50 handshake"
+-- column: p95_handshake duration p95:times/min_handshake/max_handshake seconds title="p95 handshake"
+-- column: p99_handshake duration p99:times/min_handshake/max_handshake seconds title="p99 handshake"
 -- column: max_handshake duration max seconds
+-- column: times set sketch hidden ; sketch of these times: p50, p95 and p99 are within 1 %, and exact for up to 100
 -- section: 650 title=QUIC rows=4 columns=server_name=name,address:port=server,version,connections=conns,bytes,mean_handshake=handshake
 -- sort: connections descending, bytes descending, server_name, address, port, version, alpn
 -- field: quic.connection.number
@@ -94,7 +98,7 @@ sharkstat.tap(__FILE__, function(run)
     for _, protocol in ipairs(c.offered) do rows.add(row.offered, protocol) end
     if at and to.finished then
       row.completed = row.completed + 1
-      if c.hello and from.began then rows.time(row, sharkstat.elapsed(from.began, to.finished)) end
+      if c.hello and from.began then rows.time_in_sketch(row, sharkstat.elapsed(from.began, to.finished)) end
     end
     return row
   end
@@ -174,7 +178,7 @@ sharkstat.tap(__FILE__, function(run)
     for row in result:each() do
       run:row {
         row.name, row.address, row.port, row.version, row.alpn, row.offered, row.connections, row.completed, row.packets,
-        row.bytes, row.timed or 0, row.time or 0, row.least, row.most,
+        row.bytes, row.timed or 0, row.time or 0, row.least, row.most, row.times,
       }
     end
   end

@@ -10,6 +10,7 @@
 -- bounded, and what is counted is in some row.
 
 local exact = require "sharkstat_exact"
+local sketch = require "sketch"
 
 local rows = {}
 local Rows = {}
@@ -191,6 +192,13 @@ function rows.time(row, time)
   row.timed, row.time = (row.timed or 0) + 1, exact.plus(row.time or 0, time)
   if not row.least or time < row.least then row.least = time end
   if not row.most or time > row.most then row.most = time end
+end
+
+-- The same, and adds it to the sketch `times`.
+function rows.time_in_sketch(row, time)
+  if time < 0 then return end
+  rows.time(row, time)
+  row.times = sketch.with(row.times, time)
 end
 
 return rows

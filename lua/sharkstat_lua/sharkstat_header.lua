@@ -39,9 +39,11 @@ local function read_column(text)
   end
   local above, below = rule:match("^([%w_]+)/([%w_]+)$")
   local size_of = rule:match("^size:([%w_]+)$")
+  local percent, sketch, least, most = rule:match("^p(%d+%.?%d*):([%w_]+)/([%w_]+)/([%w_]+)$")
   return {
     name, kind, rule = rule, unit = concat(words, " "), hidden = hidden, above = above, below = below, size_of = size_of,
-    derived = above ~= nil or size_of ~= nil,
+    percent = percent, sketch = sketch, least = least, most = most,
+    derived = above ~= nil or size_of ~= nil or percent ~= nil,
     title = title and title:gsub("%-|(%l)", "%1"):gsub("|", " "),  -- a heading is broken anew where it must be
   }
 end

@@ -2,9 +2,10 @@
 
 local exact = require "sharkstat_exact"
 local as_text = require "sharkstat_text"
+local sketch = require "sketch"
 
 local tables = {}
-local concat = table.concat
+local concat, floor = table.concat, math.floor
 local safe, number_of = as_text.safe, as_text.number_of
 
 -- The quotient of two measures, as Column.derived_from computes it.
@@ -32,6 +33,11 @@ function tables.whole_rows(run, rows)
       elseif column.size_of then
         local set = row[place[column.size_of]]
         values[index] = set and #set or nil
+      elseif column.percent then
+        local least, most = number_of(row[place[column.least]]), number_of(row[place[column.most]])
+        local found = sketch.percentile(row[place[column.sketch]], column.percent, least, most)
+        if type(found) == "number" and column[2] ~= "number" then found = floor(found + 0.5) end
+        values[index] = found
       else
         values[index] = row[place[column[1]]]
       end

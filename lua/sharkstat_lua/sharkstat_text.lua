@@ -109,11 +109,20 @@ local function is_moment(column)
   return column[2] == "time" or (column[2] == "duration" and (column.rule == "key" or column[1] == "stop"))
 end
 
+-- The texts of a set or a path. A sketch makes them when they are wanted.
+local function list(value)
+  local made = getmetatable(value)
+  if not (made and made.texts) then return value end
+  local texts = made.texts(value)
+  table.sort(texts)
+  return texts
+end
+
 function values.cell(column, value)
   if value == nil then return "-" end
   local kind, unit = column[2], column.unit or ""
   if type(value) == "table" and not exact.is_whole(value) then
-    return safe(concat(value, kind == "set" and ", " or " / "))
+    return safe(concat(list(value), kind == "set" and ", " or " / "))
   end
   if type(value) == "boolean" then return value and "yes" or "no" end
   local number = (kind == "integer" or kind == "number" or kind == "time" or kind == "duration") and number_of(value)
@@ -145,7 +154,7 @@ function values.exact(column, value)
   if value == nil then return "" end
   if type(value) == "table" and not exact.is_whole(value) then
     local mark, parts = column[2] == "set" and "," or "/", {}
-    for index, part in ipairs(value) do
+    for index, part in ipairs(list(value)) do
       parts[index] = shown(escaped(part)):gsub("%" .. mark, "\\" .. mark)
     end
     return concat(parts, mark)

@@ -22,7 +22,11 @@
 -- column: time duration sum seconds hidden ; total time of these handshakes
 -- column: min_handshake duration min seconds
 -- column: mean_handshake duration time/timed seconds
+-- column: p50_handshake duration p50:times/min_handshake/max_handshake seconds title="p50 handshake"
+-- column: p95_handshake duration p95:times/min_handshake/max_handshake seconds title="p95 handshake"
+-- column: p99_handshake duration p99:times/min_handshake/max_handshake seconds title="p99 handshake"
 -- column: max_handshake duration max seconds
+-- column: times set sketch hidden ; sketch of these times: p50, p95 and p99 are within 1 %, and exact for up to 100
 -- column: certificate_expires text min ; earliest expiry of a server certificate (not of CA certificates), in UTC
 -- section: 600 title=TLS rows=4 columns=server_name=name,address:port=server,version,connections=conns,bytes,mean_handshake=handshake
 -- sort: connections descending, bytes descending, server_name, address, port, version, cipher_suite, alpn
@@ -80,7 +84,7 @@ sharkstat.tap(__FILE__, function(run)
     if c.expires and (not row.expires or c.expires < row.expires) then row.expires = c.expires end
     if c.ended then
       row.completed = row.completed + 1
-      if c.began then rows.time(row, sharkstat.elapsed(c.began, c.ended)) end
+      if c.began then rows.time_in_sketch(row, sharkstat.elapsed(c.began, c.ended)) end
     end
     return row
   end
@@ -197,7 +201,7 @@ sharkstat.tap(__FILE__, function(run)
     for row in result:each() do
       run:row {
         row.name, row.address, row.port, row.version, row.suite, row.alpn, row.offered, row.connections, row.completed,
-        row.bytes, row.timed or 0, row.time or 0, row.least, row.most, row.expires,
+        row.bytes, row.timed or 0, row.time or 0, row.least, row.most, row.times, row.expires,
       }
     end
   end

@@ -5,7 +5,6 @@ What a measure has counted of a row's packets is its slot.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from sharkstat.errors import RequestError
 from sharkstat.statistics.field_values import FieldValues, text_of_value
 from sharkstat.statistics.measures import Measure
 from sharkstat.tables.column import Type, Value
-from sharkstat.tables.sketch import bucket, sketch_of
+from sharkstat.tables.sketch import Sketch
 
 
 def check_field(measure: Measure, values: FieldValues) -> None:
@@ -28,7 +27,7 @@ def check_field(measure: Measure, values: FieldValues) -> None:
 
 def initial(measure: Measure) -> Any:
     """The slot of a row that has no packet yet."""
-    return {"count": 0, "distinct": set(), "mean": (None, 0), "percentile": (Counter(), None, None)}.get(measure.kind)
+    return {"count": 0, "distinct": set(), "mean": (None, 0), "percentile": (Sketch(), None, None)}.get(measure.kind)
 
 
 def counted(measure: Measure, before: Any, values: FieldValues) -> Any:
@@ -49,9 +48,9 @@ def counted(measure: Measure, before: Any, values: FieldValues) -> Any:
     if measure.kind == "mean":
         return (_added(before[0], found), before[1] + len(found))
     if measure.kind == "percentile":
-        counts, least, most = before
-        counts.update(map(bucket, found))
-        return (counts, _extreme(min, least, found), _extreme(max, most, found))
+        sketch, least, most = before
+        sketch.add(found)
+        return (sketch, _extreme(min, least, found), _extreme(max, most, found))
     if measure.kind == "sum":
         return _added(before, found)
     return _extreme(min if measure.kind == "min" else max, before, found)
@@ -62,7 +61,7 @@ def measured(measure: Measure, slot: Any) -> Sequence[Value]:
     if measure.kind == "distinct":
         return (tuple(sorted(slot)),)
     if measure.kind == "percentile":
-        return (sketch_of(slot[0]), *slot[1:])
+        return (slot[0].texts() or None, *slot[1:])
     if measure.kind in ("mean", "seen"):
         return slot or (None, None)
     return (slot,)

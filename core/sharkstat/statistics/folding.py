@@ -6,7 +6,6 @@ columns merge: what a row counted is the sum, the least or the union of what its
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -17,7 +16,7 @@ from sharkstat.statistics.expressions import Expression
 from sharkstat.statistics.group import Group
 from sharkstat.statistics.keys import Conversation, Directions, Key
 from sharkstat.tables.column import Column, Type, Value
-from sharkstat.tables.sketch import counts_of, sketch_of
+from sharkstat.tables.sketch import Sketch
 from sharkstat.tables.table import combine
 
 # The values of one key in a row, and the directions in which its packets went, as numbers of `Directions.ways`.
@@ -114,8 +113,8 @@ class _Merging:
             known = rows[name] = [None] * len(values)
         for at, (rule, value) in enumerate(zip(self._rules, values, strict=True)):
             if rule == "sketch" and isinstance(value, tuple):
-                known[at] = known[at] or Counter()
-                known[at].update(counts_of(value))
+                known[at] = known[at] or Sketch()
+                known[at].merge(value)
             elif rule != "union":
                 known[at] = combine(rule, known[at], value)
             elif isinstance(value, tuple):
@@ -124,8 +123,8 @@ class _Merging:
 
     def finished(self, values: Sequence[Any]) -> list[Value]:
         return [
-            sketch_of(value)
-            if isinstance(value, Counter)
+            value.texts() or None
+            if isinstance(value, Sketch)
             else tuple(sorted(value))
             if isinstance(value, set)
             else value

@@ -139,11 +139,12 @@ class Mean(Measure):
 class Percentile(Measure):
     """Percentiles of a field's values: `Percentile("dns.time", 50, 95, 99)`, which are the default.
 
-    The column dns_time_p95 is the least value that at least 95 % of the values do not exceed, with a relative error of
-    at most 1 %; integers and durations are then rounded. Of one percentile, `name` is the column's name, and of several
-    it is what their names begin with. Hidden columns hold a sketch (how many values are in each bucket of a width of
-    2 %), the smallest and the largest value, so that percentiles can be merged: those of the parts are those of the
-    whole. ValueError for a percentile that is not above 0 and at most 100.
+    The column dns_time_p95 is the least value that at least 95 % of the values do not exceed: exactly for up to 100
+    values, and with a relative error of at most 1 % for more; integers and durations are then rounded. Of one
+    percentile, `name` is the column's name, and of several it is what their names begin with. Hidden columns hold a
+    sketch (up to 100 values, or how many values are in each bucket of a width of 2 %), the smallest and the largest
+    value, so that percentiles can be merged: those of the parts are those of the whole. ValueError for a percentile
+    that is not above 0 and at most 100.
 
     >>> [column.name for column in Percentile("dns.time", 95, 99.9).columns() if column.shown]
     ['dns_time_p95', 'dns_time_p99_9']
@@ -195,13 +196,13 @@ class Percentile(Measure):
                 title = f"{short} of {title}"
             elif not self.title:
                 title = ""
-            said = self.description or f"estimate of {short} of {self.field}, with a relative error of at most 1 %"
+            said = self.description or f"{short} of {self.field}: exact for up to 100 values, within 1 % for more"
             percentile = (percent, sketch, least, most)
             more = {"title": title, "description": said, "percentile": percentile}
             return self._column(name, "number", "", role="derived", **more)
 
         return (
-            hidden(sketch, "set", "sketch", "how many values are in each bucket of"),
+            hidden(sketch, "set", "sketch", "sketch of the values of"),
             hidden(least, "number", "min", "smallest"),
             hidden(most, "number", "max", "largest"),
             *map(estimate, self.percents),

@@ -38,12 +38,13 @@ _MORE = re.compile(r"--\s{2,}(\S.*?)\s*$")
 _TITLE = re.compile(r"""\btitle=(?:"([^"]*)"|(\S+))""")
 _RATIO = re.compile(r"(\w+)/(\w+)")
 _SIZE = re.compile(r"size:(\w+)")
+_PERCENTILE = re.compile(r"p(\d+(?:\.\d+)?):(\w+)/(\w+)/(\w+)")
 _UNION = re.compile(r"union:(\d+)")
 MOST_IN_A_SET = 100  # as rows.add of the Lua library has it
 ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "section", "sort", "split")
 MANY = ("column", "field", "finding", "parameter")
 NEEDED = ("name", "title", "column")
-RULES = (*(rule for rule in get_args(Merge) if rule not in ("", "sketch")), "key")
+RULES = (*(rule for rule in get_args(Merge) if rule), "key")
 
 
 class TapFile(Statistic):
@@ -208,7 +209,7 @@ def _columns(path: Path, texts: Sequence[str]) -> tuple[Column, ...]:
     columns = tuple(_column(path, text) for text in texts)
     measures = {column.name for column in columns if column.role == "measure"}
     for column in columns:
-        for name in (*(column.ratio or ()), *filter(None, [column.share, column.size_of])):
+        for name in filter(None, (*column.made_of, column.share)):
             if name not in measures:
                 raise ValueError(f"{path.name}: column {column.name}: this tap has no measure {name}")
     return columns
@@ -226,15 +227,15 @@ def _column(path: Path, text: str) -> Column:
     unit_text = " ".join(word for word in unit if word.partition("=")[0] not in flags)
     if _UNION.fullmatch(rule):
         rule = "union"
-    ratio, size = _RATIO.fullmatch(rule), _SIZE.fullmatch(rule)
-    if kind not in get_args(Type) or not (rule in RULES or ratio or size):
+    ratio, size, percentile = _RATIO.fullmatch(rule), _SIZE.fullmatch(rule), _PERCENTILE.fullmatch(rule)
+    if kind not in get_args(Type) or not (rule in RULES or ratio or size or percentile):
         raise ValueError(
             f"{path.name}: invalid column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [share] "
             f'[title="HEADING"] [; DESCRIPTION], e.g. `packets integer sum packets` (types: '
             f"{', '.join(get_args(Type))}; rules: "
-            f"{', '.join(RULES)}, or MEASURE/MEASURE, size:SET, or union:MOST)"
+            f"{', '.join(RULES)}, or MEASURE/MEASURE, size:SET, union:MOST, or p95:SKETCH/MIN/MAX)"
         )
-    role: Any = "derived" if ratio or size else "key" if rule == "key" else "measure"
+    role: Any = "derived" if ratio or size or percentile else "key" if rule == "key" else "measure"
     merge: Any = rule if role == "measure" else ""
     quotient: Any = ratio.groups() if ratio else None
     return Column(
@@ -247,6 +248,7 @@ def _column(path: Path, text: str) -> Column:
         shown=shown,
         ratio=quotient,
         size_of=size[1] if size else "",
+        percentile=(float(percentile[1]), percentile[2], percentile[3], percentile[4]) if percentile else None,
         local=local,
         share="".join(shares[:1]),
         title=(title[1] or title[2]).replace("|", "\n") if title else "",

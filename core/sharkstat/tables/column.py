@@ -44,10 +44,9 @@ class Column:
     Three kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
     times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), one with `size_of`
     is the number of a set's values, and one with a `percentile` (the percentage, then the names of a sketch and of the
-    columns with the smallest and the largest value) is estimated from a sketch, a set whose `merge` is "sketch". Its
-    relative error is at most 1 %; integers and durations are then rounded. `sum_of` says that a derived column is the
-    sum of two measures, so that
-    --sort and --top work on it before `derive` does.
+    columns with the smallest and the largest value) is estimated from a sketch, a set whose `merge` is "sketch": it is
+    exact for up to 100 values, and within 1 % for more; integers and durations are then rounded. `sum_of` says that a
+    derived column is the sum of two measures, so that --sort and --top work on it before `derive` does.
 
     `local` is for comparing two captures. "always" says that the values mean something in one capture only, such as
     tshark's stream number or the time of a start; "dynamic" says so of ports from 32768 up, which clients get anew

@@ -212,12 +212,24 @@ def _narrowed(heading: str, width: int) -> str:
 
 
 def _minor(laid: Grid, wanted: Sequence[str]) -> tuple[list[int], list[int]]:
-    """The columns that may leave, in order: those without a value, and rates; then those that are not `wanted`."""
+    """The columns that may leave, in order: without a value, rates, what a p95 stands for; then those not `wanted`."""
     last = range(len(laid.columns) - 1, -1, -1)
     empty = [at for at in last if laid.rows and all(row[at] in ("", "-") for row in laid.rows)]
     others = [at for at in last if laid.columns[at].role != "key" and laid.columns[at].name not in wanted]
     rates = [at for at in others if laid.columns[at].unit.startswith("per ") or laid.columns[at].name == "burst_start"]
-    return list(dict.fromkeys([*empty, *rates])), others if wanted else []
+    spread = _spread(laid.columns)
+    lesser = [at for at in last if laid.columns[at].name in spread]
+    return list(dict.fromkeys([*empty, *rates, *lesser])), others if wanted else []
+
+
+def _spread(columns: Sequence[Column]) -> set[str]:
+    """Of percentiles of the same values, all but that nearest to 95, and the smallest value."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for column in columns:
+        if column.percentile:
+            found.setdefault(column.percentile[1], []).append((abs(column.percentile[0] - 95), column.name))
+    lesser = {name for group in found.values() for _, name in sorted(group)[1:]}
+    return lesser | {column.percentile[2] for column in columns if column.percentile}
 
 
 def lay_out(laid: Grid, style: str, ink: Ink | None = None) -> str:
