@@ -192,16 +192,20 @@ def test_a_capture_whose_programs_die_or_are_stopped() -> None:
         return strike
 
     live = ("run", "-i", "lo", "-f", "udp port 40997", "-z", "io,stat,0")
-    tshark_killed, dumpcap_killed, *interrupted = tried(
+    tshark_killed, dumpcap_killed, ended, reached, *interrupted = tried(
         [
             Trial([*live, "-a", "duration:3"], to("tshark", signal.SIGKILL, 0.5)),
             Trial([*live, "-a", "duration:3"], to("dumpcap", signal.SIGKILL, 0.5)),
+            Trial([*live, "-a", "duration:9"], to("dumpcap", signal.SIGTERM, 1.5)),
+            Trial([*live, "-a", "duration:2"]),
             Trial(live, stopped_and_interrupted("dumpcap")),
             Trial(live, stopped_and_interrupted("tshark")),
         ]
     )
     assert tshark_killed[0] == 3 and "tshark was killed (SIGKILL)" in tshark_killed[2]
     assert dumpcap_killed[0] in (3, 6) and "dumpcap was killed (SIGKILL)" in dumpcap_killed[2]
+    assert ended[0] in (3, 6) and "dumpcap was ended by another program" in ended[2]
+    assert reached[0] == 0
     for status, out, _ in interrupted:  # Ctrl-C wakes what is stopped
         assert (status, "I/O statistics" in out) == (0, True)
 

@@ -290,6 +290,9 @@ class Ending:
             if helper.died and not self._left_early(helper.process.returncode):
                 reason = reason_of(helper.said)
                 died.append(f"{helper.died}: {reason}" if reason else helper.died)
+        # A service manager asks all processes of a run to end at once.
+        if not died and not self.interrupted and self.opened.stopped_early(self.drops().captured or self._packets()):
+            died.append("dumpcap was ended by another program")
         return died
 
     def _left_early(self, status: int) -> bool:

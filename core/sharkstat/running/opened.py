@@ -52,6 +52,7 @@ class Helper:
     paths: Mapping[str, str]  # that it was given, and what they stand for
     said: list[str] = field(default_factory=list)
     told: bool = False
+    ended: float | None = None  # when its messages ended, on the monotonic clock
 
     @property
     def died(self) -> str:
@@ -108,6 +109,7 @@ class Opened:
         self.spool: Spool | None = None
         self.recorder: Recorder | None = None
         self.capturing_since: float | None = None
+        self._began: float | None = None  # the same, on the monotonic clock
         self._kernel_drops: KernelDrops | None = None
         self._interface_drops: InterfaceDrops | None = None
         self._pacing = pacing
@@ -344,11 +346,12 @@ class Opened:
             helper.said.append(text)
             # dumpcap's first words come before it opens the interfaces, these after it.
             if helper.name == "dumpcap" and text.startswith("File:") and self.capturing_since is None:
-                self.capturing_since = time.time()
+                self.capturing_since, self._began = time.time(), time.monotonic()
                 with contextlib.suppress(OSError):
                     self._kernel_drops = KernelDrops(helper.process.pid)
                 if self._capturing is not None:
                     self._capturing(self.capturing_since)
+        helper.ended = time.monotonic()
 
     def arguments(self) -> list[str]:
         """tshark's options for this source."""
@@ -491,6 +494,22 @@ class Opened:
             thread.join(5)
         for pump in self._pumps:
             pump.join(5)
+
+    def stopped_early(self, captured: int) -> bool:
+        """Whether somebody else asked dumpcap to end: it ended well, but before one of the conditions was met."""
+        conditions = dict(condition.split(":", 1) for condition in self.source.autostop)
+        if self.source.packets is not None:
+            conditions["packets"] = str(self.source.packets)
+        if not self.source.live or conditions.keys() & {"filesize", "files"}:
+            return False
+        if "packets" in conditions and captured >= float(conditions["packets"]):
+            return False
+        for helper in self.helpers:
+            ended = helper.ended is not None and helper.process.returncode == 0 and not helper.told
+            if ended and self._began is not None and helper.ended is not None:
+                lasted = helper.ended - self._began
+                return "duration" not in conditions or lasted < float(conditions["duration"]) - 0.5
+        return False
 
     def problems(self) -> list[str]:
         """Why the source was not read to its end, apart from the messages of tshark and the helpers."""
