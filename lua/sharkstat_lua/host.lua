@@ -53,6 +53,7 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 for _, name in ipairs {
   "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_fields", "sharkstat_header", "group_keys",
   "group_measures", "group_writer", "http_frames", "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "shards", "service_names", "service_packets",
+  "service_intervals", "intervals",
   "talks", "tcp_streams", "tree", "unrecognized", "values", "networks", "flows",
 } do
   package.loaded[name] = nil

@@ -89,7 +89,7 @@ function naming.identify(book, batch, names)
   local ends, protocols, own_names, told = {}, {}, {}, {}
   for at, c in ipairs(batch) do
     local second = book:second_serves(c)
-    local service = { second = second }
+    local service = { second = second, transport = c.kind, flow = c.flow }
     told[at] = service
     if second ~= nil then
       service.address, service.port = second and c.b or c.a, second and c.port_b or c.port_a

@@ -6,10 +6,12 @@
 --     function walk:alone(among, protocol, sum, pinfo) ... end  -- what belongs to no connection, to be added to `among`
 --     function walk:met(c, sum) ... end                    -- a connection, before its first packet
 --     function walk:full() ... end                         -- there are too many: settle them
+--     function walk:waits(fragment, pinfo) ... end         -- a fragment, until its datagram is whole
 --     walk:listen(rows)
 --
--- A sum has packets, bytes and the first and last time; it is good for one call. Of a fragment without its datagram there is
--- no pinfo any more, but the sum has its `sender`. `c` is a connection of server.lua's book, or what was put in its place when
+-- A sum has packets, bytes and the first and last time, and of each packet its length and time: of the one at hand, and of
+-- the `fragments` that it completes, if any. It is good for one call. Of a fragment without its datagram there is no pinfo
+-- any more, but the sum has its `sender`. `c` is a connection of server.lua's book, or what was put in its place when
 -- it was settled: that has `settled`, and nothing is noted in it any more.
 
 local sharkstat = require "sharkstat"
@@ -110,11 +112,16 @@ function Walk:hold(among, number, path, pinfo, length, time)
     self:let_go(among)
     self.fragments, self.held = {}, 0
   end
-  self.fragments[number] = {
+  local fragment = {
     protocol = path.protocol, sender = self.run:address(pinfo.src), packets = 1, bytes = length, first = time, last = time,
+    length = length, time = time,
   }
+  self.fragments[number] = fragment
   self.held = self.held + 1
+  self:waits(fragment, pinfo)
 end
+
+function Walk:waits() end
 
 function Walk:add_completed(sum)
   for _, field in ipairs(self.pieces) do
@@ -122,6 +129,8 @@ function Walk:add_completed(sum)
       local fragment = self.fragments[found.value]
       if fragment then
         sum.packets, sum.bytes = sum.packets + 1, sum.bytes + fragment.bytes
+        sum.fragments = sum.fragments or {}
+        sum.fragments[#sum.fragments + 1] = fragment
         if fragment.first < sum.first then sum.first = fragment.first end
         if fragment.last > sum.last then sum.last = fragment.last end
         self.fragments[found.value] = nil
@@ -152,6 +161,7 @@ function Walk:listen(among)
     end
     if path.fragment then return self:hold(among, number, path, pinfo, length, time) end
     sum.packets, sum.bytes, sum.first, sum.last = 1, length, time, time
+    sum.length, sum.time, sum.fragments = length, time, nil
     if self.held > 0 then self:add_completed(sum) end
     if path.holds.dns then self.learn() end
     if not path.transport then return self:alone(among, path.protocol, sum, pinfo) end

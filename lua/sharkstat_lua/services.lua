@@ -12,7 +12,12 @@
 --     then the number of peers; if none decides, the row has no server and no directions. Packets outside TCP, UDP and
 --     SCTP connections count by protocol. In tunnels, the innermost addresses count. The rows add up to all packets and
 --     bytes of the capture.
+--     By interval, a packet belongs to the interval of its own time, also if its service is only known later, and a
+--     connection to the interval of its first packet: the sums over all intervals are the rows without intervals.
+-- parameter: every duration - one row per service and interval of this length, aligned to UTC
+-- parameter: intervals integer - the same with at most this many intervals, whose length adapts to the capture
 -- parameter: max integer 100000 maximum number of rows; further services share the row `(other)`
+-- column: start time key with=every,intervals; start of the interval
 -- column: protocol text key; application protocol: `http`, `tls`, `quic`, `dns`; `tcp` if none was recognized
 -- column: server_name text key title="Server name"; empty if neither the connection nor DNS gives one
 -- column: server_address address key title=Server; empty if the server is unknown, or without connections
@@ -29,9 +34,10 @@
 -- column: first time min hidden; time of the first packet
 -- column: last time max hidden; time of the last packet
 -- column: client_addresses set union:100000 hidden; at most 100,000 per row
+-- column: length duration max seconds hidden with=every,intervals; length of the interval
 -- section: 200 rows=6 bar=bytes
 --     columns=protocol,server_name=name,server_address:server_port=server,bytes,connections=conns,clients,packets
--- sort: bytes descending, packets descending, protocol, server_name, server_address, server_port, transport
+-- sort: start, bytes descending, packets descending, protocol, server_name, server_address, server_port, transport
 -- field: frame.protocols
 -- field: tcp.stream
 -- field: udp.stream
@@ -47,6 +53,7 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local service_packets = require "service_packets"
+local service_intervals = require "service_intervals"
 
 local MOST_CLIENTS = 100000
 
@@ -82,11 +89,13 @@ local function add_client(row, address)
   row.client_count = row.client_count + 1
 end
 
-sharkstat.tap(__FILE__, function(run)
-  local services, walk = rows.new(run, new_row), service_packets.new(run)
+-- A walk with what it counts: rows of services, and `grids` of services by interval.
+local function new_book(run)
+  local services, walk, grids = rows.new(run, new_row), service_packets.new(run), {}
+  local book = { run = run, services = services, walk = walk, grids = grids }
 
   -- Adds connections to their services. For good, their packets to come are counted there.
-  local function settle(among, for_good)
+  function book.settle(among, for_good)
     for c, service in walk:services() do
       local second = service.second
       local row = among:at(service.protocol, service.name, service.address, service.port, c.kind, c.flow)
@@ -100,14 +109,23 @@ sharkstat.tap(__FILE__, function(run)
           count_ways(row, c[PACKETS_B], c[BYTES_B], c[PACKETS_A], c[BYTES_A])
         end
       end
-      if for_good then walk.book.known[c.kind][c.key] = row end
+      if for_good then
+        for _, grid in ipairs(grids) do grid:settle(c, service) end
+        walk.book.known[c.kind][c.key] = row
+      end
     end
   end
 
-  function walk:full() settle(services, true) end
+  function walk:full() book.settle(services, true) end
 
-  function walk:alone(among, protocol, sum)
-    count(among:at(protocol), sum.packets, sum.bytes, sum.first, sum.last)
+  function walk:waits(fragment, pinfo)
+    for _, grid in ipairs(grids) do grid:note(pinfo, fragment) end
+  end
+
+  function walk:alone(among, protocol, sum, pinfo)
+    local row = among:at(protocol)
+    count(row, sum.packets, sum.bytes, sum.first, sum.last)
+    for index = 1, #grids do grids[index]:add_to_row(row, pinfo, sum) end
   end
 
   function walk:met(c, sum)
@@ -117,6 +135,7 @@ sharkstat.tap(__FILE__, function(run)
 
   local function add_to_row(row, pinfo, sum)
     count(row, sum.packets, sum.bytes, sum.first, sum.last)
+    for index = 1, #grids do grids[index]:add_to_row(row, pinfo, sum) end
     if not row.packets_to then return end
     if pinfo.src_port == row.port and run:address(pinfo.src) == row.address then
       count_ways(row, 0, 0, sum.packets, sum.bytes)
@@ -127,33 +146,77 @@ sharkstat.tap(__FILE__, function(run)
 
   function walk:packet(c, _, pinfo, sum)
     if c.settled then return add_to_row(c, pinfo, sum) end
-    if self:from_first(c, pinfo) then
+    local from_first = self:from_first(c, pinfo)
+    if from_first then
       c[PACKETS_A], c[BYTES_A] = c[PACKETS_A] + sum.packets, c[BYTES_A] + sum.bytes
     else
       c[PACKETS_B], c[BYTES_B] = c[PACKETS_B] + sum.packets, c[BYTES_B] + sum.bytes
     end
     if sum.first < c[FIRST] then c[FIRST] = sum.first end
     if sum.last > c[LAST] then c[LAST] = sum.last end
+    local full = false
+    for index = 1, #grids do full = grids[index]:add(c, from_first, pinfo, sum) or full end
+    if full then self.book.full() end
   end
 
   walk:listen(services)
+  return book
+end
 
-  return function()
-    local result = services:result(run)
-    settle(result)
-    walk:let_go(result)
-    for row in result:each() do
-      local clients
-      if row.packets_to and row ~= result.other then
-        clients = {}
-        for address in pairs(row.clients) do clients[#clients + 1] = address end
-        clients.full = row.clients_full
-      end
-      run:row {
-        row.protocol, row.name, row.address, row.port, row.transport, row.connections, row.packets, row.bytes,
-        row.packets_to, row.bytes_to, row.packets_from, row.bytes_from, row.first, row.last, clients,
-        flow = row.flow,
-      }
+-- Requests of one run that differ in their intervals share what is known of each packet.
+local books = {}
+
+local function book_for(run)
+  if not sharkstat.hosted then return new_book(run) end
+  local key = ("%.0f %s"):format(run.parameters.max, run.filter or "")
+  local book = books[key]
+  if not book or (book.whole and not run.by_interval) then
+    book = new_book(run)
+    books[key] = book
+  elseif book.run ~= run then
+    local first = book.run
+    run.remarks, run.lost, run.knows_networks = first.remarks, first.lost, true
+    run:bounded(book.services)
+  end
+  return book
+end
+
+local function write_rows(run, book)
+  local result = book.services:result(run)
+  book.settle(result)
+  for _, fragment in pairs(book.walk.fragments) do
+    count(result:at(fragment.protocol), 1, fragment.bytes, fragment.first, fragment.last)
+  end
+  for row in result:each() do
+    local clients
+    if row.packets_to and row ~= result.other then
+      clients = {}
+      for address in pairs(row.clients) do clients[#clients + 1] = address end
+      clients.full = row.clients_full
     end
+    run:row {
+      row.protocol, row.name, row.address, row.port, row.transport, row.connections, row.packets, row.bytes,
+      row.packets_to, row.bytes_to, row.packets_from, row.bytes_from, row.first, row.last, clients,
+      flow = row.flow,
+    }
+  end
+end
+
+sharkstat.tap(__FILE__, function(run)
+  run.by_interval = run.parameters.every or run.parameters.intervals
+  local book = book_for(run)
+  local grid
+  if run.by_interval then
+    grid = service_intervals.new(run, book.walk)
+    book.grids[#book.grids + 1] = grid
+  else
+    book.whole = true
+  end
+  return function()
+    if book.run ~= run then  -- what befell the first request's walk, befell this one's
+      if book.run.failure then error(book.run.failure.message, 0) end
+      run.skipped = book.run.skipped
+    end
+    if grid then grid:write(run) else write_rows(run, book) end
   end
 end)

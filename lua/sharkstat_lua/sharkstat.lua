@@ -363,6 +363,8 @@ function sharkstat.tap(file, start)
   statistic.file = source
   statistic.start = function(run)
     run.parameters, run.arguments = header.arguments(statistic.name, run.arguments, statistic.parameters)
+    run.columns = header.columns(statistic.columns, run.parameters)
+    if run.columns ~= statistic.columns then run.shown = header.columns(statistic.shown, run.parameters) end
     if (statistic.arguments or "filter") == "filter" then run.filter = run.arguments end
     return start(run)
   end

@@ -29,10 +29,12 @@ local function read_column(text)
   if not name then error("invalid column: " .. text, 0) end
   local title = rest:match('title="([^"]*)"') or rest:match("title=(%S+)")
   rest = rest:gsub('title="[^"]*"', ""):gsub("title=%S+", "")
-  local words, hidden = {}, false
+  local words, hidden, with = {}, false, nil
   for word in rest:gmatch("%S+") do
     if word == "hidden" then
       hidden = true
+    elseif word:find("^with=") then
+      with = word:sub(6)
     elseif word ~= "local" and word ~= "dynamic" and not word:find("^share") then  -- what these say is for sharkstat
       words[#words + 1] = word
     end
@@ -41,8 +43,8 @@ local function read_column(text)
   local size_of = rule:match("^size:([%w_]+)$")
   local percent, sketch, least, most = rule:match("^p(%d+%.?%d*):([%w_]+)/([%w_]+)/([%w_]+)$")
   return {
-    name, kind, rule = rule, unit = concat(words, " "), hidden = hidden, above = above, below = below, size_of = size_of,
-    percent = percent, sketch = sketch, least = least, most = most,
+    name, kind, rule = rule, unit = concat(words, " "), hidden = hidden, with = with, above = above, below = below,
+    size_of = size_of, percent = percent, sketch = sketch, least = least, most = most,
     derived = above ~= nil or size_of ~= nil or percent ~= nil,
     title = title and title:gsub("%-|(%l)", "%1"):gsub("|", " "),  -- a heading is broken anew where it must be
   }
@@ -116,6 +118,17 @@ function header.arguments(name, arguments, parameters)
     end
   end
   return values, rest:match("^%s*(.-)%s*$")
+end
+
+-- Those of a header's columns that there are with these values of parameters: some exist only with one of theirs.
+function header.columns(columns, values)
+  local found = {}
+  for _, column in ipairs(columns) do
+    local there = not column.with
+    for name in (column.with or ""):gmatch("[%w_]+") do there = there or values[name] ~= nil end
+    if there then found[#found + 1] = column end
+  end
+  return #found == #columns and columns or found
 end
 
 return header

@@ -5,24 +5,29 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sharkstat import Listen, PacketCounter, Packets, Value, hookimpl
+from sharkstat import Column, Listen, PacketCounter, Packets, RequestError, Row, Table, Value, hookimpl
 from sharkstat_plugins import service_rules as rules
 from sharkstat_plugins.networks import VIRTUAL_NETWORKS, Networks
+from sharkstat_plugins.service_intervals import NOBODY, Cell, Intervals, Keys, Service, aligned
 from sharkstat_plugins.service_rules import Path, Peers
 from sharkstat_plugins.shipped_tap import ShippedTap
 
 if TYPE_CHECKING:
     from sharkstat import Packet
 
-MOST_CONNECTIONS = MOST_CLIENTS = MOST_NAMES = 100_000
+MOST_CONNECTIONS = MOST_NAMES = 100_000
 MOST_FRAGMENTS = 10_000
 LONGEST_NAME = 255
 
 _NAMES = ("http.host", "http2.headers.authority", "tls.handshake.extensions_server_name")
 _DNS = ("dns.resp.name", "dns.resp.type", "dns.cname", "dns.a", "dns.aaaa")
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+LONGEST = 7 * 86_400 * 10**9  # of an interval: what the tap can place exactly
 
 
 class Services(ShippedTap):
@@ -32,8 +37,22 @@ class Services(ShippedTap):
         super().__init__("services.lua")
         self.engines = (*self.engines, Packets(self._counter))
 
-    def _counter(self, filter: str, max: int) -> ServiceCounter:
-        return ServiceCounter(max, filter)
+    def _counter(self, filter: str, max: int, every: int | None, intervals: int | None) -> ServiceCounter:
+        return ServiceCounter(max, filter, every, intervals)
+
+    def columns(self, arguments: str) -> tuple[Column, ...]:
+        values = self.read(arguments)[0]
+        every = values["every"]
+        if every is not None and values["intervals"] is not None:
+            raise RequestError("services: every= and intervals= exclude each other: leave out one")
+        if every is not None and (every % 1000 or not 0 < every <= LONGEST):
+            raise RequestError("services: every= takes whole microseconds, at most 7d, such as 500ms, 10s or 5m")
+        return super().columns(arguments)
+
+    def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
+        if any(column.name == "length" for column in tables[0].columns):
+            tables = [replace(table, rows=list(rows)) for table, rows in zip(tables, aligned(tables), strict=True)]
+        return super().align(tables)
 
 
 class _Connection:
@@ -47,6 +66,10 @@ class _Connection:
         self.met: tuple[str | None, str | None] = (None, None)  # what DNS called the ends then
         self.sent, self.got = [0, 0], [0, 0]
         self.first = self.last = 0
+        self.cells: list[Cell] = []
+
+    def client(self, second_serves: bool | None) -> str:
+        return self.a[0] if second_serves else self.b[0]
 
     def ends(self) -> tuple[tuple[str, str, int], tuple[str, str, int]]:
         return (self.kind, *self.a), (self.kind, *self.b)
@@ -57,30 +80,10 @@ class _Connection:
         self.carrier = self.carrier or path.carrier
 
 
-class _Service:
-    def __init__(self, keys: tuple[Value, ...]) -> None:
-        self.keys = keys
-        self.clients: set[str] = set()
-        self.connections: int | None = None
-        self.packets = self.bytes = 0
-        self.ways: list[int] | None = None  # packets and bytes to the server, and from it
-        self.first: int | None = None
-        self.last: int | None = None
-
-    def count(self, packets: int, size: int, first: int, last: int) -> None:
-        self.packets += packets
-        self.bytes += size
-        self.first = first if self.first is None else min(self.first, first)
-        self.last = last if self.last is None else max(self.last, last)
-
-    def count_ways(self, to: Sequence[int], back: Sequence[int]) -> None:
-        self.ways = [one + other for one, other in zip(self.ways or [0] * 4, (*to, *back), strict=True)]
-
-
 class ServiceCounter(PacketCounter):
     """The same counting as lua/sharkstat_lua/services.lua, on packets."""
 
-    def __init__(self, most: int, display_filter: str) -> None:
+    def __init__(self, most: int, display_filter: str, every: int | None, intervals: int | None) -> None:
         ends = ("pinfo.src", "pinfo.src_port", "pinfo.dst", "pinfo.dst_port")
         self.listens = (Listen("frame", display_filter, ends),)
         self.fields = (
@@ -90,14 +93,15 @@ class ServiceCounter(PacketCounter):
         )
         self._most = most
         self._paths: dict[str, Path] = {}
-        self._known: dict[object, _Connection | _Service] = {}
+        self._known: dict[object, _Connection | Service] = {}
         self._waiting: list[_Connection] = []
         self._networks = {"tcp": Networks(), "udp": Networks()}
         self._peers = Peers(2 * MOST_CONNECTIONS)
         self._names: dict[str, str] = {}
-        self._services: dict[tuple[Value, ...], _Service] = {}
-        self._other: _Service | None = None
+        self._services: dict[tuple[Value, ...], Service] = {}
+        self._other: Service | None = None
         self._held: dict[int, tuple[str, int, int]] = {}
+        self._intervals = Intervals(most, every, intervals) if every or intervals is not None else None
 
     def packet(self, packet: Packet) -> None:
         text = packet.value("frame.protocols") or ""
@@ -108,13 +112,19 @@ class ServiceCounter(PacketCounter):
             if len(self._held) == MOST_FRAGMENTS:
                 self._let_go()
             self._held[packet.number] = (path.protocol, packet.length, packet.time_ns)
+            if self._intervals:
+                self._intervals.note(packet.time_ns)
             return
-        packets, size, first, last = self._completed(packet) if self._held else (0, 0, packet.time_ns, packet.time_ns)
-        packets, size = packets + 1, size + packet.length
+        found = [*(self._completed(packet) if self._held else ()), (packet.length, packet.time_ns)]
+        packets, size = len(found), sum(length for length, _ in found)
+        first, last = min(time for _, time in found), max(time for _, time in found)
         if "dns" in path.holds:
             self._learn(packet)
         if not path.transport:
-            self._service((path.protocol, None, None, None, None)).count(packets, size, first, last)
+            keys = (path.protocol, None, None, None, None)
+            self._service(keys).count(packets, size, first, last)
+            if self._intervals:
+                self._intervals.add_to_service(keys, found, False)
             return
         source, source_port, destination, destination_port = packet.hits[0][0]
         a, b = (str(source), int(source_port or 0)), (str(destination), int(destination_port or 0))
@@ -124,11 +134,13 @@ class ServiceCounter(PacketCounter):
             stream = int(streams[-1])
             key = (path.transport, self._networks[path.transport].key(stream, packet, a, b, path.virtual))
         known = self._known.get(key) or self._meet(packet, path.transport, key, a, b)
-        if isinstance(known, _Service):
+        if isinstance(known, Service):
             known.count(packets, size, first, last)
-            if known.ways is not None:
-                from_server = (a[1], a[0]) == (known.keys[3], known.keys[2])
+            from_server = None if known.ways is None else (a[1], a[0]) == (known.keys[3], known.keys[2])
+            if from_server is not None:
                 known.count_ways((0, 0) if from_server else (packets, size), (packets, size) if from_server else (0, 0))
+            if self._intervals:
+                self._intervals.add_to_service(known.keys, found, True, from_server, b[0] if from_server else a[0])
             return
         from_first = a[1] == known.a[1] if known.a[1] != known.b[1] else a[0] == known.a[0]
         self._look(known, path, packet, from_first)
@@ -136,17 +148,28 @@ class ServiceCounter(PacketCounter):
         side[0] += packets
         side[1] += size
         known.first, known.last = min(known.first, first), max(known.last, last)
+        if self._intervals and self._intervals.add(known.cells, from_first, found):
+            self._settle()
+
+    def _settle(self) -> None:
+        """What is known of the connections until now is all that will be."""
+        found = list(self._settled())
+        for connection, service, _ in found:
+            self._known[connection.key] = service
+        if self._intervals:
+            self._intervals.settle(_as_open(c, keys) for c, _, keys in found)
+        self._waiting.clear()
 
     def _meet(
         self, packet: Packet, kind: str, key: tuple[str, object], a: tuple[str, int], b: tuple[str, int]
     ) -> _Connection:
         if len(self._waiting) == MOST_CONNECTIONS:
-            for connection, service in self._settled():
-                self._known[connection.key] = service
-            self._waiting.clear()
+            self._settle()
         c = self._known[key] = _Connection(kind, key, a, b)
         self._waiting.append(c)
         c.first = c.last = packet.time_ns
+        if self._intervals:
+            c.cells = self._intervals.opened()
         c.met = self._names.get(a[0]), self._names.get(b[0])
         if kind == "tcp":
             flags = int((packet.values("tcp.flags") or ["0"])[-1])
@@ -191,25 +214,26 @@ class ServiceCounter(PacketCounter):
             if host and (address in self._names or len(self._names) < MOST_NAMES):
                 self._names[address] = host
 
-    def _completed(self, packet: Packet) -> tuple[int, int, int, int]:
-        """The fragments that this packet completes: how many, their bytes, the first time and the last."""
+    def _completed(self, packet: Packet) -> list[tuple[int, int]]:
+        """The fragments that this packet completes: the bytes and time of each."""
         numbers = [*packet.values("ip.fragment"), *packet.values("ipv6.fragment")]
-        found = [fragment for number in numbers if (fragment := self._held.pop(int(number), None))]
-        times = [packet.time_ns, *(time for _, _, time in found)]
-        return len(found), sum(length for _, length, _ in found), min(times), max(times)
+        return [fragment[1:] for number in numbers if (fragment := self._held.pop(int(number), None))]
 
     def _let_go(self) -> None:
         for protocol, length, time in self._held.values():
-            self._service((protocol, None, None, None, None)).count(1, length, time, time)
+            keys = (protocol, None, None, None, None)
+            self._service(keys).count(1, length, time, time)
+            if self._intervals:
+                self._intervals.add_to_service(keys, [(length, time)], False)
         self._held.clear()
 
-    def _service(self, keys: tuple[Value, ...]) -> _Service:
+    def _service(self, keys: tuple[Value, ...]) -> Service:
         service = self._services.get(keys)
         if service is None:
             if len(self._services) >= self._most:
-                self._other = self._other or _Service(("(other)", None, None, None, None))
+                self._other = self._other or Service(NOBODY)
                 return self._other
-            service = self._services[keys] = _Service(keys)
+            service = self._services[keys] = Service(keys)
         return service
 
     def _second_serves(self, c: _Connection) -> bool | None:
@@ -218,8 +242,8 @@ class ServiceCounter(PacketCounter):
         told = rules.by_service(c.a[1], c.b[1])
         return told if told is not None else self._peers.second_serves(*c.ends())
 
-    def _settled(self) -> Iterator[tuple[_Connection, _Service]]:
-        """Add the connections that wait to their services."""
+    def _settled(self) -> Iterator[tuple[_Connection, Service, tuple[Keys, bool | None]]]:
+        """Add the connections that wait to their services; each with its row, its own service and which end serves."""
         serves = [self._second_serves(c) for c in self._waiting]
         ends = [None if at is None else c.ends()[at] for c, at in zip(self._waiting, serves, strict=True)]
         protocols: dict[object, set[str]] = {}
@@ -230,30 +254,32 @@ class ServiceCounter(PacketCounter):
                 own_names.setdefault(end, set()).update(filter(None, [c.name]))
         for c, second, end in zip(self._waiting, serves, ends, strict=True):
             protocol = c.protocol or c.carrier or _one(protocols.get(end)) or c.kind
-            if second is None or end is None:
-                service = self._service((protocol, c.name, None, None, c.kind))
-            else:
+            keys: Keys = (protocol, c.name, None, None, c.kind)
+            if second is not None and end is not None:
                 name = c.name or c.met[second] or self._names.get(end[1]) or _one(own_names[end])
-                service = self._service((protocol, name, end[1], end[2], c.kind))
+                keys = (protocol, name, end[1], end[2], c.kind)
+            service = self._service(keys)
             service.count(c.sent[0] + c.got[0], c.sent[1] + c.got[1], c.first, c.last)
             service.connections = (service.connections or 0) + 1
             if second is not None and service is not self._other:
-                if len(service.clients) < MOST_CLIENTS:
-                    service.clients.add(c.a[0] if second else c.b[0])
+                service.add_client(c.client(second))
                 service.count_ways(*((c.sent, c.got) if second else (c.got, c.sent)))
-            yield c, service
+            yield c, service, (keys, second)
 
     def rows(self) -> Iterator[list[Value]]:
-        for _ in self._settled():
-            pass
+        found = [_as_open(c, told) for c, _, told in self._settled()]
+        if self._intervals:
+            held = [((protocol, None, None, None, None), (size, time)) for protocol, size, time in self._held.values()]
+            yield from self._intervals.rows(found, held)
+            return
         self._let_go()
         for service in (*self._services.values(), *filter(None, [self._other])):
-            clients = None if service.ways is None else tuple(sorted(service.clients))
-            ways: Sequence[int | None] = service.ways or [None] * 4
-            yield [
-                *service.keys,
-                *(service.connections, service.packets, service.bytes, *ways, service.first, service.last, clients),
-            ]
+            yield service.row()
+
+
+def _as_open(c: _Connection, told: tuple[Keys, bool | None]) -> tuple[list[Cell], Keys, bool | None, str]:
+    keys, second = told
+    return c.cells, keys, second, c.client(second)
 
 
 def _one(values: set[str] | None) -> str | None:

@@ -39,6 +39,7 @@ _TITLE = re.compile(r"""\btitle=(?:"([^"]*)"|(\S+))""")
 _RATIO = re.compile(r"(\w+)/(\w+)")
 _SIZE = re.compile(r"size:(\w+)")
 _PERCENTILE = re.compile(r"p(\d+(?:\.\d+)?):(\w+)/(\w+)/(\w+)")
+_WITH = re.compile(r"\bwith=(\S+)")
 _UNION = re.compile(r"union:(\d+)")
 MOST_IN_A_SET = 100  # as rows.add of the Lua library has it
 ONCE = ("name", "title", "usage", "description", "arguments", "layer", "order", "section", "sort", "split")
@@ -62,6 +63,7 @@ class TapFile(Statistic):
         self._order = _one_of(path, header, "order", ("time", "any"))
         self.parameters = tuple(_parameter(path, text) for text in header.get("parameter", ()))
         self._columns = _columns(path, header["column"])
+        self._with = _with(path, header["column"], self._columns, [parameter.name for parameter in self.parameters])
         self._most_in_sets = _most_in_sets(header["column"], self._columns)
         # Those that rest on tshark's notes of segments, which a plan spares it where nobody asks for them. The others
         # do not count: `layer` is the author's word for how far up they look.
@@ -82,7 +84,11 @@ class TapFile(Statistic):
         rest = self._rest(arguments)
         if rest and self._takes == "none":
             raise self.refuse_arguments(rest)
-        return self._columns
+        if not self._with:
+            return self._columns
+        values = self.read(arguments)[0]
+        given = {name for name, value in values.items() if value is not None}
+        return tuple(c for c in self._columns if c.name not in self._with or self._with[c.name] & given)
 
     def read(self, arguments: str) -> tuple[dict[str, Any], str]:
         return read_arguments(self.name, arguments, self.parameters)
@@ -130,14 +136,18 @@ class TapFile(Statistic):
         """The same order, unless a subclass has one of its own."""
         if type(self).order is not TapFile.order or type(self).derive is not Statistic.derive:
             return ()
-        keys = [column.name for column in self.columns(arguments) if column.role == "key"]
-        return [*(f"{name} descending" if descending else name for name, descending in self._sort), *keys]
+        columns = self.columns(arguments)
+        keys = [column.name for column in columns if column.role == "key"]
+        there = {column.name for column in columns}
+        order = [f"{name} descending" if descending else name for name, descending in self._sort if name in there]
+        return [*order, *keys]
 
     def order(self, table: Table) -> None:
         """As the header says, and where that leaves rows equal by their keys."""
         keys = [column.name for column in table.keys]
         table.rows.sort(key=lambda row: [_comparable(row, name) for name in keys])
-        for name, descending in reversed(self._sort):
+        there = {column.name for column in table.columns}
+        for name, descending in reversed([one for one in self._sort if one[0] in there]):
             table.rows.sort(key=lambda row, name=name: _comparable(row, name), reverse=descending)  # type: ignore[misc]
 
 
@@ -223,7 +233,7 @@ def _column(path: Path, text: str) -> Column:
     shown = "hidden" not in unit
     local: Local = "always" if "local" in unit else "dynamic" if "dynamic" in unit else ""
     shares = [word.partition("=")[2] or name for word in unit if word.partition("=")[0] == "share"]
-    flags = ("hidden", "local", "dynamic", "share", "")
+    flags = ("hidden", "local", "dynamic", "share", "with", "")
     unit_text = " ".join(word for word in unit if word.partition("=")[0] not in flags)
     if _UNION.fullmatch(rule):
         rule = "union"
@@ -231,7 +241,7 @@ def _column(path: Path, text: str) -> Column:
     if kind not in get_args(Type) or not (rule in RULES or ratio or size or percentile):
         raise ValueError(
             f"{path.name}: invalid column {text!r}: write NAME TYPE RULE [UNIT] [hidden] [local] [share] "
-            f'[title="HEADING"] [; DESCRIPTION], e.g. `packets integer sum packets` (types: '
+            f'[with=PARAMETER] [title="HEADING"] [; DESCRIPTION], e.g. `packets integer sum packets` (types: '
             f"{', '.join(get_args(Type))}; rules: "
             f"{', '.join(RULES)}, or MEASURE/MEASURE, size:SET, union:MOST, or p95:SKETCH/MIN/MAX)"
         )
@@ -253,6 +263,22 @@ def _column(path: Path, text: str) -> Column:
         share="".join(shares[:1]),
         title=(title[1] or title[2]).replace("|", "\n") if title else "",
     )
+
+
+def _with(
+    path: Path, texts: Sequence[str], columns: Sequence[Column], parameters: Sequence[str]
+) -> dict[str, frozenset[str]]:
+    """The columns that exist only with one of some parameters, and those parameters."""
+    found = {}
+    for text, column in zip(texts, columns, strict=True):
+        said = _WITH.search(text.partition(";")[0])
+        names = said[1].split(",") if said else ()
+        for name in names:
+            if name not in parameters:
+                raise ValueError(f"{path.name}: column {column.name}: this tap has no parameter {name}")
+        if names:
+            found[column.name] = frozenset(names)
+    return found
 
 
 def _most_in_sets(texts: Sequence[str], columns: Sequence[Column]) -> dict[str, int]:
