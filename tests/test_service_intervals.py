@@ -100,7 +100,8 @@ def test_the_books_balance_and_engines_agree_on_our_captures() -> None:
     by_second: dict[Value, tuple[int, int]] = defaultdict(lambda: (0, 0))
     for row in seconds:
         count, size = by_second[row["start"]]
-        by_second[row["start"]] = (count + row["packets"], size + row["bytes"])  # type: ignore[operator]
+        assert isinstance(row["packets"], int) and isinstance(row["bytes"], int)
+        by_second[row["start"]] = (count + row["packets"], size + row["bytes"])
     assert by_second == {row["time"]: (row["packets"], row["bytes"]) for row in counted}
     # Beyond the bound there is a rest, an interval each: every second has the same packets as before.
     rest = [row for row in capped if row["protocol"] == "(other)"]
