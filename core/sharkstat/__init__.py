@@ -57,6 +57,7 @@ _ROOMS = {
         "Measure",
         "Min",
         "Percentile",
+        "Rate",
         "Ratio",
         "Seen",
         "Sum",
@@ -106,7 +107,19 @@ if TYPE_CHECKING:
     from sharkstat.statistics.group import Group
     from sharkstat.statistics.joined import Joined
     from sharkstat.statistics.keys import Every, Key, Tree, conversation, host
-    from sharkstat.statistics.measures import Count, Distinct, Max, Mean, Measure, Min, Percentile, Ratio, Seen, Sum
+    from sharkstat.statistics.measures import (
+        Count,
+        Distinct,
+        Max,
+        Mean,
+        Measure,
+        Min,
+        Percentile,
+        Rate,
+        Ratio,
+        Seen,
+        Sum,
+    )
     from sharkstat.statistics.parameter import Parameter
     from sharkstat.statistics.registry import Registry
     from sharkstat.statistics.section import Check, HealthFinding, Section, Severity, most_of, part_of
@@ -157,6 +170,7 @@ __all__ = [
     "Parameter",
     "Parsed",
     "Percentile",
+    "Rate",
     "Ratio",
     "Reading",
     "Registry",

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from sharkstat.errors import RequestError
 from sharkstat.statistics.expressions import Expression, end_of_word
 from sharkstat.statistics.keys import KEY_WORDS, AnyKey, Directions, Every, Key, Tree, key_of, named
-from sharkstat.statistics.measures import BARE, MEASURES, RATIOS, Count, Measure, Ratio, measure_of
+from sharkstat.statistics.measures import BARE, MEASURES, OF_COLUMNS, Count, Measure, OfColumns, measure_of
+from sharkstat.statistics.parameter import duration
 from sharkstat.tables.column import Column
 
 
@@ -51,7 +52,7 @@ class Group:
                 raise ValueError(f"two columns are named {column.name}: rename one with name=, or `as NAME`")
             seen.add(column.name)
         for measure in self.measures:
-            for name in measure.names if isinstance(measure, Ratio) else ():
+            for name in measure.names if isinstance(measure, OfColumns) else ():
                 if name not in seen:
                     raise ValueError(f"{measure.text}: no column {name}; there are {', '.join(sorted(seen))}")
 
@@ -62,10 +63,11 @@ class Group:
         """The columns of its table. With a key of directions, every measure also has those of each direction."""
         keys = [column for key in self.made_keys() for column in key.columns]
         ways = next((key.ways for key in self.made_keys() if isinstance(key, Directions)), ())
+        interval = next((duration(key.interval) for key in self.made_keys() if isinstance(key, Every)), 0)
         measures = [
             column
             for measure in self.measures
-            for columns in [measure.columns()]
+            for columns in [[_of_interval(column, interval) for column in measure.columns()]]
             for column in (*columns, *(_of_way(column, *way) for way in ways for column in columns))
         ]
         return (*keys, *measures)
@@ -116,8 +118,8 @@ class Group:
 
     @property
     def counted_measures(self) -> list[Measure]:
-        """The measures that engines count: all but quotients."""
-        return [measure for measure in self.measures if not isinstance(measure, Ratio)]
+        """The measures that engines count: all but those made of columns."""
+        return [measure for measure in self.measures if not isinstance(measure, OfColumns)]
 
     def _text(self, keys: Sequence[str], measures: Sequence[str], display_filter: str) -> str:
         parts = [*keys, *measures]
@@ -163,7 +165,12 @@ def holds_several(word: str) -> bool:
 
 
 # A word of the request, as `count` or `by=`; what is not one is the filter.
-_WORD = re.compile(rf"({'|'.join([*KEY_WORDS, *MEASURES, *RATIOS])})\s*(?:(=)(?![=,]|$)|(?=,|$|as\s|where\s))")
+_WORD = re.compile(rf"({'|'.join([*KEY_WORDS, *MEASURES, *OF_COLUMNS])})\s*(?:(=)(?![=,]|$)|(?=,|$|as\s|where\s))")
+
+
+def _of_interval(column: Column, interval: int) -> Column:
+    """The column where rows are intervals."""
+    return replace(column, rate=(column.rate[0], interval)) if column.rate else column
 
 
 def _of_way(column: Column, ending: str, title: str) -> Column:
@@ -174,6 +181,7 @@ def _of_way(column: Column, ending: str, title: str) -> Column:
         title=f"{column.heading}\n{title}",
         ratio=column.ratio and (f"{column.ratio[0]}_{ending}", f"{column.ratio[1]}_{ending}"),
         sum_of=column.sum_of and (f"{column.sum_of[0]}_{ending}", f"{column.sum_of[1]}_{ending}"),
+        rate=column.rate and (f"{column.rate[0]}_{ending}", column.rate[1]),
         size_of=column.size_of and f"{column.size_of}_{ending}",
         percentile=column.percentile
         and (column.percentile[0], *(f"{name}_{ending}" for name in column.percentile[1:])),  # type: ignore[arg-type]

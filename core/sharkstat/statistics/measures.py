@@ -1,7 +1,7 @@
 """The measures of a group: what is counted of the packets of each row.
 
 count, count=FIELD, sum=FIELD, min=FIELD, max=FIELD, mean=FIELD, distinct=FIELD, seen, percentile=FIELD:50/95/99
-ratio=COLUMN/COLUMN, percent=COLUMN/COLUMN
+ratio=COLUMN/COLUMN, percent=COLUMN/COLUMN, rate=COLUMN
 
 Any may be followed by ` where FILTER`, which packets must match to count, and by ` as NAME`, the name of its column. A
 comma in the filter must be in parentheses or braces.
@@ -236,7 +236,16 @@ class Seen(Measure):
         )
 
 
-class Ratio(Measure):
+class OfColumns(Measure):
+    """The base class of measures that are made of other measures' columns: Ratio and Rate."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that it is made of."""
+        return tuple(self.field.split("/"))
+
+
+class Ratio(OfColumns):
     """The quotient of two of the other measures' columns: `Ratio("bytes", "packets")`, or their share in percent.
 
     >>> Ratio("lost", "packets", unit="percent").text
@@ -255,11 +264,6 @@ class Ratio(Measure):
             raise ValueError(f"ratio={self.field}: write two columns, e.g. ratio=bytes/packets")
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The columns: that above, and that below."""
-        return tuple(self.field.split("/"))
-
-    @property
     def text(self) -> str:
         return f"{'percent' if self.unit == 'percent' else 'ratio'}={self.field}"
 
@@ -275,17 +279,47 @@ class Ratio(Measure):
         return (replace(column, ratio=(above, below)),)
 
 
+class Rate(OfColumns):
+    """What another measure's column has per second: `Rate("bytes")`, whose column is called bytes_per_second.
+
+    Where rows are intervals (`Every`), per second of the interval; else per second from the first packet that was read
+    to the last, whether it is in the row or not.
+    """
+
+    kind = "rate"
+
+    def __init__(self, of: str, name: str = "", unit: str = "", title: str = "", description: str = "") -> None:
+        super().__init__(of, name, unit, title, description)
+
+    def __post_init__(self) -> None:
+        if not self.field or "/" in self.field:
+            raise ValueError(f"rate={self.field}: write a column, e.g. rate=bytes")
+
+    @property
+    def column_name(self) -> str:
+        return self.name or f"{self.field}_per_second"
+
+    def columns(self) -> tuple[Column, ...]:
+        unit = self.unit or ("bytes per second" if self.field == "bytes" else "per second")
+        title = self.title or ("" if self.name else f"{self.field.replace('_', ' ').capitalize()}/s")
+        said = self.description or f"{self.field} per second"
+        column = Column(self.column_name, "number", unit, role="derived", title=title, description=said)
+        return (replace(column, rate=(self.field, 0)),)
+
+
 MEASURES: Mapping[str, type[Measure]] = {
     kind.kind: kind for kind in (Count, Sum, Min, Max, Mean, Percentile, Distinct, Seen)
 }
 
-# Words of quotients.
-RATIOS = ("ratio", "percent")
+# Words of those that are made of others' columns.
+OF_COLUMNS = ("ratio", "percent", "rate")
 
 
 def measure_of(word: str, value: str, name: str) -> Measure:
     """The measure that WORD=VALUE asks for, with the name of its column. Raises ValueError if the value is invalid."""
-    if word in RATIOS:
+    if word == "rate":
+        return Rate(value.strip(), name)
+    if word in OF_COLUMNS:
         above, _, below = value.partition("/")
         return Ratio(above.strip(), below.strip(), name, unit="percent" if word == "percent" else "")
     found = re.fullmatch(r"(.*?)(?:\bwhere\s+(.*))?", value, re.DOTALL)

@@ -113,14 +113,16 @@ class Statistic(ABC):
     def derive(self, table: Table) -> None:
         """Compute the derived columns of every row from its measures.
 
-        By default, those with a `ratio`, `size_of` or `percentile`.
+        By default, those with a `ratio`, `size_of`, `percentile` or `rate`.
         """
+        first, last = table.reading.first, table.reading.last
+        span = None if first is None or last is None else last - first
         derived = [column for column in table.columns if column.computed]
         names = {column.name for column in derived}
         derived.sort(key=lambda column: not names.isdisjoint(column.made_of))  # a quotient of means comes after them
         for row in table.rows if derived else ():
             for column in derived:
-                row[column.name] = column.derived_from(row)
+                row[column.name] = column.derived_from(row, span)
 
     def order(self, table: Table) -> None:
         """Sort the rows into their default order."""

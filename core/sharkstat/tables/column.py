@@ -41,12 +41,14 @@ class Column:
     where people seldom want it (exports always have it); `approximate` is True where the value was
     rounded before it was had, as in tshark's text.
 
-    Three kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
+    Four kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
     times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), one with `size_of`
     is the number of a set's values, and one with a `percentile` (the percentage, then the names of a sketch and of the
     columns with the smallest and the largest value) is estimated from a sketch, a set whose `merge` is "sketch": it is
-    exact for up to 100 values, and within 1 % for more; integers and durations are then rounded. `sum_of` says that a
-    derived column is the sum of two measures, so that --sort and --top work on it before `derive` does.
+    exact for up to 100 values, and within 1 % for more; integers and durations are then rounded. One with a `rate` (a
+    column, and an interval in nanoseconds) is what that column has for each second of the interval, or, where it is 0,
+    of the time from the first packet that was read to the last. `sum_of` says that a derived column is the sum of two
+    measures, so that --sort and --top work on it before `derive` does.
 
     `local` is for comparing two captures. "always" says that the values mean something in one capture only, such as
     tshark's stream number or the time of a start; "dynamic" says so of ports from 32768 up, which clients get anew
@@ -79,6 +81,7 @@ class Column:
     numbering: Numbering = ""
     sum_of: tuple[str, str] | None = None
     percentile: tuple[float, str, str, str] | None = None
+    rate: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         """ValueError for a type, role or merge rule that there is not, or that does not go with the type."""
@@ -97,16 +100,18 @@ class Column:
     @property
     def computed(self) -> bool:
         """Whether `derived_from` computes it."""
-        return bool(self.ratio or self.size_of or self.percentile)
+        return bool(self.ratio or self.size_of or self.percentile or self.rate)
 
     @property
     def made_of(self) -> tuple[str, ...]:
         """The names of the columns that it is derived from, where it says so."""
-        sizes = (self.size_of,) if self.size_of else ()
+        sizes = (*([self.size_of] if self.size_of else ()), *(self.rate or ())[:1])
         return (*(self.ratio or ()), *(self.sum_of or ()), *sizes, *(self.percentile or ())[1:])
 
-    def derived_from(self, row: Row) -> Value:
-        """What `ratio`, `size_of` or `percentile` says of a row; None where a measure is missing or the divisor is 0.
+    def derived_from(self, row: Row, span: int | None = None) -> Value:
+        """What `ratio`, `size_of`, `percentile` or `rate` says of a row, in which `span` nanoseconds were read.
+
+        None where a measure is missing, or the divisor is 0.
 
         >>> mean = Column("mean", "duration", role="derived", ratio=("total", "answers"))
         >>> mean.derived_from({"total": 3_000_000_005, "answers": 2})
@@ -114,6 +119,9 @@ class Column:
         """
         if self.percentile:
             return self._estimate(*self.percentile, row)
+        if self.rate:
+            counted, time = row[self.rate[0]], self.rate[1] or span
+            return counted * 10**9 / time if isinstance(counted, (int, float)) and time else None
         if self.ratio is None:
             values = row[self.size_of]
             return len(values) if isinstance(values, tuple) else None

@@ -122,6 +122,7 @@ def described(table: Table) -> dict[str, Any]:
                 "ratio": None if c.ratio is None else list(c.ratio),
                 "size_of": c.size_of,
                 "percentile": None if c.percentile is None else list(c.percentile),
+                "rate": None if c.rate is None else list(c.rate),
                 "local": c.local,
                 "share": c.share,
             }

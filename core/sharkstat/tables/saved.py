@@ -159,7 +159,7 @@ def _one_of(value: Any, allowed: Sequence[Any], what: str) -> Any:
 
 def _column(told: Mapping[str, Any]) -> Column:
     plain = Column(told["name"], _one_of(told["type"], get_args(Type), "type"))
-    ratio, percentile = told.get("ratio"), told.get("percentile")
+    ratio, percentile, rate = told.get("ratio"), told.get("percentile"), told.get("rate")
     return Column(
         name=told["name"],
         type=told["type"],
@@ -173,6 +173,7 @@ def _column(told: Mapping[str, Any]) -> Column:
         ratio=None if ratio is None else (ratio[0], ratio[1]),
         size_of=told.get("size_of", ""),
         percentile=None if percentile is None else (float(percentile[0]), *percentile[1:]),
+        rate=None if rate is None else (rate[0], int(rate[1])),
         local=_one_of(told.get("local", ""), get_args(Local), "local"),
         share=told.get("share", ""),
     )
