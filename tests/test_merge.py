@@ -214,6 +214,21 @@ def test_intervals_of_a_capture_cut_at_whole_intervals_merge(tmp_path: Path) -> 
         Table.merge([part for [part] in (sharkstat.run(path, "io,stat,7") for path in parts)])
 
 
+def test_what_is_cut_in_two_is_counted_right_or_said_or_refused(tmp_path: Path) -> None:
+    """tls.pcapng from its 21st packet on: connections and handshakes that began before."""
+    parts = [tmp_path / "before.pcapng", tmp_path / "after.pcapng"]
+    oracle.output("editcap", "-r", str(DATA / "tls.pcapng"), str(parts[0]), "1-20")
+    oracle.output("editcap", str(DATA / "tls.pcapng"), str(parts[1]), "1-20")
+    exact = ["conv,ip", "endpoints,tcp", "talkers", "links", "group,by=tcp.port:all,sum=frame.len"]
+    requests = [*exact, "services", "tcp,servers", "tcp,connections", "tls,servers", "apps", "io,phs"]
+    said = {}
+    for table, both in zip(sharkstat.run(DATA / "tls.pcapng", requests), tables_of(parts, requests), strict=True):
+        merged = Table.merge(both[::-1])
+        said[table.request] = any("two of the captures" in text for text in merged.warnings)
+        assert said[table.request] or known(merged) == known(table)
+    assert {request for request, is_said in said.items() if not is_said} == set(exact)
+
+
 def test_a_connection_cut_in_two_is_refused(tmp_path: Path) -> None:
     parts = [tmp_path / "before.pcapng", tmp_path / "after.pcapng"]
     oracle.output("editcap", "-r", str(DATA / "retransmissions.pcapng"), str(parts[0]), "1-10")

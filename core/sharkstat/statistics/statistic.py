@@ -146,6 +146,11 @@ class Statistic(ABC):
         """Facts about the capture as a whole, a few words each, for the first lines of the overview."""
         return ()
 
+    def joins_packets(self, request: str) -> bool:
+        """Whether it counts connections, requests or messages, whose packets may lie in two captures."""
+        arguments = request.strip()[len(self.name) :].lstrip().removeprefix(",")
+        return self.follows_time(arguments, self.engine())
+
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         """The rows of the tables, so that rows with equal keys can be combined. Raises MergeError if they cannot."""
         return [table.rows for table in tables]

@@ -39,6 +39,7 @@ class Rules(Protocol):
     def align(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]: ...
     def derive(self, table: Table) -> None: ...
     def order(self, table: Table) -> None: ...
+    def joins_packets(self, request: str) -> bool: ...
 
 
 _COMBINE: Mapping[str, Callable[[Any, Any], Value]] = {
@@ -282,12 +283,16 @@ class Table:
             tshark="+".join(sorted({t.tshark for t in tables})),
             complete=all(t.complete for t in tables),
             reading=read_together([t.reading for t in tables]),
-            warnings=[w for t in tables for w in t.warnings],
+            warnings=list(dict.fromkeys([w for t in tables for w in t.warnings] + _of_two_parts(in_time, aligned))),
             names={k: v for t in tables for k, v in t.names.items()},
         )
         statistic.derive(merged)
         statistic.order(merged)
         return merged
+
+
+# Captures that are so many nanoseconds apart have no connections in common.
+_APART = 3600 * 10**9
 
 
 def read_together(readings: Sequence[Reading]) -> Reading:
@@ -342,6 +347,31 @@ def _in_time(tables: Sequence[Table]) -> tuple[list[Table], bool]:
         later[0] > max(before[1] or 0 for before in spans[:number]) for number, later in enumerate(spans) if number
     )
     return ordered, apart
+
+
+def _of_two_parts(tables: Sequence[Table], aligned: Sequence[Sequence[Row]]) -> list[str]:
+    """A warning where something may begin in one capture and end in another, which no table tells.
+
+    The tables are in time order. Captures of one time, perhaps of several hosts, must have a row in common.
+    """
+    statistic = tables[0].statistic
+    assert statistic is not None
+    if not statistic.joins_packets(tables[0].request) or any(t.reading.since is not None for t in tables):
+        return []  # results of --every count by periods, and are meant to
+    names = [column.name for column in tables[0].keys]
+    seen: set[tuple[Value, ...]] = set()
+    ended: int | None = None
+    for table, rows in zip(tables, aligned, strict=True):
+        begins, ends = table.reading.first, table.reading.last
+        keys = {tuple(row[name] for name in names) for row in rows}
+        if ended is not None and begins is not None and begins - ended < _APART and (begins > ended or seen & keys):
+            return [
+                "a connection, request or message with packets in two of the captures is counted in each of them, or "
+                "in none: read the captures in one run to count it once"
+            ]
+        seen |= keys
+        ended = ends if ended is None else max(ended, ends or ended)
+    return []
 
 
 def merge_rows(columns: Sequence[Column], rows: Sequence[Row], in_time: bool = True) -> list[Row]:
