@@ -108,6 +108,8 @@ def run(
 
     sharkstat run -i eth0 -z services --metrics 127.0.0.1:9464 --top 100
     """
+    if running.cluster and (metrics or every or keep):
+        raise RequestError("--cluster reads files: leave out --metrics, --every and --keep")
     if metrics:
         from sharkstat.commands.metrics import execute_metrics
 

@@ -27,6 +27,7 @@ from sharkstat.errors import (
 
 if TYPE_CHECKING:
     from sharkstat.commands.options import Running, Watched
+    from sharkstat.running.cluster.reading import Cluster
     from sharkstat.running.overview import Overview
     from sharkstat.running.plan import Plan
     from sharkstat.running.source import Source
@@ -90,11 +91,12 @@ def execute(
         plans = [limited(plans[0], chosen, watched, not running.output)]
     written = False
     if watched is not None and watches:
-        if per_file:
-            raise RequestError("--watch shows one run: leave out --per-file")
+        if per_file or running.cluster:
+            raise RequestError(f"--watch shows one run: leave out {'--per-file' if per_file else '--cluster'}")
         tables, failures, written = watched_while_counted(plans[0], running, chosen, watched)
     else:
-        tables, failures = counted(plans, chosen, running.jobs, watch, per_file)
+        with cluster_of(running) as cluster:
+            tables, failures = counted(plans, chosen, running.jobs, watch, per_file, cluster)
     if written and output.standard:
         conclude(source, running, tables, failures, remarks)
         return
@@ -166,6 +168,7 @@ def counted(
     jobs: int | None = None,
     watch: Watch | None = None,
     per_file: bool = False,
+    cluster: Cluster | None = None,
 ) -> tuple[list[Table], list[SharkstatError]]:
     """The tables of all sources, and the errors of the statistics or sources that failed."""
     from sharkstat.running.runner import run_plan
@@ -194,9 +197,10 @@ def counted(
                         find_tshark(),
                         progress,
                         load_view,
-                        plan.source.jobs(jobs),
+                        1 if cluster is not None else plan.source.jobs(jobs),
                         capturing=say_capturing(plan.source),
                         watch=watch,
+                        cluster=cluster,
                     )
             except (SourceError, StatisticError, TsharkError) as problem:
                 if isinstance(problem, TsharkError) and len(plans) == 1:
@@ -218,6 +222,20 @@ def counted(
             shown.append(table)
             failures.append(problem)
     return shown, failures
+
+
+@contextlib.contextmanager
+def cluster_of(running: Running) -> Iterator[Cluster | None]:
+    """The cluster of --cluster, if it was given."""
+    if not running.cluster:
+        yield None
+        return
+    from sharkstat.running.cluster.reading import Cluster
+    from sharkstat.running.cluster.work import Plugins
+
+    files = tuple(str(path) for path in running.plugins)
+    with Cluster.at(running.cluster, Plugins(files, running.no_plugins)) as cluster:
+        yield cluster
 
 
 def watched_while_counted(

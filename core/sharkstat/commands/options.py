@@ -178,6 +178,7 @@ class Running:
 
     engine: str
     jobs: int | None
+    cluster: str
     per_file: bool
     output_format: str
     selection: "Selection"
@@ -210,6 +211,14 @@ def make_running(
             help="Run at most N tshark processes (default: one per processor for large files).",
         ),
     ] = None,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Count on the workers of this Dask scheduler, e.g. tcp://scheduler:8786; they must see the files.",
+        ),
+    ] = "",
     per_file: Annotated[
         bool, typer.Option("--per-file", help="Count each file separately: one table, with a column for the file.")
     ] = False,
@@ -270,9 +279,23 @@ def make_running(
     """How to run the statistics, and how to show their results."""
     from sharkstat.tables.selection import Selection
 
+    if cluster and jobs is not None:
+        raise RequestError("--jobs and --cluster exclude each other: the workers have their own number of threads")
     chosen = Selection(sort=sort, top=top, columns=columns, share="every" if share else "")
     return Running(
-        engine, jobs, per_file, output_format, chosen, output, force, raw, plot, plugin or (), no_plugins, debug
+        engine,
+        jobs,
+        cluster,
+        per_file,
+        output_format,
+        chosen,
+        output,
+        force,
+        raw,
+        plot,
+        plugin or (),
+        no_plugins,
+        debug,
     )
 
 

@@ -64,8 +64,13 @@ def show(source: Source, running: Running, watched: Watched) -> None:
     from sharkstat.running.remarks import OfPackets
     from sharkstat.tables.output import ENDINGS, Output, format_for
 
-    if running.per_file or running.engine or running.plot:
-        option = "--per-file" if running.per_file else "--engine" if running.engine else "--plot"
+    given = {
+        "--per-file": running.per_file,
+        "--engine": running.engine,
+        "--plot": running.plot,
+        "--cluster": running.cluster,
+    }
+    for option in (name for name, value in given.items() if value):
         raise RequestError(f"overview has no {option}: use `sharkstat run` with it")
     registry = load_registry(running.plugins, running.no_plugins)
     if len(source.files) == 1 and (periods := archived(source.files[0], time.time_ns())):

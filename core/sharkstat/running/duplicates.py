@@ -70,6 +70,21 @@ class Duplicates:
         self.of_tcp = False  # whether any of the copies is TCP
         self._from = self._to = 0
 
+    def add(self, other: Duplicates) -> None:
+        """Count what another found in other packets of the same capture, whose copies are all among them."""
+        for mine, its in ((self._sure, other._sure), (self._unsure, other._unsure)):
+            mine.packets += its.packets
+            mine.copies += its.copies
+            mine.forwarded += its.forwarded
+            mine.doubled += its.doubled
+        self.looked += other.looked
+        self._left -= other.seen
+        self.of_tcp = self.of_tcp or other.of_tcp
+
+    def forget(self) -> None:
+        """Keep the counts alone."""
+        self._young, self._old = {}, {}
+
     @property
     def done(self) -> bool:
         """Whether the maximum number of packets has been examined."""

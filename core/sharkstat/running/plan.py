@@ -193,7 +193,7 @@ class Plan:
 
         Requests that look equally far up the layers are in one pass, since tshark goes as far as any of them looks.
         """
-        if jobs == 1 or len(self.requests) == 1 or not self.source.are_files:
+        if jobs == 1 or len(self.requests) == 1:
             return [list(range(len(self.requests)))]
         order = sorted(range(len(self.requests)), key=lambda number: LEVELS.index(self.requests[number].level))
         passes = min(jobs, len(order))

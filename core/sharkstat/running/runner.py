@@ -22,8 +22,10 @@ from sharkstat.tshark.process import Tshark, find_tshark
 from sharkstat.tshark.records import Failure
 
 if TYPE_CHECKING:
+    from distributed import Client
     from typing_extensions import Unpack
 
+    from sharkstat.running.cluster.reading import Cluster
     from sharkstat.running.results import Outcome
     from sharkstat.running.sockets import Sockets
 
@@ -39,18 +41,19 @@ def run_plan(
     watch: Watch | None = None,
     sockets: Sockets | None = None,
     interruption: Interruption | None = None,
+    cluster: Cluster | None = None,
 ) -> list[Table]:
     """Read the source with at most so many tsharks at one time. Gives a table a request, in order.
 
     `meanwhile` is called while tshark starts, `capturing` when the interfaces are open, with the time (seconds since
     1970); `watch` gets snapshots; `interruption` is how another thread ends the run. `sockets` are given where somebody
-    else captures what is read.
+    else captures what is read. On a `cluster`, its workers read it.
     """
     if watch is not None:
         watch.check(plan)
     passes = Passes(tshark, progress, meanwhile, jobs, capturing, watch, sockets)
     try:
-        tables = _run_plan(plan, passes, interruption or Interruption())
+        tables = _run_plan(plan, passes, interruption or Interruption(), cluster)
     except BaseException:
         if watch is None or watch.problem is None:
             raise
@@ -59,10 +62,15 @@ def run_plan(
     return tables
 
 
-def _run_plan(plan: Plan, passes: Passes, interruption: Interruption) -> list[Table]:
+def _run_plan(plan: Plan, passes: Passes, interruption: Interruption, cluster: Cluster | None) -> list[Table]:
+    def read(plan: Plan) -> Outcome:
+        if cluster is not None:
+            return cluster.read(plan, interruption, passes.progress)
+        return passes.read(plan, interruption)
+
     try:
         with interruption:
-            refused, plan, outcome = _with_what_starts(plan, lambda plan: passes.read(plan, interruption))
+            refused, plan, outcome = _with_what_starts(plan, read)
             from sharkstat.running.results import make_tables
 
             with interruption.softly(lambda: None):  # everything is read: what is counted is not thrown away
@@ -121,6 +129,7 @@ def run(
     registry: Registry | None = None,
     progress: Progress | None = None,
     jobs: int | None = None,
+    client: Client | None = None,
     errors: Literal["raise", "keep"] = "raise",
     **options: Unpack[Options],
 ) -> list[Table]:
@@ -132,6 +141,8 @@ def run(
     "headers" (plain TCP and UDP from their headers alone, where that is possible); by default the first one that the
     statistic has. `progress` is called with the number of bytes read and the size of the files. `jobs` is the maximum
     number of tshark processes at a time, by default one per processor for large files; it does not change the tables.
+    With a `client` of Dask distributed, its workers read the files, which they must see by the same names
+    (docs/cluster.md); that does not change the tables either.
 
     With errors="keep", a statistic that failed on the way has a table without rows that is not `complete`, with the
     reason in its `warnings`; the others are not affected.
@@ -151,6 +162,12 @@ def run(
     plan: Plan | None = None
     try:
         plan = make_plan(wanted, texts, engine, registry or Registry.default())
+        if client is not None:
+            from sharkstat.running.cluster.reading import Cluster
+
+            if jobs is not None:
+                raise RequestError("jobs and client exclude each other: the cluster's workers have their own number")
+            return run_plan(plan, find_tshark(), progress, cluster=Cluster(client))
         return run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs))
     except StatisticError as problem:
         if errors == "raise" or not problem.failed:

@@ -40,6 +40,11 @@ class Screened(NamedTuple):
     of_tcp: bool
     seen: int
 
+    @classmethod
+    def of(cls, found: Duplicates) -> Screened:
+        """What these are."""
+        return cls(found.looked, found.copies, found.forwarded, found.certain, found.of_tcp, found.seen)
+
 
 class Screen:
     """Stands between a capture and tshark.
@@ -126,10 +131,12 @@ class Screen:
             self._thread.join()
         if self._problem is not None:
             raise self._problem
-        found = self._duplicates
-        if not self._exact:
-            return None
-        return Screened(found.looked, found.copies, found.forwarded, found.certain, found.of_tcp, found.seen)
+        return Screened.of(self._duplicates) if self._exact else None
+
+    @property
+    def duplicates(self) -> Duplicates | None:
+        """What was found, if packets were examined."""
+        return self._duplicates if self._exact else None
 
     def stop(self) -> None:
         """Stop: the run is over, the rest of the file does not matter."""

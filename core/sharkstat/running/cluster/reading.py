@@ -1,0 +1,313 @@
+"""This machine's side of a run on a cluster: what workers are to do, and how what they give becomes one outcome."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Collection, Sequence, Set
+from dataclasses import replace
+from operator import getitem
+from typing import TYPE_CHECKING, Any
+
+from sharkstat.errors import RequestError, TsharkError
+from sharkstat.running.cluster import parts, tasks, work
+from sharkstat.running.cluster.parts import Overview
+from sharkstat.running.cluster.work import Facts, Given, Order, Plugins, facts
+from sharkstat.running.duplicates import Duplicates
+from sharkstat.running.interruption import Interruption
+from sharkstat.running.joining import Joining
+from sharkstat.running.one_pass import Progress
+from sharkstat.running.plan import Plan, Request
+from sharkstat.running.results import Answer, Outcome
+from sharkstat.running.screening import Screened
+from sharkstat.running.shards import MUCH
+from sharkstat.running.walking import Unsplittable
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+    from typing_extensions import Self
+
+LOG = logging.getLogger("sharkstat")
+MISSING = "--cluster needs Dask: pip install 'sharkstat[cluster]'"
+GROUPS = 4  # of files, for each thread of a worker: so all have something to do, however large the files are
+RETRIES = 2  # of a task that failed for what may pass, such as a full disk
+PATIENCE = 10  # seconds for the scheduler to answer
+
+
+class Cluster:
+    """The workers of a scheduler. They must see the files by the same names, and have the same versions of everything.
+
+    A context where the client is its own.
+    """
+
+    def __init__(self, client: Client, plugins: Plugins | None = None) -> None:
+        """RequestError for what is no client of Dask distributed."""
+        if not hasattr(client, "scheduler_info") or not hasattr(client, "submit"):
+            raise RequestError(f"client={client!r:.60}: give a dask.distributed.Client")
+        if client.asynchronous:
+            raise RequestError("the client is asynchronous: give one made with asynchronous=False")
+        self.client = client
+        self.plugins = plugins or Plugins()
+        self._own = False
+
+    @classmethod
+    def at(cls, address: str, plugins: Plugins) -> Self:
+        """The cluster whose scheduler is at the address. RequestError without Dask, TsharkError where none answers."""
+        try:
+            import distributed
+        except ImportError:
+            raise RequestError(MISSING) from None
+        try:
+            made = cls(distributed.Client(address, timeout=PATIENCE, set_as_default=False), plugins)
+        except (OSError, ValueError) as problem:
+            raise RequestError(
+                f"--cluster {address}: no scheduler answers ({problem}): start one with `dask scheduler`"
+            ) from None
+        made._own = True
+        return made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._own:
+            self.client.close()
+
+    def read(self, plan: Plan, interruption: Interruption, progress: Progress | None = None) -> Outcome:
+        """What came of all requests of the plan. SharkstatError where that cannot be."""
+        source = plan.source
+        if source.live or "-" in source.files:
+            raise RequestError("--cluster reads files that all workers see: name them")
+        if source.profile:
+            raise RequestError("-C is read on this machine alone: leave it out, or leave out --cluster")
+        threads = self._threads()
+        return _Run(self.client, plan.instead(), self.plugins, interruption, progress, threads).outcome()
+
+    def _threads(self) -> int:
+        """How many tsharks may run at one time. RequestError for a worker with other versions than this machine's."""
+        found: dict[str, Facts] = self.client.run(facts, self.plugins, on_error="return")
+        if not found:
+            raise RequestError("the cluster has no workers: start some with `dask worker SCHEDULER`")
+        here = facts(self.plugins)
+        if here.problem:
+            raise TsharkError(here.problem)
+        for address, there in sorted(found.items()):
+            if isinstance(there, BaseException):
+                raise TsharkError(f"worker {address} cannot run sharkstat: {there}: install the same version there")
+            if there.problem:
+                raise TsharkError(f"worker {address}: {there.problem}")
+            for name in sorted({*here.versions, *there.versions}):
+                ours, its = here.versions.get(name, "none"), there.versions.get(name, "none")
+                if ours != its:
+                    raise TsharkError(f"worker {address} has {name} {its}, this machine {ours}: make them the same")
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        self._room = min(worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["nthreads"])
+        return sum(worker["nthreads"] for worker in workers)
+
+
+class _Run:
+    """One plan on one cluster."""
+
+    def __init__(
+        self,
+        client: Client,
+        plan: Plan,
+        plugins: Plugins,
+        interruption: Interruption,
+        progress: Progress | None,
+        threads: int,
+    ) -> None:
+        self._client, self._plan, self._plugins = client, plan.with_all_rows(), plugins
+        self._interruption, self._progress, self._threads = interruption, progress, threads
+        self._name = uuid.uuid4().hex[:8]
+        self._numbers: dict[str, int] = {}
+        self._futures: list[Future] = []
+
+    def outcome(self) -> Outcome:
+        try:
+            try:
+                return self._in_shards()
+            except Unsplittable as reason:
+                LOG.debug("%s: read in one piece: %s", ", ".join(self._plan.source.names), reason)
+                return self._whole(range(len(self._plan.requests)))
+        finally:
+            self._client.cancel(self._futures)
+
+    def _submit(self, what: str, function: Callable[..., Any], *given: Any, **options: Any) -> Future:
+        """A task, under a name that dashboards show."""
+        number = self._numbers[what] = self._numbers.get(what, -1) + 1
+        key = f"sharkstat-{what}-{self._name}-{number}"
+        future = self._client.submit(function, *given, key=key, retries=RETRIES, pure=False, **options)
+        self._futures.append(future)
+        return future
+
+    def _wait(self, futures: Collection[Future]) -> list[Any]:
+        """What the tasks gave, in their order."""
+        from distributed import KilledWorker, as_completed
+
+        try:
+            with self._interruption.allowed():
+                for _, given in as_completed(futures, loop=self._client.loop, with_results=True):
+                    del given  # it is here; an error is raised at once
+            return [future.result() for future in futures]
+        except KilledWorker as problem:
+            raise TsharkError(
+                f"no results: {problem.last_worker} died, as others before it that read the same"
+            ) from None
+
+    def _whole(self, numbers: Sequence[int]) -> Outcome:
+        """All files in each pass, and the requests dealt out to workers."""
+        plan = self._plan.only(numbers)
+        groups = plan.dealt(self._threads)
+        given = self._wait([self._submit("read-whole", tasks.whole, self._order(plan.only(group))) for group in groups])
+        outcomes = [_outcome(plan.only(group), one) for group, one in zip(groups, given, strict=True)]
+        answers = {
+            number: answer
+            for group, outcome in zip(groups, outcomes, strict=True)
+            for number, answer in zip(group, outcome.answers, strict=True)
+        }
+        return replace(outcomes[0], answers=[answers[number] for number in range(len(plan.requests))])
+
+    def _order(self, plan: Plan) -> Order:
+        return Order.of(plan, self._plugins)
+
+    def _in_shards(self) -> Outcome:
+        """Those requests that can be, from shards of all files; others beside them. Unsplittable where none can."""
+        plan = self._plan
+        _check(plan)
+        split = [number for number, request in enumerate(plan.requests) if request.can_split]
+        if not split:
+            raise Unsplittable("nothing that is asked for can be counted in parts")
+        if self._threads < 2:
+            raise Unsplittable("the cluster has one processor")
+        files = list(enumerate(plan.source.files))
+        alone = self._submit("screen", work.screened, plan.source.files[0]) if len(files) == 1 else None
+        count = min(len(files), GROUPS * self._threads)
+        groups = [files[len(files) * at // count : len(files) * (at + 1) // count] for at in range(count)]
+        looked = [self._submit("look", parts.look, group) for group in groups]
+        summaries = [self._submit("summary", parts.summary_of, one) for one in looked]
+        dealing = self._submit("deal-out", parts.deal_out, summaries, self._threads, 1 << 30)
+        (overview,) = self._wait([self._submit("overview", parts.overview_of, dealing)])
+        if overview.problem:
+            raise Unsplittable(overview.problem)
+        uncertain = [number for number in split if not _is_certain(plan.requests[number], overview)]
+        split = [number for number in split if number not in uncertain]
+        for number in uncertain:
+            LOG.debug("%s: read in one piece: where its streams begin may be uncertain", plan.requests[number].text)
+        if not split:
+            raise Unsplittable("where its streams begin may be uncertain, and all that is asked for numbers them")
+        part = plan.only(split)
+        protocols = sorted({c.numbering for request in part.requests for c in request.columns} - {""})
+        dealt = [self._submit("deal", parts.deal, one, dealing) for one in looked]
+        header = self._submit("header", parts.header_of, dealing)
+        shards = []
+        for number in range(overview.shards):
+            mine = [self._submit("part", getitem, one, number) for one in dealt]
+            job = (("since", str(overview.since)), ("shard", "plain" if number else "rest", *protocols))
+            order = self._order(part)
+            shards.append(
+                self._submit(
+                    "read", tasks.shard, order, mine, header, job, overview.cut, True, priority=int(not number)
+                )
+            )
+        read: list[Given] = self._wait(shards)
+        for one in read:
+            if one.problem is not None:
+                raise Unsplittable(f"a part of it failed: {one.problem}")
+        joined, found = self._joined(part, overview, protocols, read, looked, dealing)
+        screened = _screened(read) if alone is None else self._wait([alone])[0]
+        reading = replace(
+            joined.reading,
+            duplicates=None if screened is None else screened.copies,
+            forwarded=None if screened is None else screened.forwarded,
+        )
+        joined = replace(joined, screened=screened, reading=reading)
+        answers = {split[at]: answer for at, answer in found.items()}
+        missing = [number for number in range(len(plan.requests)) if number not in answers]
+        if missing:
+            answers.update(zip(missing, self._whole(missing).answers, strict=True))
+        return replace(joined, answers=[answers[number] for number in range(len(plan.requests))])
+
+    def _joined(
+        self,
+        plan: Plan,
+        overview: Overview,
+        protocols: Sequence[str],
+        given: Sequence[Given],
+        looked: Sequence[Future],
+        dealing: Future,
+    ) -> tuple[Outcome, dict[int, Answer]]:
+        ordered = sorted({place for one in given for place in one.positions.values()})
+        ranks = {place: rank for rank, place in enumerate(ordered, 1)}
+
+        def elsewhere(pairs: Set[int]) -> Set[int]:
+            found = self._wait(
+                [self._submit("find", parts.elsewhere_among, one, dealing, sorted(pairs)) for one in looked]
+            )
+            return set().union(*found)
+
+        joining = Joining(
+            [one.packets for one in given],
+            overview.since,
+            overview.announces,
+            elsewhere,
+            lambda shard, packet: ranks[given[shard].positions[packet]],
+            protocols,
+        )
+        if sum(one.packets for one in given) != overview.packets:
+            raise Unsplittable("its files changed meanwhile")
+        outcomes = [_outcome(plan, one) for one in given]
+        return joining.joined(outcomes, [one.records for one in given])
+
+
+def _screened(given: Sequence[Given]) -> Screened | None:
+    """What of all packets was captured twice: copies are in one shard."""
+    all_found = [one.duplicates for one in given if one.duplicates is not None]
+    if not all_found:
+        return None
+    total = Duplicates()
+    for found in all_found:
+        total.add(found)
+    return Screened.of(total)
+
+
+def _outcome(plan: Plan, given: Given) -> Outcome:
+    """The outcome that a worker gave. Raises what kept it from having one."""
+    if given.problem is not None:
+        raise given.problem
+    assert given.outcome is not None
+    answers = [
+        Answer(request, one.result, one.failure, one.skipped, one.partial, one.lacks)
+        for request, one in zip(plan.requests, given.answers, strict=True)
+    ]
+    reading = replace(given.outcome.reading, sources=plan.source.names)
+    return replace(given.outcome, answers=answers, reading=reading)
+
+
+def _check(plan: Plan) -> None:
+    """Unsplittable where something is asked for that all packets together answer."""
+    source = plan.source
+    options = {
+        "-2": source.two_pass,
+        "-c": source.packets is not None,
+        "-d": source.decode_as,
+        "-o": source.preferences,
+        "-N": source.resolve,
+        "-H": source.hosts,
+        "--enable-heuristic": source.heuristics,
+        "--keylog": source.keylog,
+        "--dedup": source.dedup,
+        "--reorder": source.reorder,
+        "--timeout": source.timeout is not None,
+    }
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise Unsplittable(f"{', '.join(given)} asks for all packets together")
+
+
+def _is_certain(request: Request, overview: Overview) -> bool:
+    """As `Shards.is_certain`."""
+    numbered = {column.numbering for column in request.columns}
+    uncertain = {"udp"} if overview.announces else set()
+    uncertain |= {"tcp"} if overview.hides or overview.rest > MUCH * overview.packets else set()
+    return not numbered & uncertain
