@@ -105,3 +105,45 @@ def test_rows_that_are_equal_but_for_their_text(tmp_path: Path) -> None:
     requests = ["group,by=http.request.uri", "http,requests,path=full", "endpoints,ip", "conv,ip", "group,by=ip.src"]
     choices = [Selection(top=count) for count in range(1, len(names) + 2)]
     assert check(tmp_path / "equal.pcap", requests, choices) >= 4 * len(choices)
+
+
+def test_rows_beyond_a_bound_are_added_up() -> None:
+    """On every engine: rows below the bound are as without it, and the row of all others has what is missing."""
+    requests = ["conv,ip", "conv,udp", "endpoints,ip", "endpoints,tcp"]
+    bounds = (0, 1, 2)
+    for engine in ("lua", "packets", "headers", "tshark"):
+        asked = [*requests, *(f"{name},max={most},ip" for name in requests for most in bounds if engine != "headers")]
+        asked += [f"{name},max=2" for name in requests]
+        tables = {t.request: t for t in sharkstat.run(DATA / "story-after.pcapng", asked, engine=engine)}
+        for request, table in tables.items():
+            whole = tables[",".join(request.split(",")[:2])]
+            if whole is table:
+                assert not table.capped and len(table) > 2
+                continue
+            most = int(request.split("max=")[1][0])
+            assert table.capped and len(table) == most + 1 and "(other)" in table.warnings[-1], (engine, request)
+            rest = whole.rows[most:]
+            assert table.rows[:most] == whole.rows[:most] and next(iter(table.rows[most].values())) == "(other)"
+            for column in whole.columns:
+                values = [row[column.name] for row in rest]
+                if column.type == "integer" and column.role != "key":
+                    assert table.rows[most][column.name] == sum(values), (engine, request, column.name)  # type: ignore[arg-type]
+                elif column.merge in ("min", "max"):
+                    assert table.rows[most][column.name] == (min if column.merge == "min" else max)(values)  # type: ignore[type-var]
+
+
+def test_top_is_exact_beyond_a_bound() -> None:
+    story = DATA / "story-after.pcapng"
+    plan = make_plan(
+        sharkstat.Source(files=(str(story),)), ["conv,udp", "conv,udp,max=4"], "", sharkstat.Registry.default()
+    )
+    chosen = Selection(top=3, sort="bytes:asc")
+    whole, some = run_plan(plan.with_first_rows(chosen, 3), find_tshark())
+    assert some.rows == whole.rows and some.omitted == whole.omitted == 5 and not some.capped
+
+
+def test_tables_beyond_a_bound_merge_to_what_the_whole_gives() -> None:
+    parts = [sharkstat.run(DATA / f"story-{name}.pcapng", "endpoints,udp,max=10")[0] for name in ("before", "after")]
+    one = sharkstat.run([DATA / f"story-{name}.pcapng" for name in ("before", "after")], "endpoints,udp,max=10")[0]
+    assert not parts[0].capped and not parts[1].capped and one.capped
+    assert sharkstat.Table.merge(parts).rows == one.rows

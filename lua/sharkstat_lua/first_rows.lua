@@ -1,13 +1,14 @@
 -- The first rows of a result in some order, where nobody wants the others: they never leave tshark. host.lua asks for it
 -- with the line "top" of its job:
 --
---     top RUN COUNT always|snapshots WORD...
+--     top RUN COUNT always|snapshots|rest WORD...
 --
--- and each WORD is, in this order of the ranks, one of
+-- With "rest", the others are added up in one more row. Each WORD is, in this order of the ranks, one of
 --
 --     rank:down|up:least|zero:EXPRESSION   rows are in the order of it, the largest first (down); nil is the least, or 0
 --     total:EXPRESSION                     its sum over all rows is wanted
 --     key:PLACE:TYPE                       the column of that place is a key, and of that type, as far as was known
+--     merge:PLACE:RULE                     with "rest": how values of that column become one
 --
 -- where an EXPRESSION is value:PLACE, sum:PLACE,PLACE, size:PLACE (how many values a set has), or
 -- ratio:FACTOR:PLACE,PLACE (whole for FACTOR rounds to a whole number).
@@ -98,8 +99,9 @@ FirstRows.__index = FirstRows
 
 -- Nil where all rows are to be sent: what the columns hold is known now, and may have no order here.
 local function new(run, count, when, words)
-  local made = setmetatable({ count = count, always = when == "always", ranks = {}, totals = {}, keys = {}, lists = {} },
+  local made = setmetatable({ count = count, always = when ~= "snapshots", ranks = {}, totals = {}, keys = {}, lists = {} },
     FirstRows)
+  made.merges = when == "rest" and {}
   local columns, keys = run.columns, {}
   for index, column in ipairs(columns) do
     if column[2] == "path" then return nil end
@@ -119,6 +121,13 @@ local function new(run, count, when, words)
       local value, type_of = expression(rest, columns)
       if type_of ~= "integer" and type_of ~= "duration" then return nil end -- a sum of fractions depends on their order
       made.totals[#made.totals + 1] = value
+    elseif kind == "merge" then
+      local place, rule = rest:match("^(%d+):(%l+)$")
+      place = tonumber(place)
+      if rule == "union" or rule == "sketch" then return nil end -- Python adds them up, of all rows
+      if NUMBERS[columns[place][2]] and (rule == "sum" or rule == "min" or rule == "max") then
+        table.insert(made.merges, { place = place, rule = rule, value = plain(place, columns[place][2]) })
+      end
     else
       local place, known = rest:match("^(%d+):(%l+)$")
       place = tonumber(place)
@@ -127,15 +136,15 @@ local function new(run, count, when, words)
       if columns[place][2] == "text" then made.keys[#made.keys + 1] = place end
     end
   end
-  -- Of intervals all are wanted.
-  if #keys == 1 and (keys[1] == "time" or keys[1] == "duration") then return nil end
+  -- Of intervals all are wanted, or the earliest.
+  if not made.merges and #keys == 1 and (keys[1] == "time" or keys[1] == "duration") then return nil end
   return #made.ranks > 0 and made or nil
 end
 
 -- A result begins, a final one or a snapshot's.
 function FirstRows:begin(final)
   self.active = self.always or not final
-  self.heap, self.equal, self.seen, self.replaced, self.sums = {}, {}, 0, 0, {}
+  self.heap, self.equal, self.seen, self.replaced, self.sums, self.rest = {}, {}, 0, 0, {}, {}
   for index in ipairs(self.totals) do self.sums[index] = 0 end
 end
 
@@ -188,6 +197,27 @@ local function sift_down(self)
   end
 end
 
+local function whole(value) return exact.is_whole(value) or (value % 1 == 0 and value < 2 ^ 63 and value > -2 ^ 63) end
+
+-- A row is none of the first.
+local function leave(self, values)
+  local rest = self.rest
+  for _, merge in ipairs(self.merges or {}) do
+    local place, rule = merge.place, merge.rule
+    local value, known = merge.value(values), rest[place]
+    if value ~= nil then
+      if type(values[place]) == "string" and values[place]:find("^@") then merge.since_1970 = true end
+      if known == nil then
+        rest[place] = value
+      elseif rule ~= "sum" then
+        if (rule == "min" and value < known) or (rule == "max" and known < value) then rest[place] = value end
+      else
+        rest[place] = whole(known) and whole(value) and exact.plus(known, value) or known + value
+      end
+    end
+  end
+end
+
 -- Takes a row. Its list of values may be used again for the next one.
 function FirstRows:offer(run, values)
   self.seen = self.seen + 1
@@ -206,12 +236,13 @@ function FirstRows:offer(run, values)
     local list = values[place]
     if list and list.full then run.capped = true end
   end
+  if self.count == 0 then return leave(self, values) end
   local heap = self.heap
   local row = { values = values }
   local place = 1
   if #heap >= self.count then
     place = order(self, row, heap[1])
-    if place < 0 then return end
+    if place < 0 then return leave(self, values) end
   end
   row.values, row.at = {}, self.seen
   for index = 1, #run.columns do row.values[index] = values[index] end
@@ -224,19 +255,34 @@ function FirstRows:offer(run, values)
     local gone = heap[1]
     heap[1] = row
     sift_down(self)
-    if order(self, gone, heap[1]) == 0 then self.equal[#self.equal + 1] = gone else self.equal = {} end
+    if order(self, gone, heap[1]) == 0 then
+      self.equal[#self.equal + 1] = gone
+    else
+      leave(self, gone.values)
+      for _, other in ipairs(self.equal) do leave(self, other.values) end
+      self.equal = {}
+    end
   end
 end
 
--- The result ends: `write` is called for the values of each row that is sent. Gives what the others were: how many, in how
--- many of all rows bytes of a key were replaced, and the totals.
-function FirstRows:finish(write)
+-- The result ends: `write` is called for the values of each row that is sent, and `write_rest` for what the others add up
+-- to, where that is wanted. Gives what the others were: how many, in how many of all rows bytes of a key were replaced, and
+-- the totals.
+function FirstRows:finish(write, write_rest)
   local rows = self.heap
   for _, row in ipairs(self.equal) do rows[#rows + 1] = row end
   table.sort(rows, function(one, other) return one.at < other.at end)
   for _, row in ipairs(rows) do write(row.values) end
   self.heap, self.equal, self.active = nil, nil, false
-  return self.seen - #rows, self.replaced, table.unpack(self.sums)
+  local left = self.seen - #rows
+  if self.merges and left > 0 then
+    for _, merge in ipairs(self.merges) do
+      local value = self.rest[merge.place]
+      if value ~= nil and merge.since_1970 then self.rest[merge.place] = "@" .. exact.integer(value) end
+    end
+    write_rest(self.rest, left)
+  end
+  return left, self.replaced, table.unpack(self.sums)
 end
 
 return new

@@ -6,6 +6,7 @@
 --   C run column...                   the columns of a run's rows: name, space, type
 --   F name type                       a declared field's type, as tshark calls it
 --   R run value...                    a row
+--   Q count run value...              what so many more rows add up to, which have no row of their own
 --   W run text lacks                  a remark on a run's rows; whether something is counted wrong, or not at all (1 or 0)
 --   O run                             a run's rows or sets are not all that there are
 --   D run rows [more replaced totals...]
@@ -96,7 +97,7 @@ local flows  -- the module, where rows are kept apart by connection
 
 -- Values are escaped as they are written; a path's levels are parted by the character 0x1f.
 local cells = {} -- of a row: one list for all of them, or a table with many rows leaves as many lists to the collector
-local function write_row(run, values)
+local function write_row(run, values, head)
   local count = #run.columns
   for index = 1, count do
     local value = values[index]
@@ -116,10 +117,16 @@ local function write_row(run, values)
     count = count + 1
     cells[count] = sharkstat.escape(values.flow)
   end
-  out:write("R\t", run.id, "\t", concat(cells, "\t", 1, count), "\n")
+  out:write(head or "R\t", run.id, "\t", concat(cells, "\t", 1, count), "\n")
 end
 
-local function emit(run, values)
+local function write_rest(run, values, count)
+  run.capped = true
+  write_row(run, values, ("Q\t%.0f\t"):format(count))
+end
+
+local function emit(run, values, others)
+  if others then return write_rest(run, values, others) end
   local first = run.first_rows
   if first and first.active then return first:offer(run, values) end
   write_row(run, values)
@@ -570,7 +577,10 @@ function report(final)
       attempt(run.id, function()
         run.finish()
         if first and first.active then
-          of_all = { first:finish(function(values) write_row(run, values) end) }
+          of_all = {
+            first:finish(function(values) write_row(run, values) end,
+                         function(values, count) write_rest(run, values, count) end),
+          }
         end
         send_remarks(run, run.id)
         if run:is_capped() then send("O", run.id) end

@@ -288,6 +288,12 @@ function Run:row(values)
   self.emit(self, values)
 end
 
+-- Emits what `count` more rows add up to: values as in a row, without keys. A result has one such row at most.
+function Run:others(values, count)
+  self.capped = true
+  self.emit(self, values, count)
+end
+
 function sharkstat.new_run(statistic, arguments, emit)
   return setmetatable({
     statistic = statistic,

@@ -18,7 +18,6 @@ from sharkstat import (
     Packets,
     Parsed,
     Row,
-    Statistic,
     Table,
     Tap,
     TextError,
@@ -33,6 +32,7 @@ from sharkstat_plugins.ends import (
     EACH_FRAGMENT,
     PLAIN,
     WITH_PORTS,
+    Ends,
     EndsCounter,
     frame,
     layer_of,
@@ -48,18 +48,18 @@ if TYPE_CHECKING:
 TAP = Path(sharkstat_lua.__file__).with_name("conversations.lua")
 
 
-class ConversationTable(Statistic):
+class ConversationTable(Ends):
     """The table of conversations, as tshark prints it."""
 
     family = "conv"
 
     def __init__(self, kind: str) -> None:
-        self.engines: Sequence[Engine] = (TsharkText(self.parse, layer=layer_of(kind)),)
+        self.engines: Sequence[Engine] = (TsharkText(self.parse, self.native, layer=layer_of(kind)),)
         self.kind = kind
         self.ports = kind in WITH_PORTS
         self.name = f"conv,{kind}"
         self.title = f"{title_of(kind)} conversations"
-        self.usage = f"conv,{kind}[,FILTER]"
+        self.usage = f"conv,{kind}[,max=INTEGER][,FILTER]"
         self.description = (
             f"Every {title_of(kind)} conversation with its packets and bytes in both directions, start and duration. "
             "A is the sender of the first packet. Bytes are frame lengths on the wire."
@@ -196,7 +196,10 @@ class TapConversations(ConversationTable):
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
-        self.engines = (Tap(TAP, layer_of(kind), split="whole" if kind == "dccp" else "hosts"), *self.engines)
+        self.engines = (
+            Tap(TAP, layer_of(kind), call=self.call, split="whole" if kind == "dccp" else "hosts"),
+            *self.engines,
+        )
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         stream = Column(
@@ -219,10 +222,10 @@ class Conversations(TapConversations):
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
         tap, text = self.engines
-        self.engines = (tap, Packets(lambda arguments: ConversationCounter(kind, arguments)), text)
+        self.engines = (tap, Packets(lambda filter, max=0: ConversationCounter(kind, filter)), text)
         if isinstance(tap, Tap) and kind in PLAIN:
             plain = OfWays(kind, _both_ways)
-            headers = Headers(tap, lambda arguments: None if arguments.strip() else plain)
+            headers = Headers(tap, lambda arguments: None if self.filter_of(arguments) else plain)
             self.engines = (*self.engines[:-1], headers, text)
 
 

@@ -17,7 +17,6 @@ from sharkstat import (
     OfWays,
     Packets,
     Parsed,
-    Statistic,
     Table,
     Tap,
     TextError,
@@ -32,6 +31,7 @@ from sharkstat_plugins.ends import (
     EACH_FRAGMENT,
     PLAIN,
     WITH_PORTS,
+    Ends,
     EndsCounter,
     frame,
     layer_of,
@@ -51,18 +51,18 @@ _ENDPOINT = re.compile(
 )
 
 
-class EndpointTable(Statistic):
+class EndpointTable(Ends):
     """The table of endpoints, as tshark prints it."""
 
     family = "endpoints"
 
     def __init__(self, kind: str) -> None:
-        self.engines: Sequence[Engine] = (TsharkText(self.parse, layer=layer_of(kind)),)
+        self.engines: Sequence[Engine] = (TsharkText(self.parse, self.native, layer=layer_of(kind)),)
         self.kind = kind
         self.ports = kind in WITH_PORTS
         self.name = f"endpoints,{kind}"
         self.title = f"{title_of(kind)} endpoints"
-        self.usage = f"endpoints,{kind}[,FILTER]"
+        self.usage = f"endpoints,{kind}[,max=INTEGER][,FILTER]"
         self.description = (
             f"Every {title_of(kind)} address{' and port' if self.ports else ''} with the packets and bytes it "
             "sent (Tx) and received (Rx). Each packet counts for both its endpoints."
@@ -133,7 +133,7 @@ class TapEndpoints(EndpointTable):
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
-        self.engines = (Tap(TAP, layer_of(kind), split="hosts"), *self.engines)
+        self.engines = (Tap(TAP, layer_of(kind), call=self.call, split="hosts"), *self.engines)
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         # tshark's text has not the ports of DCCP.
@@ -146,10 +146,10 @@ class Endpoints(TapEndpoints):
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
         tap, text = self.engines
-        self.engines = (tap, Packets(lambda arguments: EndpointCounter(kind, arguments)), text)
+        self.engines = (tap, Packets(lambda filter, max=0: EndpointCounter(kind, filter)), text)
         if isinstance(tap, Tap) and kind in PLAIN:
             plain = OfWays(kind, _each_end)
-            headers = Headers(tap, lambda arguments: None if arguments.strip() else plain)
+            headers = Headers(tap, lambda arguments: None if self.filter_of(arguments) else plain)
             self.engines = (*self.engines[:-1], headers, text)
 
 

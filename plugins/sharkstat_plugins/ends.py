@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from sharkstat import Layer, Listen, PacketCounter, Statistic, TextError, both_filters, text_of
+from sharkstat import Layer, Listen, PacketCounter, Parameter, Statistic, TextError, both_filters, text_of
 
 if TYPE_CHECKING:
     from sharkstat import Packet
@@ -29,6 +29,7 @@ _TOLD = {
     "tcp": ("ip_src", "ip_dst", "th_sport", "th_dport", "th_stream"),
     "udp": ("ip_src", "ip_dst", "uh_sport", "uh_dport", "uh_stream"),
 }
+BOUND = Parameter("max", "integer", "100000", "maximum number of rows; the smallest share the row (other)")
 _FRAGMENT = "ipv6.fraghdr"
 EACH_FRAGMENT = (
     "Every IP fragment counts; tshark's own text (--engine tshark) counts only the last fragment of a packet."
@@ -42,6 +43,25 @@ def title_of(kind: str) -> str:
 def layer_of(kind: str) -> Layer:
     """USB and IPX may be carried by what is above TCP and UDP."""
     return "transport" if kind in ("eth", "ip", "ipv6", "tcp", "udp") else "application"
+
+
+class Ends(Statistic):
+    """What conversations and endpoints share: `max=`, and the filter after it."""
+
+    parameters = (BOUND,)
+
+    def bound(self, arguments: str) -> int | None:
+        return max(0, int(self.read(arguments)[0]["max"]))
+
+    def filter_of(self, arguments: str) -> str:
+        return self.read(arguments)[1]
+
+    def native(self, arguments: str, display_filter: str) -> str:
+        own = both_filters(display_filter, self.filter_of(arguments))
+        return f"{self.name},{own}" if own else self.name
+
+    def call(self, arguments: str) -> tuple[str, str]:
+        return self.name, self.filter_of(arguments)
 
 
 class EndsCounter(PacketCounter):

@@ -34,6 +34,8 @@ class Rank(NamedTuple):
 class FirstRows:
     """Only the first `count` rows of a result are wanted, in the order of `ranks`; `final` says, of the final one, too.
 
+    With `rest`, what the others add up to is wanted, too, as a row.
+
     An engine may leave out the others, if it gives all rows that are equal to the last of them, rows in the order in
     which they came, and what the `Result` says of all: the sums of `totals`, and which rows are `omitted`.
     """
@@ -42,6 +44,7 @@ class FirstRows:
     ranks: tuple[Rank, ...]
     totals: tuple[Column, ...] = ()
     final: bool = True
+    rest: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Question:
     `text` is the whole request, `name` the statistic's, `arguments` what follows it; `columns` are the table's for
     these arguments, `display_filter` the run's (-Y), and `resolve` its letters for names (-N). `by_flow` says that rows
     are to be kept apart by connection. `values` has the value of each parameter of the statistic,
-    `rest` what follows them: the display filter. `first` says that not all rows are wanted.
+    `rest` what follows them: the display filter. `first` says that not all rows are wanted; `most` is how many rows the
+    table may have.
     """
 
     text: str
@@ -64,6 +68,7 @@ class Question:
     values: Mapping[str, Any] = field(default_factory=dict)
     rest: str = ""
     first: FirstRows | None = None
+    most: int | None = None
 
     @property
     def counted(self) -> tuple[Column, ...]:
@@ -123,7 +128,8 @@ class Result:
     `unread` says that the rows are the lines of a text that nothing could read; `capped` that a bound kept some rows,
     or values of sets, from being told apart. `flows` has the number of each row's connection, where rows are by flow.
     Of a result without all rows (`FirstRows`), `omitted` is how many are not there, `totals` the sums of all by column,
-    and `replaced` in how many of all tshark replaced bytes of a key.
+    and `replaced` in how many of all tshark replaced bytes of a key. `rest` is what `left` others add up to, where they
+    have no rows.
     """
 
     columns: tuple[Column, ...]
@@ -135,6 +141,8 @@ class Result:
     omitted: int = 0
     totals: Mapping[str, int] = field(default_factory=dict)
     replaced: int | None = None
+    rest: Row | None = None
+    left: int = 0
 
 
 class Part(ABC):

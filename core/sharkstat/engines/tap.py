@@ -76,6 +76,7 @@ class TapPart(Part):
         self._by_flow = any(task.question.by_flow for task in tasks.values())  # then all rows have one
         self._columns: dict[int, list[str]] = {}
         self._rows: dict[int, list[bytes]] = {}  # as they came, which takes a tenth of what is made of them
+        self._rests: dict[int, bytes] = {}
         self._counted: dict[int, tuple[int, ...]] = {}
         self._capped: set[int] = set()
 
@@ -94,6 +95,7 @@ class TapPart(Part):
         return {
             b"C": self._take_columns,
             b"R": self._take_row,
+            b"Q": self._take_rest,
             b"D": self._take_end,
             b"O": self._take_cap,
         }
@@ -104,6 +106,9 @@ class TapPart(Part):
 
     def _take_row(self, line: bytes) -> None:
         self._rows.setdefault(int(line[2 : line.index(b"\t", 2)]), []).append(line)
+
+    def _take_rest(self, line: bytes) -> None:
+        self._rests[int(line.split(b"\t", 3)[2])] = line
 
     def _take_end(self, line: bytes) -> None:
         number, *counts = map(int, split(line)[1:])
@@ -136,15 +141,18 @@ class TapPart(Part):
             columns = typed(question.columns, fold.types(types))
             declared = [column.name for column in columns if column.role != "derived"]
             empty = dict.fromkeys((c.name for c in columns), None)
-        rows = []
-        for values in found:
-            row = dict(empty)
-            row.update(zip(declared, values, strict=True))
-            rows.append(row)
+        rows = [{**empty, **dict(zip(declared, values, strict=True))} for values in found]
         capped = number in self._capped
         self._capped.discard(number)
         result = Result(columns, rows, capped=capped, flows=() if fold else flows)
-        if of_all and question.first:
+        if rest := self._rests.pop(number, b""):
+            result.left = int(rest.split(b"\t", 2)[1])
+            line = b"R\t" + rest.split(b"\t", 2)[2]
+            [values] = self._values([line], counted, [])
+            result.rest = {**empty, **dict(zip(declared, values, strict=True))}
+        if of_all and question.first and question.first.rest:
+            result.replaced = of_all[1]
+        elif of_all and question.first:
             result.omitted, result.replaced, *totals = of_all
             result.totals = dict(zip((column.name for column in question.first.totals), totals, strict=True))
         return result
@@ -200,9 +208,16 @@ def first_rows(question: Question) -> list[str]:
     totals = [_expression(column, places) for column in first.totals]
     if not ranks or not all(totals):
         return []
+    if first.rest:
+        totals = []
+    rules = [
+        f"merge:{places[column.name]}:{column.merge}"
+        for column in question.counted
+        if first.rest and column.role == "measure"
+    ]
     keys = [f"key:{places[column.name]}:{column.type}" for column in question.columns if column.role == "key"]
-    when = "always" if first.final else "snapshots"
-    return [str(first.count), when, *ranks, *(f"total:{total}" for total in totals), *keys]
+    when = "rest" if first.rest else "always" if first.final else "snapshots"
+    return [str(first.count), when, *ranks, *(f"total:{total}" for total in totals), *keys, *rules]
 
 
 def _expression(column: Column, places: Mapping[str, int]) -> str:

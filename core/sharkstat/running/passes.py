@@ -91,7 +91,7 @@ class Passes:
         from sharkstat.running.headers import Headers
         from sharkstat.running.shards import OpenedShard
 
-        plan = plan.with_all_rows()
+        plan = plan.with_all_rows(unbounded=True)
         with Headers(plan, interruption, plan.named) as shards:
             with (
                 Workspace(self.tshark) as workspace,

@@ -114,8 +114,15 @@ class Request:
         engine = self.engine.instead or self.engine
         return replace(self, engine=engine, task=engine.ask(self.question))
 
+    @property
+    def all_rows(self) -> FirstRows | None:
+        """What says that all rows are wanted that its table may have; None where nothing bounds them in tshark."""
+        return _all_rows(self.statistic, self.question)
+
     def first_rows(self, chosen: Selection, count: int, final: bool) -> FirstRows | None:
         """What says that no more than the first rows of a selection are wanted; None where all are needed for them."""
+        if self.question.most is not None and count > self.question.most:
+            return self.all_rows
         said = self.statistic.ranking(self.arguments)
         by_itself = bool(said) or type(self.statistic).derive is Statistic.derive
         if self.question.by_flow or not by_itself or (self.columns and self.columns[0].type == "path"):
@@ -162,14 +169,19 @@ class Plan:
         snapshots may lack the others.
         """
         asked = [
-            request.asking(replace(request.question, first=request.first_rows(chosen, count, final)))
+            request.asking(
+                replace(request.question, first=request.first_rows(chosen, count, final) or request.all_rows)
+            )
             for request in self.requests
         ]
         return Plan(self.source, asked, self.refused, self.named)
 
-    def with_all_rows(self) -> Plan:
-        """The same plan where all rows of results are wanted."""
-        asked = [request.asking(replace(request.question, first=None)) for request in self.requests]
+    def with_all_rows(self, unbounded: bool = False) -> Plan:
+        """The same plan where all rows of tables are wanted; `unbounded`, those beyond a bound, too."""
+        asked = [
+            request.asking(replace(request.question, first=None if unbounded else request.all_rows))
+            for request in self.requests
+        ]
         return Plan(self.source, asked, self.refused, self.named)
 
     def instead(self) -> Plan:
@@ -283,6 +295,15 @@ class Plan:
         return "".join("\t".join(map(escape, words)) + "\n" for words in lines)
 
 
+def _all_rows(statistic: Statistic, question: Question) -> FirstRows | None:
+    most = question.most
+    said = () if most is None or question.by_flow else statistic.ranking(question.arguments)
+    if most is None or not said or any(column.type == "path" for column in question.columns):
+        return None
+    columns = {column.name: column for column in question.columns}
+    return FirstRows(most, tuple(_rank(text, columns) for text in said), rest=True)
+
+
 def _rank(text: str, columns: Mapping[str, Column]) -> Rank:
     """A step of `Statistic.ranking`."""
     step = text.removesuffix(", none is 0")
@@ -338,6 +359,8 @@ def make_plan(source: Source, texts: Sequence[str], engine: str, registry: Regis
             question = Question(
                 text, statistic.name, arguments, columns, source.display_filter, source.resolvers, by_flow, values, rest
             )
+            question = replace(question, most=statistic.bound(arguments))
+            question = replace(question, first=_all_rows(statistic, question))
             filters = statistic.filters(arguments)
             requests.append(Request(statistic, chosen, question, filters, chosen.ask(question)))
         except SharkstatError:

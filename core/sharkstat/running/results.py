@@ -17,6 +17,7 @@ from sharkstat.running.remarks import HEADLESS, cuts, remarks, replaced
 from sharkstat.running.screening import Screened
 from sharkstat.running.source import Source
 from sharkstat.statistics.native import Unparsed
+from sharkstat.tables.bounds import bounded
 from sharkstat.tables.column import Reading
 from sharkstat.tables.table import Table
 from sharkstat.tshark.process import time_zone
@@ -156,6 +157,9 @@ def make_tables(source: Source, outcome: Outcome, refused: Mapping[str, Failure]
                 if owners:
                     table.warnings += filter(None, [unknown_share(table)])
                 statistic.order(table)
+                most, first = request.question.most, request.question.first
+                if most is not None and not result.omitted and not (first and first.final and not first.rest):
+                    table = bounded(table, most, result.rest, result.left)
                 tables.append(table)
                 continue
             except Exception as problem:  # a plugin may raise anything: the others continue

@@ -39,6 +39,13 @@ class Shards:
         if reason:
             raise Unsplittable(reason)
         self.protocols = sorted({c.numbering for request in requests for c in request.columns} - {""})
+        # Where a table cannot hold all pairs, one tshark keeps its first rows, which those of parts do not tell.
+        bounds = [
+            request.question.most
+            for request in requests
+            if request.question.most is not None and any(column.type == "address" for column in request.columns)
+        ]
+        self._most = min(bounds, default=None)
         self.content = Content(source.files)
         stopped = threading.Event()
         with interruption.softly(stopped.set):
@@ -46,7 +53,7 @@ class Shards:
         self.feed = Feed(self.content, self.split)
 
     def _dealt(self, stopped: threading.Event, shards: int) -> Split:
-        return split(scan(self.content, stopped), shards)
+        return split(scan(self.content, stopped, most=self._most), shards)
 
     def __enter__(self) -> Self:
         return self

@@ -56,10 +56,13 @@ class Scan:
     rest: set[int] = field(default_factory=set)  # the pairs that stay together
 
 
-def scan(content: Content, stopped: threading.Event, tally: Tally | None = None) -> Scan:
+def scan(
+    content: Content, stopped: threading.Event, tally: Tally | None = None, most: int | None = None
+) -> Scan:
     """Look at every packet's headers. Unsplittable where it is no capture of that kind, or not in order.
 
-    A `tally` counts those that are plain; the pairs that it is not certain of stay together, too.
+    A `tally` counts those that are plain; the pairs that it is not certain of stay together, too. Where there are more
+    than `most` pairs, it is Unsplittable, too.
     """
     import numpy as np
 
@@ -87,6 +90,8 @@ def scan(content: Content, stopped: threading.Event, tally: Tally | None = None)
             names, counts = np.unique(pairs, return_counts=True)
             for name, count in zip(names.tolist(), counts.tolist(), strict=True):
                 found.counts[name] = found.counts.get(name, 0) + count
+            if most is not None and len(found.counts) > most:
+                raise Unsplittable(f"it has more than {most:,} pairs of hosts")
             found.rest.update(rests)
             found.announces = found.announces or announces
             found.hides = found.hides or looked.hides

@@ -137,6 +137,13 @@ class Statistic(ABC):
         """
         return ()
 
+    def bound(self, arguments: str) -> int | None:
+        """How many rows its table has at most, in the order of `order`; one more adds up the others, `(other)`.
+
+        None, the default, bounds nothing. A tap that bounds its rows itself (rows.lua) needs no other bound.
+        """
+        return None
+
     def findings(self, table: Table) -> Iterable[HealthFinding]:
         """The problems that the table shows, for the overview. By default, those of `checks`."""
         for check in self.checks:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sharkstat.errors import MergeError
+from sharkstat.tables.bounds import bounded
 from sharkstat.tables.column import Column, Merge, Reading, Row, Value
 from sharkstat.tables.sketch import merged
 
@@ -40,6 +41,7 @@ class Rules(Protocol):
     def derive(self, table: Table) -> None: ...
     def order(self, table: Table) -> None: ...
     def joins_packets(self, request: str) -> bool: ...
+    def bound(self, arguments: str) -> int | None: ...
 
 
 _COMBINE: Mapping[str, Callable[[Any, Any], Value]] = {
@@ -288,7 +290,8 @@ class Table:
         )
         statistic.derive(merged)
         statistic.order(merged)
-        return merged
+        most = statistic.bound(merged.request.strip()[len(merged.name) :].lstrip().removeprefix(","))
+        return merged if most is None else bounded(merged, most)
 
 
 # Captures that are so many nanoseconds apart have no connections in common.
