@@ -56,9 +56,7 @@ class Scan:
     rest: set[int] = field(default_factory=set)  # the pairs that stay together
 
 
-def scan(
-    content: Content, stopped: threading.Event, tally: Tally | None = None, most: int | None = None
-) -> Scan:
+def scan(content: Content, stopped: threading.Event, tally: Tally | None = None, most: int | None = None) -> Scan:
     """Look at every packet's headers. Unsplittable where it is no capture of that kind, or not in order.
 
     A `tally` counts those that are plain; the pairs that it is not certain of stay together, too. Where there are more
