@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from sharkstat.errors import SharkstatError
-from sharkstat.tshark.confinement import reason_without, version
+from sharkstat.tshark.confinement import forbids_sockets, reason_without, version
 from sharkstat.tshark.process import Tshark, find_tool, find_tshark
 from sharkstat.tshark.users import unprivileged_user
 
@@ -64,7 +64,9 @@ def _isolation(tshark: Tshark) -> Check:
     why = reason_without(tshark.path)
     if why:
         return Check("warn", "isolation", f"{why}: tshark may read and write what its user may")
-    network = "no TCP" if version() >= 4 else "TCP is not confined"
+    network = (
+        "no network" if forbids_sockets() else "no TCP, but UDP" if version() >= 4 else "the network is not confined"
+    )
     return Check("ok", "isolation", f"Landlock {version()}: tshark reads its own files and what it is given; {network}")
 
 

@@ -1,7 +1,7 @@
 """Landlock: what tshark may open on Linux, whatever packets make of it (docs.kernel.org/userspace-api/landlock.html).
 
 It may read its own program, libraries and data, and what it was given; it may write its pipes and its workspace. It may
-make no TCP connection; started by root, it is in a network namespace of its own, in which there is nothing.
+open no socket (seccomp); started by root, it is also in a network namespace of its own, in which there is nothing.
 
 A thread confines itself and starts the program, which inherits that: so nothing has to run between fork and exec, and
 sharkstat itself stays as it is.
@@ -10,9 +10,11 @@ sharkstat itself stays as it is.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -29,6 +31,10 @@ _NO_NEW_PRIVILEGES = 38
 _NEW_NETWORK = 0x40000000
 _EXECUTE, _WRITE, _READ, _LIST, _TRUNCATE, _IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
 _OF_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
+# By machine: what the kernel calls its interface (linux/audit.h), and the number of `socket` there.
+_MACHINES = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198), "riscv64": (0xC00000F3, 198)}
+_SET_FILTER, _FILTER = 22, 2
+_IO_URING_SETUP = 425  # by which sockets can be opened, too
 _BIND_AND_CONNECT = 0b11
 _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 
@@ -77,6 +83,43 @@ def reason_without(program: str) -> str:
     except OSError:
         return f"{program} cannot be read"
     return ""
+
+
+def forbids_sockets() -> bool:
+    """Whether a program can be kept from opening sockets of any kind here."""
+    return os.uname().machine in _MACHINES and sys.maxsize > 2**32 and _has_filters()
+
+
+@cache
+def _has_filters() -> bool:
+    try:
+        _prctl(_SET_FILTER, _FILTER, 0, 0, 0)
+    except OSError as problem:
+        return problem.errno == errno.EFAULT  # there are filters, and this was none
+    except (AttributeError, ImportError):
+        return False
+    return False
+
+
+def _forbid_sockets() -> None:
+    """The thread, and what it starts, can open no socket: it is told that it may not. Others are as before.
+
+    Unix sockets, too: whoever may connect to those of a user's services is no longer confined.
+    """
+    import ctypes
+
+    architecture, socket = _MACHINES[os.uname().machine]
+    load, is_at_least, equals, give = 0x20, 0x35, 0x15, 0x06
+    allowed, refused, missing = 0x7FFF0000, 0x00050000 | errno.EACCES, 0x00050000 | errno.ENOSYS
+    program = (
+        *((load, 0, 0, 4), (equals, 1, 0, architecture), (give, 0, 0, missing)),  # of another kind of program
+        *((load, 0, 0, 0), (is_at_least, 0, 1, 0x40000000), (give, 0, 0, missing)),  # x32
+        *((equals, 2, 0, socket), (equals, 2, 0, _IO_URING_SETUP)),
+        *((give, 0, 0, allowed), (give, 0, 0, refused), (give, 0, 0, missing)),
+    )
+    steps = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
+    prog = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(steps)))
+    _prctl(_SET_FILTER, _FILTER, ctypes.addressof(prog), 0, 0)
 
 
 def paths_in(text: str) -> Iterator[Path]:
@@ -136,11 +179,13 @@ class Confinement:
 
         def work() -> None:
             try:
-                if not self._network and os.geteuid() == 0:  # Landlock knows TCP alone
+                if not self._network and os.geteuid() == 0:
                     with contextlib.suppress(OSError):
                         _checked(_libc().unshare, _NEW_NETWORK)
                 _prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
                 _call(_RESTRICT, self._rules, 0)
+                if not self._network and forbids_sockets():  # Landlock knows TCP alone
+                    _forbid_sockets()
                 given.append(starting())
             except BaseException as problem:
                 failed.append(problem)
