@@ -107,6 +107,11 @@ def swept() -> list[object]:
     ]
 
 
+def first(kept: int, names: Sequence[Any]) -> list[object]:
+    """Names as parameters of a sweep: so many by default, the others with script/test-long."""
+    return [pytest.param(name, marks=[] if number < kept else [pytest.mark.long]) for number, name in enumerate(names)]
+
+
 # Of an archive that is cut in its first block nothing can be read.
 NO_CAPTURES = ("README.md", "cut.pcapng.lz4", "cut.pcapng.zst")
 

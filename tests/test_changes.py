@@ -156,7 +156,9 @@ def steady(tmp_path_factory: pytest.TempPathFactory) -> Table:
     return sharkstat.run(capture(office(1), tmp_path_factory.mktemp("steady"), "before"), "traffic")[0]
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if n % 2 else []) for n, name in enumerate(PAIRS)]
+)
 def test_the_first_cause_is_the_difference(name: str, steady: Table, tmp_path: Path) -> None:
     pair = PAIRS[name]
     before = steady

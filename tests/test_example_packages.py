@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.command import DATA, PROJECT, sharkstat, tables
-from tests.packages import installed, run_tests
+from tests.packages import BRIEFLY, installed, run_tests
 
 PACKAGES = sorted(path.parent for path in PROJECT.glob("docs/examples/packages/*/pyproject.toml"))
 STATISTICS = {"mtu_paths": "mtu,paths", "tcp_handshakes": "tcp,handshakes", "tls_versions": "tls,versions"}
@@ -19,9 +19,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return installed(PACKAGES, tmp_path_factory.mktemp("examples") / "site")
 
 
-def test_their_tests_pass(site: dict[str, str]) -> None:
+@pytest.mark.parametrize("chosen", [BRIEFLY, pytest.param((), marks=pytest.mark.long)], ids=["briefly", "all"])
+def test_their_tests_pass(site: dict[str, str], chosen: tuple[str, ...]) -> None:
     assert [package.name for package in PACKAGES] == list(STATISTICS)
-    assert "passed" in run_tests(PACKAGES, site)
+    assert "passed" in run_tests(PACKAGES, site, *chosen)
 
 
 def test_they_are_found_listed_and_shown(site: dict[str, str]) -> None:

@@ -57,10 +57,10 @@ def test_messages_are_the_payloads(name: str, protocol: str, stream: int) -> Non
     ("name", "request_text"),
     [
         ("ndpi/webdav.pcap", "follow,tcp,hex,0"),
-        ("ndpi/webdav.pcap", "follow,http,hex,0"),
-        ("ndpi/mgcp.pcap", "follow,udp,hex,0"),
+        pytest.param("ndpi/webdav.pcap", "follow,http,hex,0", marks=pytest.mark.long),
+        pytest.param("ndpi/mgcp.pcap", "follow,udp,hex,0", marks=pytest.mark.long),
         ("wireshark/netperfmeter.pcapng.gz", "follow,dccp,hex,0"),
-        ("wireshark/tls12-dsb.pcapng", "follow,tls,hex,0"),
+        pytest.param("wireshark/tls12-dsb.pcapng", "follow,tls,hex,0", marks=pytest.mark.long),
         ("wireshark/http2_follow_multistream.pcapng", "follow,http2,hex,0,1"),
         ("wireshark/quic_follow_multistream.pcapng", "follow,quic,hex,0,0"),
     ],

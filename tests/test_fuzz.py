@@ -1,4 +1,4 @@
-"""Twenty damaged captures (sixty with script/test-long): every run ends as documented, its books balance, and no value is impossible."""
+"""Damaged captures (sixty with script/test-long): every run ends as documented, and no value is impossible."""
 
 from __future__ import annotations
 

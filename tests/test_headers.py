@@ -88,7 +88,7 @@ def test_what_headers_do_not_tell_is_refused_or_left_to_the_tap(caplog: pytest.L
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=path.relative_to(CORPUS).as_posix(), marks=[pytest.mark.long] if number % 20 else [])
+        pytest.param(path, id=path.relative_to(CORPUS).as_posix(), marks=[pytest.mark.long] if number % 60 else [])
         for number, path in enumerate(corpus_captures())
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.command import PROJECT, sharkstat, tables
-from tests.packages import installed, run_in, run_tests
+from tests.packages import BRIEFLY, installed, run_in, run_tests
 
 TOOLS = Path(sys.executable).parent
 NAMES = {"declared": "asked-names", "packets": "Dns.Answered", "tap": "sharkstat-dns_lost"}
@@ -35,9 +35,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: folder / name for kind, name in NAMES.items()}
 
 
-def test_what_was_made_is_installed_found_and_tested(made: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", [BRIEFLY, pytest.param((), marks=pytest.mark.long)], ids=["briefly", "all"])
+def test_what_was_made_is_installed_found_and_tested(
+    made: dict[str, Path], tmp_path: Path, chosen: tuple[str, ...]
+) -> None:
     env = installed(list(made.values()), tmp_path / "site")
-    assert "passed" in run_tests(list(made.values()), env)
+    assert "passed" in run_tests(list(made.values()), env, *chosen)
     listed = json.loads(sharkstat("plugins", "--format", "json", env=env).stdout)["tables"][0]["rows"]
     found = {row["statistics"]: (row["from"], row["problem"]) for row in listed}
     for kind, name in NAMES.items():

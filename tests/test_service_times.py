@@ -231,9 +231,9 @@ def test_rpc_programs_are_those_of_the_packets_or_left_out(name: str) -> None:
     [
         ("wireshark/communityid.pcap.gz", "icmp,srt"),
         ("wireshark/communityid.pcap.gz", "icmpv6,srt"),
-        ("wireshark/icmp.pcapng.gz", "icmp,srt"),
-        ("wireshark/wireguard-ping-tcp-dsb.pcapng", "icmp,srt"),
-        ("ndpi/6in4tunnel.pcap", "icmpv6,srt"),
+        pytest.param("wireshark/icmp.pcapng.gz", "icmp,srt", marks=pytest.mark.long),
+        pytest.param("wireshark/wireguard-ping-tcp-dsb.pcapng", "icmp,srt", marks=pytest.mark.long),
+        pytest.param("ndpi/6in4tunnel.pcap", "icmpv6,srt", marks=pytest.mark.long),
         ("ndpi/viber.pcap", "icmp,srt"),
     ],
 )

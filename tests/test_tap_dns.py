@@ -97,8 +97,10 @@ def table_as_told(table: Table) -> dict[tuple[Any, ...], list[Any]]:
 
 OWN = [DATA / name for name in (*WITH_DNS, "nanosecond.pcap")]
 REAL = [
-    pytest.param(CORPUS / name, marks=pytest.mark.corpus)
-    for name in ("ndpi/dns_exfiltration.pcap", "ndpi/teams.pcap", "ndpi/wechat.pcap", "ndpi/dropbox.pcap")
+    pytest.param(CORPUS / name, marks=[pytest.mark.corpus, *([pytest.mark.long] if number else [])])
+    for number, name in enumerate(
+        ("ndpi/dns_exfiltration.pcap", "ndpi/teams.pcap", "ndpi/wechat.pcap", "ndpi/dropbox.pcap")
+    )
 ]
 
 

@@ -32,9 +32,15 @@ def added(table: Table, *keys: str, measure: str = "connections") -> Counter[tup
     return found
 
 
-def real(*names: str) -> list[Any]:
+def real(*names: str, kept: int) -> list[Any]:
+    """So many of these by default, the others with script/test-long."""
     missing = pytest.mark.skipif(not CORPUS.exists(), reason="the large captures are not there")
-    return [pytest.param(CORPUS / name, marks=[pytest.mark.corpus, missing], id=name) for name in names]
+    return [
+        pytest.param(
+            CORPUS / name, marks=[pytest.mark.corpus, missing, *([] if at < kept else [pytest.mark.long])], id=name
+        )
+        for at, name in enumerate(names)
+    ]
 
 
 # TLS
@@ -148,12 +154,13 @@ def told_by_fields(capture: Path) -> tuple[Counter[str | None], int, list[int]]:
     [
         *(DATA / name for name in ("handshakes.pcapng", "tls.pcapng", "story-after.pcapng")),
         *real(
-            "ndpi/teams.pcap",
             "ndpi/tls_1.2_unidirectional_server.pcapng",
+            "wireshark/tls-renegotiation.pcap",
+            "ndpi/teams.pcap",
             "ndpi/tls_1.2_unidirectional_client.pcapng",
             "ndpi/dropbox.pcap",
-            "wireshark/tls-renegotiation.pcap",
             "wireshark/tls13-20-chacha20poly1305.pcap",
+            kept=2,
         ),
     ],
     ids=lambda path: path.name,
@@ -193,11 +200,12 @@ def test_quic_connections_are_those_that_were_made() -> None:
     [
         DATA / "quic.pcapng",
         *real(
-            "ndpi/quic-34.pcap",
             "ndpi/quic_interop_V.pcapng",
+            "ndpi/teams.pcap",
+            "ndpi/quic-34.pcap",
             "ndpi/quic-mvfst-27.pcapng",
             "wireshark/quic_follow_multistream.pcapng",
-            "ndpi/teams.pcap",
+            kept=2,
         ),
     ],
     ids=lambda path: path.name,
