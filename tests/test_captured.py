@@ -140,6 +140,8 @@ def test_what_cut_packets_held_is_said_to_be_missing(snapped: Callable[[str, int
     (servers,) = sharkstat.run(snapped("retransmissions.pcapng", 54), "tcp,servers")
     assert not servers.complete
     assert servers.total("packets") == 159
+    (in_quic,) = sharkstat.run(snapped("quic.pcapng", 90), "io,stat,0,tls")  # its handshake is one of TLS
+    assert not in_quic.complete
     headless = sharkstat.run(snapped("http.pcapng", 20), ["conv,ip", "talkers", "io,stat,0"])
     assert [(t.complete, len(t.warnings)) for t in headless] == [(False, 1), (False, 1), (True, 0)]
 
@@ -155,7 +157,7 @@ ABOVE = [
         "services",
         "traffic",
     ),
-    *("latency", "apps", "talkers", "group,by=dns.qry.name", "group,by=http.host"),
+    *("latency", "apps", "talkers", "group,by=dns.qry.name", "group,by=http.host", "io,stat,0,tls,http"),
 ]
 
 

@@ -70,9 +70,11 @@ def level_of(display_filter: str) -> str:
     )
 
 
-# Protocols that tshark tells from the first bytes of a payload, by the beginning of their fields' names.
+# Protocols that tshark tells from the first bytes of a payload, by the beginning of their fields' names: QUIC carries a
+# TLS handshake that tshark decrypts, and the fields of SSDP are those of HTTP.
 _TOLD_APART = {
-    "dns": ("dns", "mdns", "llmnr"), "http": ("http",), "http2": ("http2",), "http3": ("http3",), "tls": ("tls",),
+    "dns": ("dns", "mdns", "llmnr"), "http": ("http", "ssdp"), "http2": ("http2",), "http3": ("http3", "quic"),
+    "tls": ("tls", "quic"),
     "quic": ("quic",), "dhcp": ("dhcp",), "ntp": ("ntp",), "ssh": ("ssh",), "sip": ("sip",), "snmp": ("snmp",),
     "mdns": ("mdns",), "llmnr": ("llmnr",), "nbns": ("nbns",), "ssdp": ("ssdp",), "tftp": ("tftp",),
     "syslog": ("syslog",), "smtp": ("smtp",), "ftp": ("ftp",), "imap": ("imap",), "pop": ("pop",),
