@@ -69,7 +69,7 @@ function Walk:note_cut(c, path, pinfo, tvb)
     self.lost = self.lost + 1
   elseif not c.settled and self.lost_payload(pinfo, tvb, path) then
     if self.reads_requests then c.requests_cut = (c.requests_cut or 0) + 1 end
-    if not path.protocol then
+    if not path.protocol or c.guessed then
       c.cut = (c.cut or 0) + 1
     elseif NAMING[path.protocol] and not c.name and (path.protocol ~= "tls" or self.handshake()) then
       c.unnamed = (c.unnamed or 0) + 1
@@ -84,7 +84,7 @@ function Walk:lost_to_cuts()
     if REQUESTS[c.protocol] and c.requests_cut then
       lost = lost + c.requests_cut
     else
-      lost = lost + (not c.protocol and c.cut or 0) + (not c.name and c.unnamed or 0)
+      lost = lost + ((not c.protocol or c.guessed) and c.cut or 0) + (not c.name and c.unnamed or 0)
     end
   end
   return lost
@@ -175,8 +175,12 @@ function Walk:listen(among)
       c.waits = true
       self.waiting[#self.waiting + 1] = c
     end
-    local named = c.name
+    local named, before = c.name, c.protocol
     if path.above and not c.settled then self:note(c, path, pinfo) end
+    if cut and path.protocol == c.protocol and (c.protocol ~= before or c.guessed) then
+      -- Some dissectors take for theirs what they would not if all of it were there.
+      c.guessed = pinfo.caplen < length and not path.plain
+    end
     if cut and pinfo.caplen < length then
       local host = not named and c.name and path.holds.http and self.host()
       if host and host.offset + host.len >= pinfo.caplen then c.name = nil end  -- only the beginning of it is there
