@@ -35,7 +35,7 @@
 -- column: last time max hidden; time of the last packet
 -- column: client_addresses set union:100000 hidden; at most 100,000 per row
 -- column: length duration max seconds hidden with=every,intervals; length of the interval
--- section: 200 rows=6 bar=bytes
+-- section: 200 rows=6 bar=bytes over_time=intervals=120
 --     columns=protocol,server_name=name,server_address:server_port=server,bytes,connections=conns,clients,packets
 -- sort: start, bytes descending, packets descending, protocol, server_name, server_address, server_port, transport
 -- field: frame.protocols

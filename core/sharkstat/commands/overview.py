@@ -87,7 +87,12 @@ def show(source: Source, running: Running, watched: Watched) -> None:
         written = False
         with stopped_by_user(), progress_bar() as progress:
             found = overview(
-                source, registry=registry, progress=progress, jobs=running.jobs, capturing=say_capturing(source)
+                source,
+                registry=registry,
+                progress=progress,
+                jobs=running.jobs,
+                capturing=say_capturing(source),
+                over_time=output_format == "html",
             )
     say_warnings(registry)  # it has loaded all plugins
     if exporter is None:

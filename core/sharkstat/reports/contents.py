@@ -66,11 +66,11 @@ class Branch:
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the page. `charted` is the table whose charts are drawn above the sheet."""
+    """A part of the page. `charted` are the tables whose charts are drawn above the sheet."""
 
     title: str
     request: str = ""
-    charted: Table | None = None
+    charted: Sequence[Table] = ()
     sheet: Sheet | None = None
     notes: list[str] = field(default_factory=list)
     more: str = ""
@@ -177,7 +177,7 @@ def _of_tables(tables: list[Table]) -> Contents:
         title = texts.safe(table.title)
         if len(sources) > 1:
             title += f": {texts.safe(', '.join(table.reading.sources))}"
-        blocks.append(Block(title, texts.safe(table.request), table, sheet_of(table) if table.rows else None, notes))
+        blocks.append(Block(title, texts.safe(table.request), [table], sheet_of(table) if table.rows else None, notes))
     lead = [*read] if len(read) <= 3 else [f"{len(read):,} sources"]
     return Contents(", ".join(titles) or "No tables", lead, blocks, None, [], warnings, read, version)
 
@@ -190,7 +190,7 @@ def _of_overview(found: Overview) -> Contents:
         Block(
             part.section.title or part.table.title,
             texts.safe(part.table.request),
-            part.table,
+            [*filter(None, [part.over_time]), part.table],
             None if _is_interval(part.table) else sheet_of(part.table, part.section.columns, part.section.bar),
             more=found.command([part.table.request]),
         )
@@ -220,7 +220,7 @@ def _of_diff(found: Diff) -> Contents:
             lead.insert(0, f"{percent(main.share)} of it: {main.sentence}")
             causes = list(_branches(found, found.explanation.causes, ()))
     blocks = [
-        Block(texts.safe(table.title), "", None, sheet_of(table))
+        Block(texts.safe(table.title), "", (), sheet_of(table))
         for table in found.tables
         if table.rows and (found.explanation is None or table.name == "diff,change")
     ]

@@ -67,11 +67,10 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _drawn(table: Table | None, prefix: str) -> Iterator[tuple[str, str]]:
-    """The charts of a table as SVG, for a wide page and for a narrow one."""
-    if table is None:
-        return
-    for number, pair in enumerate(zip(charts.charts(table, _WIDE), charts.charts(table, _NARROW), strict=True)):
+def _drawn(tables: Sequence[Table], prefix: str) -> Iterator[tuple[str, str]]:
+    """The charts of tables as SVG, for a wide page and for a narrow one."""
+    wides, narrows = ((one for table in tables for one in charts.charts(table, size)) for size in (_WIDE, _NARROW))
+    for number, pair in enumerate(zip(wides, narrows, strict=True)):
         wide, narrow = (
             charts.with_ids(charts.svg(one), f"{prefix}{number}{size}") for one, size in zip(pair, "wn", strict=True)
         )

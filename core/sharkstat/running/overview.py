@@ -37,11 +37,12 @@ _PAGE = 120  # columns of a page that is no terminal's
 
 @dataclass(frozen=True)
 class Part:
-    """One statistic of the overview, with its section and its table."""
+    """One statistic of the overview, with its section and its table; `over_time` has its rows by interval, if asked."""
 
     statistic: Statistic
     section: Section
     table: Table
+    over_time: Table | None = None
 
 
 @dataclass
@@ -177,12 +178,14 @@ def overview(
     jobs: int | None = None,
     capturing: Callable[[float], None] | None = None,
     watch: Watch | None = None,
+    over_time: bool = False,
     **options: Unpack[Options],
 ) -> Overview:
     """Read a capture once and return its overview.
 
     `source`, `options`, `progress` and `jobs` are as for `sharkstat.run`. `capturing` is called once the interfaces of
-    a live source are open, with the time (seconds since 1970); `watch` gets snapshots. The statistics are those of the
+    a live source are open, with the time (seconds since 1970); `watch` gets snapshots. With `over_time`, a page that
+    `sharkstat.report` makes of it also shows the bytes of each service over time. The statistics are those of the
     registry that have a `Section`. Raises a SharkstatError whose message says what is wrong; a statistic that failed is
     among the overview's `failures`, if any other did not.
 
@@ -193,7 +196,9 @@ def overview(
     source = Source.of(source, options)
     registry = registry or Registry.default()
     requests = asked(source, registry)
-    plan = make_plan(source, [text for text, _, _ in requests], "", registry)
+    texts = [text for text, _, _ in requests]
+    texts += [text for _, statistic, section in requests if over_time and (text := _over_time(statistic, section))]
+    plan = make_plan(source, texts, "", registry)
     failures = []
     try:
         tables = run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs), capturing=capturing, watch=watch)
@@ -215,6 +220,11 @@ def asked(source: Source, registry: Registry) -> list[tuple[str, Statistic, Sect
     return [(",".join(filter(None, (some.name, section.arguments))), some, section) for some, section in chosen]
 
 
+def _over_time(statistic: Statistic, section: Section) -> str:
+    """The request for the same by interval; none where there is none."""
+    return f"{statistic.name},{section.over_time}" if section.over_time else ""
+
+
 def made(
     source: Source,
     requests: Sequence[tuple[str, Statistic, Section]],
@@ -224,7 +234,12 @@ def made(
     """The overview of the tables that the requests gave; of those that failed there is none."""
     by_request = {table.request: table for table in tables}
     parts = [
-        Part(statistic, _with_process(section, by_request[text]), by_request[text])
+        Part(
+            statistic,
+            _with_process(section, by_request[text]),
+            by_request[text],
+            by_request.get(_over_time(statistic, section)),
+        )
         for text, statistic, section in requests
         if text in by_request
     ]

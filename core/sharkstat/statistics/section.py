@@ -32,7 +32,8 @@ class Section:
 
     `rows` is the number of rows shown; with 0 there is no block, and the statistic runs only for its findings.
     `bar` is a column with a total, drawn as a bar at the right, or as a graph if the table's only key is a time.
-    `arguments` are those of the request.
+    `arguments` are those of the request. `over_time` are those of another request, whose rows by interval are drawn on
+    an HTML page; in the same run, it should cost little.
 
     >>> Section(420, ("server_name=Name", "address:port=Server", "connections"), rows=3, bar="bytes").rows
     3
@@ -44,6 +45,7 @@ class Section:
     title: str = ""
     bar: str = ""
     arguments: str = ""
+    over_time: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def most_of(table: Table, figure: str, name: str, rows: Sequence[Row] | None = N
 
 # As a tap's header has them -------------------------------------------------------------------------
 
-SECTION = "POSITION [title=WORD] [rows=N] [bar=COLUMN] [columns=A,B:C,D=Heading] [arguments=TEXT]"
+SECTION = "POSITION [title=WORD] [rows=N] [bar=COLUMN] [columns=A,B:C,D=Heading] [arguments=TEXT] [over_time=TEXT]"
 FINDING = "FIGURE/BASE [warning=SHARE] [bad=SHARE] [worst=COLUMN] TEXT"
 
 
@@ -181,7 +183,7 @@ def read_section(text: str, columns: Sequence[Column]) -> Section:
     'Slow names'
     """
     position, _, rest = text.partition(" ")
-    given, left = _options(rest.strip(), ("rows", "bar", "columns", "title", "arguments"))
+    given, left = _options(rest.strip(), ("rows", "bar", "columns", "title", "arguments", "over_time"))
     names = tuple(filter(None, given.get("columns", "").split(",")))
     rows = given.get("rows", str(Section.rows))
     used = [part for name in names for part in parts(name)] + [given.get("bar", "")]
@@ -189,8 +191,8 @@ def read_section(text: str, columns: Sequence[Column]) -> Section:
     if wrong:
         example = "`section: 420 rows=3 columns=name,answers`"
         raise ValueError(f"invalid section {text!r}: {wrong}; write {SECTION}, e.g. {example}")
-    title, bar, arguments = (given.get(name, "") for name in ("title", "bar", "arguments"))
-    return Section(int(position), names, int(rows), title.replace("_", " "), bar, arguments)
+    title, bar, arguments, over_time = (given.get(name, "") for name in ("title", "bar", "arguments", "over_time"))
+    return Section(int(position), names, int(rows), title.replace("_", " "), bar, arguments, over_time)
 
 
 def read_check(text: str, columns: Sequence[Column]) -> Check:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 # Told apart by people who see colours differently, and on white as on black.
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#9ca3af")
+_GREY = COLOURS[-1]
 WIDTH = 720
 _MOST_BARS, _MOST_SERIES, _MOST_INTERVALS = 12, 6, 240
-_OTHERS = "others"
+OTHERS = "others"
+_REST = "(other)"  # of a table that is bounded
 _ROW_HEIGHT = 22
 
 
@@ -121,9 +123,9 @@ def _heading(column: Column) -> str:
 
 
 def interval(table: Table) -> Column | None:
-    """The key that says when an interval begins."""
+    """The key that says when an interval begins, or when something was."""
     for column in table.keys:
-        if column.name == "start" and column.type in ("time", "duration"):
+        if column.type == "time" or (column.type == "duration" and column.name == "start"):
             return column if any(row[column.name] is not None for row in table.rows) else None
     return None
 
@@ -149,7 +151,7 @@ def _over_time(table: Table, width: int) -> Iterator[Any]:
         return
     names = [column for column in table.keys if column is not key]
     if names:
-        series = _by_key(table, wanted, names)
+        series = {name: [(row, wanted) for row in rows] for name, rows in series_of(table, wanted, names, 40).items()}
     else:
         alike = [c for c in summed if c.unit == wanted.unit and c.type == wanted.type and _base(c) == _base(wanted)]
         series = {_series(column): [(row, column) for row in table.rows] for column in alike[: _MOST_SERIES + 1]}
@@ -181,7 +183,9 @@ def _over_time(table: Table, width: int) -> Iterator[Any]:
     across = {"scale": alt.Scale(type="utc")} if key.type == "time" else {}
     title = None if key.type == "time" else "seconds"
     labels = {"format": _clock(starts[0], starts[-1], length)} if key.type == "time" else {}
-    colour = alt.Color("name:N", sort=list(series), scale=alt.Scale(range=list(COLOURS))) if len(series) > 1 else None
+    colours = [_GREY if name == OTHERS else COLOURS[at] for at, name in enumerate(series)]
+    scale_of = alt.Scale(domain=list(series), range=colours)
+    colour = alt.Color("name:N", sort=list(series), scale=scale_of) if len(series) > 1 else None
     vertical = alt.Y(
         "value:Q",
         title=f"{_heading(wanted) if names or len(series) == 1 else _base(wanted)} per {round_length(length)}",
@@ -217,24 +221,55 @@ def _series(column: Column) -> str:
     return shortened(safe(condition.removesuffix("]")), 40) if mark else f"all {base}"
 
 
-def _by_key(table: Table, wanted: Column, names: Sequence[Column]) -> dict[str, list[tuple[Row, Column]]]:
-    """Rows by what their other keys say, the largest first; those beyond the first few together."""
-    total: Counter[str] = Counter()
-    labels = [label_of(table, row, names, 40) for row in table.rows]
-    for label, row in zip(labels, table.rows, strict=True):
-        total[label] += int(_number(wanted, row[wanted.name]) or 0)
-    kept = [label for label, _ in total.most_common(_MOST_SERIES)]
-    series: dict[str, list[tuple[Row, Column]]] = {label: [] for label in kept}
-    for label, row in zip(labels, table.rows, strict=True):
-        series.setdefault(label if label in kept else _OTHERS, []).append((row, wanted))
+def series_of(table: Table, wanted: Column, names: Sequence[Column], width: int) -> dict[str, list[Row]]:
+    """Rows by what their other keys say, those with the most first; those beyond the first few are `OTHERS`."""
+    total: Counter[tuple[object, ...]] = Counter()
+    rows: dict[tuple[object, ...], list[Row]] = {}
+    for row in table.rows:
+        key = tuple(row[column.name] for column in names)
+        total[key] += int(_number(wanted, row[wanted.name]) or 0)
+        rows.setdefault(key, []).append(row)
+    kept = [key for key, _ in total.most_common() if key[0] != _REST][:_MOST_SERIES]
+    labels = labels_of(table, [rows[key][0] for key in kept], names, width)
+    series = {label: rows.pop(key) for label, key in zip(labels, kept, strict=True)}
+    if rows:
+        series[OTHERS] = [row for some in rows.values() for row in some]
     return series
 
 
 # By size
 
 
-def label_of(table: Table, row: Row, names: Sequence[Column], width: int) -> str:
-    """What a row is of, in a line: addresses with their ports, as people write them."""
+def labels_of(table: Table, rows: Sequence[Row], names: Sequence[Column], width: int) -> list[str]:
+    """What each row is of, in a line of at most that width: no two are alike.
+
+    Where a line is too long, its last keys are left out, as long as what is left says which row it is.
+    """
+    texts = [_texts(table, row, names) for row in rows]
+    whole = [" ".join(parts) for parts in texts]
+    labels = [
+        line if len(line) <= width else _beginning(parts, width) for line, parts in zip(whole, texts, strict=True)
+    ]
+    many = Counter(labels)
+    labels = [label if many[label] == 1 else shortened(line, width) for label, line in zip(labels, whole, strict=True)]
+    taken: Counter[str] = Counter()
+    for at, label in enumerate(labels):
+        taken[label] += 1
+        if taken[label] > 1:
+            labels[at] = f"{label} ({taken[label]})"
+    return labels
+
+
+def _beginning(parts: Sequence[str], width: int) -> str:
+    """As many whole parts as there is room for, two at least, of which the second may be shortened."""
+    count = len(parts)
+    while count > 2 and len(" ".join(parts[:count])) > width:
+        count -= 1
+    return shortened(" ".join(parts[:count]), width)
+
+
+def _texts(table: Table, row: Row, names: Sequence[Column]) -> list[str]:
+    """The keys of a row as people write them: addresses with their ports."""
     parts: list[str] = []
     left = [column.name for column in names]
     for column in names:
@@ -250,7 +285,7 @@ def label_of(table: Table, row: Row, names: Sequence[Column], width: int) -> str
             parts.append(joined(table, row, f"{column.name}:{port}"))
         else:
             parts.append(cell(table, column, row[column.name]))
-    return shortened(" ".join(parts) or "-", width)
+    return parts or ["-"]
 
 
 def measure_of(table: Table) -> Column | None:
@@ -284,12 +319,9 @@ def _bars(table: Table, width: int) -> Iterator[Any]:
         return
     rows, rest = largest(table, measure, _MOST_BARS)
     halves = _halves(table, measure)
-    values, labels, taken = [], [], Counter[str]()
-    for row in rows:
-        label = label_of(table, row, names, _letters(width))
-        taken[label] += 1
-        label = label if taken[label] == 1 else f"{label} ({taken[label]})"
-        labels.append(label)
+    values = []
+    labels = labels_of(table, rows, names, _letters(width))
+    for label, row in zip(labels, rows, strict=True):
         values += [{"label": label, "half": _heading(c), "value": _number(c, row[c.name]) or 0} for c in halves]
     if rest and adds_up(measure):
         label = f"{len(rest):,} other{'' if len(rest) == 1 else 's'}"
@@ -354,12 +386,10 @@ def _ranges(table: Table, width: int) -> Iterator[Any]:
     rows = rows[:_MOST_BARS]
     if not rows:
         return
-    values, taken = [], Counter[str]()
-    for row in rows:
-        label = label_of(table, row, names, _letters(width))
-        taken[label] += 1
+    values = []
+    for label, row in zip(labels_of(table, rows, names, _letters(width)), rows, strict=True):
         times = {what: int(row[f"{what}_{of}"]) / 1e9 for what in ("min", "mean", "max")}  # type: ignore[arg-type]
-        values.append({"label": label if taken[label] == 1 else f"{label} ({taken[label]})", **times})
+        values.append({"label": label, **times})
     labels = [value["label"] for value in values]
     least = min(int(row[f"min_{of}"]) for row in rows)  # type: ignore[arg-type]
     far = least > 0 and max(int(row[f"max_{of}"]) for row in rows) > 50 * least  # type: ignore[arg-type]
