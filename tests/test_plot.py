@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from tests.command import DATA, sharkstat
 
@@ -34,6 +36,38 @@ def test_a_graph_over_time_has_the_largest_interval_at_its_top() -> None:
     for row in talkers:
         outgoing[row["start"]] = outgoing.get(row["start"], 0) + int(row["bytes_out"])  # type: ignore[arg-type]
     assert drawn(graph(talkers))[0].split("│")[0].strip() == humanised_bytes(max(outgoing.values()))
+
+
+def test_below_a_graph_each_of_the_largest_has_a_line() -> None:
+    (services,) = library.run(STORY, "services,every=200ms")
+    for unicode, levels in ((True, " ▁▂▃▄▅▆▇█"), (False, " .:=#")):
+        lines = graph(services, 100, unicode).splitlines()
+        assert max(map(len, lines)) <= 100 and all(line.isascii() for line in lines) != unicode
+        [http] = [line for line in lines if line.startswith("http store.example.net")]
+        marks = re.split("[│|]", http)[1]
+        most: dict[object, int] = {}
+        for row in services:
+            if row["protocol"] == "http":
+                most[row["start"]] = int(row["bytes"])  # type: ignore[arg-type]
+        assert humanised_bytes(max(most.values())) in http
+        # The same place as above, and as many intervals without any.
+        first = min(int(start) for start in services["start"])  # type: ignore[arg-type]
+        places = {(int(start) - first) // 200_000_000 for start in most}  # type: ignore[call-overload]
+        wide = len(lines[-1].split("01", 1)[1]) + 2
+        count = (max(int(start) for start in services["start"]) - first) // 200_000_000 + 1  # type: ignore[arg-type]
+        wide = wide // count
+        assert {at // wide for at, mark in enumerate(marks) if mark != " "} == places
+        largest = [at for at in places if most[first + at * 200_000_000] == max(most.values())]
+        assert {marks[at * wide : (at + 1) * wide] for at in largest} == {levels[-1] * wide}
+
+
+def test_a_group_by_time_is_drawn_over_time() -> None:
+    (group,) = library.run(STORY, "group,every=1s,by=ip.src,sum=frame.len")
+    lines = graph(group).splitlines()
+    assert lines[1] == "Bytes per 1 s" and lines[-1].split() == ["01:13:35", "01:13:42"]
+    assert [line.split()[0] for line in lines if line.startswith("19")] == [
+        "198.51.100.80", "192.0.2.10", "198.51.100.44", "192.0.2.53",
+    ]  # fmt: skip
 
 
 def test_bars_have_the_length_of_their_share() -> None:

@@ -14,6 +14,8 @@ from tests.test_export import HOSTILE
 
 import sharkstat as library
 from sharkstat import Column, Table
+from sharkstat.tables import charts
+from sharkstat.tables.texts import safe
 
 pytest.importorskip("altair")
 pytest.importorskip("vl_convert")
@@ -115,7 +117,14 @@ def test_an_overview_says_what_the_text_says(shown: Any, pages: dict[str, Path])
     for sentence in found.findings["finding"]:
         assert str(sentence) in text
     assert [row for row in page.locator("section").all() if "store.example.net" in row.inner_text()]
-    services = page.locator("section", has_text="-z services").locator("tbody tr")
+    part = page.locator("section", has_text="-z services")
+    # Over time, and in all; each service has its colour.
+    assert part.locator("figure").count() == 2
+    legend = part.locator(".legend").first.inner_text().splitlines()
+    assert legend[0] == "http store.example.net 198.51.100.80:80" and len(legend) == len(found["services"])
+    requests = page.locator("section", has_text="-z http,requests")
+    assert requests.locator(".legend").inner_text().split() == ["p50", "p95", "p99"]
+    services = part.locator("tbody tr")
     assert services.count() == len(found["services"])
     assert services.first.inner_text().split("\t") == [
         "http", "store.example.net", "198.51.100.80:80", "129 kB", "2", "1", "198", "95.9 %",
@@ -194,6 +203,39 @@ def test_a_large_table_is_cut_with_a_notice() -> None:
 def test_an_empty_table_has_a_page() -> None:
     page = library.report(library.run(DATA / "empty.pcap", "conv,tcp"))
     assert "No matching packets." in page
+
+
+def sums(drawn: Any) -> dict[str, float]:
+    """What a stacked chart has of each series."""
+    found: dict[str, float] = {}
+    for point in drawn.to_dict()["data"]["values"]:
+        found[point["name"]] = found.get(point["name"], 0) + point["value"]
+    return found
+
+
+def test_a_stacked_chart_has_every_byte_once() -> None:
+    asked = ["services", "services,every=1s", "services,every=1s,max=6", "talkers,every=1"]
+    whole, seconds, capped, talkers = library.run([*STORY, DATA / "http.pcapng"], asked)
+    drawn = sums(seconds.plot())
+    assert sum(drawn.values()) == whole.total("bytes") and list(drawn)[-1] == "others" and len(drawn) == 7
+    bytes_of = [(str(row["server_name"] or row["protocol"]), row["bytes"]) for row in whole]
+    assert list(drawn.values())[:-1] == [size for _, size in bytes_of[:6]]
+    assert all(safe(name) in label for (name, _), label in zip(bytes_of[:6], drawn, strict=False))
+    assert sum(sums(capped.plot()).values()) == whole.total("bytes")
+    assert sum(sums(talkers.plot()).values()) == talkers.total("bytes_out")
+
+
+def test_percentiles_are_dots_over_the_distribution() -> None:
+    asked = "group,by=http.request.method,percentile=http.time:50/95/99,percentile=frame.len:50/90,http"
+    requests, group = library.run(STORY[1], ["latency", asked])
+    of_time, of_length = charts.charts(group)
+    shades, dots = (layer["data"]["values"] for layer in charts.chart(requests).to_dict()["layer"])
+    [http] = [row for row in requests if row["protocol"] == "http"]
+    wanted = {name: int(http[f"{name}_time"]) / 1e9 for name in ("p50", "p95", "p99")}  # type: ignore[arg-type]
+    assert {dot["name"]: dot["value"] for dot in dots if dot["label"].startswith("http")} == wanted
+    assert all(shade["from"] < shade["to"] and 0 < shade["part"] <= 1 for shade in shades)
+    assert max(shade["to"] for shade in shades) >= max(wanted.values())
+    assert [len(drawn.to_dict()["layer"][1]["data"]["values"]) for drawn in (of_time, of_length)] == [3, 8]
 
 
 def test_a_chart_alone_is_svg_or_png(tmp_path: Path) -> None:

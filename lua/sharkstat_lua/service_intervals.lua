@@ -17,6 +17,7 @@ local intervals = require "intervals"
 
 -- What connections have whose service is not settled: where there is more, all are settled.
 local MOST_CELLS = 500000
+local MOST_RESTS = 100000
 local MOST_CLIENTS = 100000
 
 -- A connection has a list of cells, WIDTH values each: the interval, what its end `a` has sent in it and what the other
@@ -61,13 +62,13 @@ local function join(to, from)
   to.clients_full = to.clients_full or from.clients_full
 end
 
--- Cells by interval and service, at most `max` of them. Those beyond share one an interval; where those are too many, the
--- last share one without a time.
+-- Cells by interval and service, at most `max` of them. Those beyond share one an interval; where there are too many
+-- intervals, the last share one without a time.
 local Cells = {}
 Cells.__index = Cells
 
 local function new_cells(max)
-  return setmetatable({ rows = rows.new(max, new_cell), rest = rows.new(max, new_cell) }, Cells)
+  return setmetatable({ rows = rows.new(max, new_cell), rest = rows.new(MOST_RESTS, new_cell) }, Cells)
 end
 
 function Cells:of(at, service)

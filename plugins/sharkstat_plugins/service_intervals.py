@@ -10,6 +10,7 @@ Keys = tuple[Value, ...]
 
 MILLISECOND, DAY = 10**6, 86_400 * 10**9
 MOST_CELLS = 500_000
+MOST_RESTS = 100_000
 MOST_CLIENTS = 100_000
 OTHER = "(other)"
 NOBODY: Keys = (OTHER, None, None, None, None)
@@ -83,7 +84,7 @@ class Service:
 
 
 class _Cells:
-    """Those of services, at most so many. Those beyond share one an interval, and beyond as many again one for all."""
+    """Those of services, at most so many. Those beyond share one an interval, of the first intervals that need one."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -95,7 +96,7 @@ class _Cells:
         if cell is not None:
             return cell
         if keys[0] == OTHER or len(self._known) >= self._most:
-            if at not in self._rest and sum(one is not None for one in self._rest) >= self._most:
+            if at not in self._rest and len(self._rest) >= MOST_RESTS:
                 at = None
             return self._rest.setdefault(at, Service(NOBODY, at))
         cell = self._known[at, keys] = Service(keys, at)

@@ -328,7 +328,7 @@ def exporter_of(name: str, registry: Registry, raw: bool) -> Exporter:
 def drawn(name: str, shown: Overview | Diff | None = None) -> Exporter:
     """The exporter of a page or a picture; of an overview or a comparison, which are more than their tables."""
 
-    from sharkstat.tables import charts
+    from sharkstat.tables import charts, drawing
 
     def page(tables: Sequence[Table]) -> Iterator[str | bytes]:
         from sharkstat.reports import report
@@ -341,9 +341,9 @@ def drawn(name: str, shown: Overview | Diff | None = None) -> Exporter:
                 f"--format {name} draws one table, and there are {len(tables)}: take html, or --output FOLDER/"
             )
         chart = charts.chart(tables[0])
-        yield charts.svg(chart) if name == "svg" else charts.png(chart)
+        yield drawing.svg(chart) if name == "svg" else drawing.png(chart)
 
-    charts.require(*(("jinja2",) if name == "html" else ()))
+    drawing.require(*(("jinja2",) if name == "html" else ()))
     return page if name == "html" else picture
 
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from sharkstat.reports.contents import MOST_ROWS, contents_of
 from sharkstat.running.overview import Overview
-from sharkstat.tables import charts, texts
+from sharkstat.tables import charts, drawing, texts
 from sharkstat.tables.diff import Diff
 from sharkstat.tables.table import Table
 
@@ -30,7 +30,7 @@ def report(results: Table | Sequence[Table] | Overview | Diff, command: str = ""
     >>> page.startswith("<!doctype html>")
     True
     """
-    charts.require("jinja2")
+    drawing.require("jinja2")
     import jinja2
 
     folder = files("sharkstat.reports")
@@ -67,11 +67,11 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _drawn(tables: Sequence[Table], prefix: str) -> Iterator[tuple[str, str]]:
-    """The charts of tables as SVG, for a wide page and for a narrow one."""
-    wides, narrows = ((one for table in tables for one in charts.charts(table, size)) for size in (_WIDE, _NARROW))
-    for number, pair in enumerate(zip(wides, narrows, strict=True)):
-        wide, narrow = (
-            charts.with_ids(charts.svg(one), f"{prefix}{number}{size}") for one, size in zip(pair, "wn", strict=True)
-        )
-        yield wide, narrow
+def _drawn(tables: Sequence[Table], prefix: str) -> Iterator[tuple[list[tuple[str, str]], str, str]]:
+    """The charts of tables: the legend of each, and it as SVG, for a wide page and for a narrow one."""
+    for at, table in enumerate(tables):
+        pairs = zip(charts.charts(table, _WIDE), charts.charts(table, _NARROW), strict=True)
+        for number, (wide, narrow) in enumerate(pairs):
+            wide, legend = drawing.svg_and_legend(wide, f"{prefix}{at}-{number}w")
+            narrow, _ = drawing.svg_and_legend(narrow, f"{prefix}{at}-{number}n")
+            yield legend, wide, narrow

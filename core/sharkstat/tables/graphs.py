@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sharkstat.tables.charts import adds_up, interval, labels_of, largest, measure_of, series_of, summed_over_time
+from sharkstat.tables.charts import adds_up, interval, largest, measure_of, series_of, summed_over_time, untimed
 from sharkstat.tables.column import Column, Row
+from sharkstat.tables.labels import labels_of
 from sharkstat.tables.page import Plot, bar, moment, plot, round_length
 from sharkstat.tables.table import Table
 from sharkstat.tables.texts import display_width, shortened
@@ -25,7 +26,7 @@ def graph(table: Table, width: int | None = None, unicode: bool = True) -> str:
     lines = _over_time(table, width, unicode) if interval(table) is not None else _bars(table, width, unicode)
     if not lines:
         return text(table, width=width)
-    return "\n".join([caption(table), *lines]) + omitted(table)
+    return "\n".join([caption(table), *lines, *filter(None, [untimed(table)])]) + omitted(table)
 
 
 def _over_time(table: Table, width: int, unicode: bool) -> list[str]:

@@ -99,7 +99,7 @@ def lines(block: Block, width: int, rows: int, bold: Callable[[str], str] = str)
     used = sum(widths) + len(_GAP) * (count - 1)
     room = min(width - used - behind + _SHORTEST_BAR, _LONGEST_BAR)
     for at, size in enumerate(widths):
-        for row, text in zip(cells, _distinct([row[at] for row in cells], size), strict=True):
+        for row, text in zip(cells, distinct([row[at] for row in cells], size), strict=True):
             row[at] = text
     title = shortened(block.title, widths[0])
     result = [(bold(title) + head[len(title) :] + (f"{'share':>9}" if shares else "")).rstrip()]
@@ -148,10 +148,10 @@ def _fit(headings: list[str], cells: list[list[str]], right: Sequence[bool], wid
     return widths
 
 
-def _distinct(texts: Sequence[str], width: int) -> list[str]:
+def distinct(texts: Sequence[str], width: int) -> list[str]:
     """Texts of at most that width, of which two read alike only if they are.
 
-    >>> _distinct(["/backup?list&max&prefix", "/backup?list&token&max&prefix"], 16)
+    >>> distinct(["/backup?list&max&prefix", "/backup?list&token&max&prefix"], 16)
     ['/back…t&max&pre…', '/back…t&token&m…']
     """
     short = [shortened(text, width) for text in texts]
