@@ -79,11 +79,10 @@ def untimed(table: Table) -> str:
     key, measure = interval(table), summed_over_time(table)
     if key is None or measure is None:
         return ""
-    left = [row for row in table.rows if row[key.name] is None and number(measure, row[measure.name])]
-    if not left:
+    left = [value for row in table.rows if row[key.name] is None and isinstance(value := row[measure.name], int)]
+    if not any(left):
         return ""
-    amount = cell(table, measure, sum(int(row[measure.name]) for row in left))  # type: ignore[arg-type]
-    return f"Not drawn, since in no interval: {amount} ({heading(measure)})"
+    return f"Not drawn, since in no interval: {cell(table, measure, sum(left))} ({heading(measure)})"
 
 
 def _summed(table: Table) -> list[Column]:
@@ -186,10 +185,13 @@ def _series(column: Column) -> str:
 
 
 def series_of(table: Table, wanted: Column, names: Sequence[Column], width: int) -> dict[str, list[Row]]:
-    """Rows by what their other keys say, those with the most first; those beyond the first few are `OTHERS`."""
+    """Rows over time by what their other keys say, those with the most first; beyond the first few all are `OTHERS`."""
     total: Counter[tuple[object, ...]] = Counter()
     rows: dict[tuple[object, ...], list[Row]] = {}
+    time = interval(table)
     for row in table.rows:
+        if time is not None and row[time.name] is None:
+            continue
         key = tuple(row[column.name] for column in names)
         total[key] += int(number(wanted, row[wanted.name]) or 0)
         rows.setdefault(key, []).append(row)
