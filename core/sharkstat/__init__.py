@@ -52,6 +52,7 @@ _ROOMS = {
     "sharkstat.statistics.measures": (
         "Count",
         "Distinct",
+        "Histogram",
         "Max",
         "Mean",
         "Measure",
@@ -61,6 +62,7 @@ _ROOMS = {
         "Ratio",
         "Seen",
         "Sum",
+        "TopK",
     ),
     "sharkstat.statistics.parameter": ("Parameter",),
     "sharkstat.statistics.registry": ("Registry",),
@@ -110,6 +112,7 @@ if TYPE_CHECKING:
     from sharkstat.statistics.measures import (
         Count,
         Distinct,
+        Histogram,
         Max,
         Mean,
         Measure,
@@ -119,6 +122,7 @@ if TYPE_CHECKING:
         Ratio,
         Seen,
         Sum,
+        TopK,
     )
     from sharkstat.statistics.parameter import Parameter
     from sharkstat.statistics.registry import Registry
@@ -149,6 +153,7 @@ __all__ = [
     "Group",
     "Headers",
     "HealthFinding",
+    "Histogram",
     "Interval",
     "Joined",
     "Key",
@@ -191,6 +196,7 @@ __all__ = [
     "Tap",
     "TapFile",
     "TextError",
+    "TopK",
     "Tree",
     "TsharkError",
     "TsharkText",

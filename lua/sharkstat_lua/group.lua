@@ -86,7 +86,6 @@ end
 local function row_value(value, column)
   if value == keys.none or value == nil then return nil end
   local kind = column[2]
-  if kind == "set" then return measures.set_of(value) end
   -- A time that is a text was a key, and is since 1970.
   if kind == "time" and (column.since_1970 or type(value) == "string") then return "@" .. sharkstat.integer(value) end
   return value

@@ -102,15 +102,14 @@ local function sets()
   local known = {}
   return function(first, more)
     if first == nil then return NONE end
-    local texts, set = {}, {}
+    local texts, sized = {}, {}
     for index, value in ipairs(all_values(first, more)) do
       texts[index] = type(value) == "string" and value or sharkstat.escape(value)
-      set[texts[index]] = true
     end
     table.sort(texts)
-    for index, text in ipairs(texts) do texts[index] = ("%d:%s"):format(#text, text) end
-    local key = concat(texts)
-    known[key] = known[key] or set
+    for index, text in ipairs(texts) do sized[index] = ("%d:%s"):format(#text, text) end
+    local key = concat(sized)
+    known[key] = known[key] or texts
     return known[key]
   end
 end

@@ -4,6 +4,10 @@
 local sharkstat = require "sharkstat"
 local values = require "values"
 local sketch = require "sketch"
+local distinct = require "distinct"
+local frequent = require "frequent"
+local histogram = require "histogram"
+local exact = require "sharkstat_exact"
 local Writer = require "group_writer"
 
 local fail, GIVEN = Writer.fail, Writer.given
@@ -14,6 +18,15 @@ for _, kind in ipairs { "count", "sum", "min", "max", "mean", "distinct" } do
 end
 
 function READ.percentile(value) return { kind = "percentile", field = value:match("^[^:]*") } end
+
+function READ.top(value) return { kind = "top", field = value:match("^[^:]*") } end
+
+function READ.histogram(value)
+  local field, bounds = value:match("^([^:]*):?(.*)$")
+  local measure = { kind = "histogram", field = field, bounds = {} }
+  for bound in bounds:gmatch("[^/]+") do measure.bounds[#measure.bounds + 1] = bound end
+  return measure
+end
 
 -- Those that need no field.
 local BARE = { count = true, seen = true }
@@ -88,24 +101,68 @@ local function extreme(sign)
 end
 MEASURES.min, MEASURES.max = extreme("<"), extreme(">")
 
+-- The lines that keep the smallest and the largest v.
+local function extremes(at)
+  return ("if not g[%d] or v < g[%d] then g[%d] = v end "):format(at, at, at)
+    .. ("if not g[%d] or v > g[%d] then g[%d] = v end"):format(at + 1, at + 1, at + 1)
+end
+
 -- The sketch, the smallest and the largest value.
 function MEASURES.percentile(writer, measure, at)
   local column = check_type(measure, NUMBERS)
-  local text = ("do local v = %%s g[%d] = %s(g[%d] or nil, v) "):format(at, writer:outside(sketch.with), at)
-    .. ("if not g[%d] or v < g[%d] then g[%d] = v end "):format(at + 1, at + 1, at + 1)
-    .. ("if not g[%d] or v > g[%d] then g[%d] = v end end"):format(at + 2, at + 2, at + 2)
-  each_number(writer, measure, text)
-  return { "set", column, column }, { "false", "false", "false" }
+  local text = ("do local v = %%s g[%d] = %s(g[%d], v) "):format(at, writer:outside(sketch.with), at)
+  each_number(writer, measure, text .. extremes(at + 1) .. " end")
+  return { "set", column, column }, { "{}", "false", "false" }
 end
 
-function MEASURES.distinct(writer, measure, at)
+-- The number that a bound is, which measures.py has looked at before: nanoseconds where it has a unit, or values have one.
+local function bound_of(text, column)
+  local number = exact.number(text)
+  if number then return column == "duration" and math.floor(number * 1e9 + 0.5) or number end
+  if column ~= "duration" then fail("histogram: the values have no unit: write plain numbers") end
+  local parameter = { name = "bound", kind = "duration" }
+  local time = sharkstat.read_arguments("group", "bound=" .. text:gsub("^-", ""), { parameter }).bound
+  return text:find("^-") and -time or time
+end
+
+-- The counts, the smallest and the largest value.
+function MEASURES.histogram(writer, measure, at)
+  local column = check_type(measure, NUMBERS)
+  local place
+  if measure.bounds[1] then
+    local bounds, numbers = measure.bounds, {}
+    local labels = { "below " .. bounds[1] }
+    for index, text in ipairs(bounds) do
+      numbers[index] = bound_of(text, column)
+      labels[index + 1] = bounds[index + 1] and ("%s to %s"):format(text, bounds[index + 1]) or "from " .. text
+    end
+    place = writer:outside(histogram.between(numbers, labels))
+  end
+  local text = ("do local v = %%s %s(g[%d], v, %s) "):format(writer:outside(histogram.add), at, place or "nil")
+  each_number(writer, measure, text .. extremes(at + 1) .. " end")
+  return { "set", column, column }, { "{}", "false", "false" }
+end
+
+local function each_value(writer, measure, text)
   local given = GIVEN[measure.field]
   if given and given[2] ~= "time" then
-    writer:put("g[%d][type(%s) == 'number' and %s or tostring(%s)] = true", at, given[1], given[1], given[1])
+    local value = given[1]
+    writer:put((text:gsub("%%s", ("(type(%s) == 'number' and %s or tostring(%s))"):format(value, value, value))))
   else
     local first, more = writer:field(measure.field, "key")
-    writer:each(first, more, ("g[%d][%%s] = true"):format(at))
+    writer:each(first, more, text)
   end
+end
+
+function MEASURES.top(writer, measure, at)
+  each_value(writer, measure, ("%s(g[%d], %%s)"):format(writer:outside(frequent.add), at))
+  return { "set" }, { "{}" }
+end
+
+-- Most values have been seen before.
+function MEASURES.distinct(writer, measure, at)
+  local text = ("do local s = g[%d].seen if not (s and s[%%s]) then %s(g[%d], %%s) end end")
+  each_value(writer, measure, text:format(at, writer:outside(distinct.add), at))
   return { "set" }, { "{}" }
 end
 
@@ -115,11 +172,4 @@ function MEASURES.seen(writer, _, at)
   return { "time", "time" }, { "false", "false" }
 end
 
-local function set_of(values_seen)
-  if getmetatable(values_seen) then return values_seen end -- a sketch
-  local list = {}
-  for value in pairs(values_seen) do list[#list + 1] = type(value) == "string" and value or sharkstat.escape(value) end
-  return list
-end
-
-return { read = READ, bare = BARE, write = MEASURES, set_of = set_of }
+return { read = READ, bare = BARE, write = MEASURES }

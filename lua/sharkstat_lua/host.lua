@@ -102,8 +102,9 @@ local function write_row(run, values, head)
   for index = 1, count do
     local value = values[index]
     local made = type(value) == "table" and getmetatable(value)
-    if made and made.texts then -- a sketch, whose texts are made for the rows that are sent
-      cells[index] = concat(made.texts(value), "\31")
+    if made and made.texts then value = made.texts(value) end -- a sketch: only of rows that are sent
+    if made and made.safe then
+      cells[index] = concat(value, "\31")
     elseif type(value) == "table" and not exact.is_whole(value) then
       local levels = {}
       for at, level in ipairs(value) do levels[at] = sharkstat.escape(level):gsub("\31", "\\u") end

@@ -58,10 +58,10 @@ end
 local bucket = sketch.bucket
 
 -- The metatable of a sketch: a list of values, or, once there are more, `counts` by bucket.
-local Sketch = {}
+local Sketch = { safe = true } -- no text of it has to be escaped
 
 function sketch.with(known, value)
-  if not known then return setmetatable({ value }, Sketch) end
+  if not known or not known[1] and not known.counts then return setmetatable({ value }, Sketch) end
   local counts = known.counts
   if not counts then
     local count = #known + 1

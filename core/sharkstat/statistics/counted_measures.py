@@ -10,15 +10,24 @@ from typing import Any
 
 from sharkstat.errors import RequestError
 from sharkstat.statistics.field_values import FieldValues, text_of_value
-from sharkstat.statistics.measures import Measure
+from sharkstat.statistics.measures import Histogram, Measure, bound_of
 from sharkstat.tables.column import Type, Value
+from sharkstat.tables.distinct import Distinct
+from sharkstat.tables.frequent import Frequent
+from sharkstat.tables.histogram import Histogram as Buckets
 from sharkstat.tables.sketch import Sketch
 
 
 def check_field(measure: Measure, values: FieldValues) -> None:
     """RequestError if the measure cannot be taken of a field of this type."""
+    kind = values.type(measure.field) if measure.field else ""
+    if isinstance(measure, Histogram) and measure.bounds and kind != "duration" and bound_of(measure.bounds[0])[1]:
+        raise RequestError(f"group: {measure.text}: the values have no unit: write plain numbers")
     allowed = {"integer", "number", "duration", *(["time"] if measure.kind in ("min", "max") else [])}
-    if measure.kind in ("sum", "min", "max", "mean", "percentile") and values.type(measure.field) not in allowed:
+    if (
+        measure.kind in ("sum", "min", "max", "mean", "percentile", "histogram")
+        and values.type(measure.field) not in allowed
+    ):
         kind = values.type(measure.field)
         raise RequestError(
             f"group: {measure.text}: the field is {'an' if kind == 'address' else 'a'} {kind}, not a number"
@@ -27,7 +36,15 @@ def check_field(measure: Measure, values: FieldValues) -> None:
 
 def initial(measure: Measure) -> Any:
     """The slot of a row that has no packet yet."""
-    return {"count": 0, "distinct": set(), "mean": (None, 0), "percentile": (Sketch(), None, None)}.get(measure.kind)
+    if measure.kind == "distinct":
+        return Distinct()
+    if measure.kind == "top":
+        return Frequent()
+    if measure.kind == "percentile":
+        return (Sketch(), None, None)
+    if isinstance(measure, Histogram):
+        return (None, None, None)
+    return {"count": 0, "mean": (None, 0)}.get(measure.kind)
 
 
 def counted(measure: Measure, before: Any, values: FieldValues) -> Any:
@@ -42,13 +59,15 @@ def counted(measure: Measure, before: Any, values: FieldValues) -> Any:
         return before
     if measure.kind == "count":
         return before + len(found)
-    if measure.kind == "distinct":
-        before.update(map(text_of_value, found))
+    if measure.kind in ("distinct", "top"):
+        before.add(map(text_of_value, found))
         return before
     if measure.kind == "mean":
         return (_added(before[0], found), before[1] + len(found))
-    if measure.kind == "percentile":
+    if measure.kind in ("percentile", "histogram"):
         sketch, least, most = before
+        if isinstance(measure, Histogram) and sketch is None:
+            sketch = _buckets(measure, values.type(measure.field))
         sketch.add(found)
         return (sketch, _extreme(min, least, found), _extreme(max, most, found))
     if measure.kind == "sum":
@@ -56,12 +75,19 @@ def counted(measure: Measure, before: Any, values: FieldValues) -> Any:
     return _extreme(min if measure.kind == "min" else max, before, found)
 
 
+def _buckets(measure: Histogram, kind: Type) -> Buckets:
+    """The histogram before its first value; a plain number is in seconds where the values are durations."""
+    numbers = [bound_of(bound) for bound in measure.bounds]
+    scaled = [number if unit or kind != "duration" else round(number * 10**9) for number, unit in numbers]
+    return Buckets(scaled, measure.labels)
+
+
 def measured(measure: Measure, slot: Any) -> Sequence[Value]:
     """The values of the measure's columns, without derived ones."""
-    if measure.kind == "distinct":
-        return (tuple(sorted(slot)),)
-    if measure.kind == "percentile":
-        return (slot[0].texts() or None, *slot[1:])
+    if measure.kind in ("distinct", "top"):
+        return (slot.texts(),)
+    if measure.kind in ("percentile", "histogram"):
+        return (slot[0].texts() if slot[0] else (), *slot[1:])
     if measure.kind in ("mean", "seen"):
         return slot or (None, None)
     return (slot,)
@@ -72,9 +98,9 @@ def measure_types(measure: Measure, values: FieldValues) -> Sequence[Type]:
     kind = values.type(measure.field) if measure.field else "integer"
     if measure.kind == "seen":
         return ("time", "time")
-    if measure.kind == "distinct":
+    if measure.kind in ("distinct", "top"):
         return ("set",)
-    if measure.kind == "percentile":
+    if measure.kind in ("percentile", "histogram"):
         return ("set", kind, kind)
     if measure.kind == "count":
         return ("integer",)

@@ -16,7 +16,7 @@ from sharkstat.statistics.expressions import Expression
 from sharkstat.statistics.group import Group
 from sharkstat.statistics.keys import Conversation, Directions, Key
 from sharkstat.tables.column import Column, Type, Value
-from sharkstat.tables.sketch import Sketch
+from sharkstat.tables.sketches import SKETCHES
 from sharkstat.tables.table import combine
 
 # The values of one key in a row, and the directions in which its packets went, as numbers of `Directions.ways`.
@@ -112,8 +112,8 @@ class _Merging:
         if known is None:
             known = rows[name] = [None] * len(values)
         for at, (rule, value) in enumerate(zip(self._rules, values, strict=True)):
-            if rule == "sketch" and isinstance(value, tuple):
-                known[at] = known[at] or Sketch()
+            if rule in SKETCHES and isinstance(value, tuple):
+                known[at] = known[at] or SKETCHES[rule]()
                 known[at].merge(value)
             elif rule != "union":
                 known[at] = combine(rule, known[at], value)
@@ -123,11 +123,7 @@ class _Merging:
 
     def finished(self, values: Sequence[Any]) -> list[Value]:
         return [
-            value.texts() or None
-            if isinstance(value, Sketch)
-            else tuple(sorted(value))
-            if isinstance(value, set)
-            else value
+            tuple(sorted(value)) if isinstance(value, set) else value.texts() if hasattr(value, "texts") else value
             for value in values
         ]
 

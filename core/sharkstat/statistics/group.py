@@ -168,6 +168,12 @@ def holds_several(word: str) -> bool:
 _WORD = re.compile(rf"({'|'.join([*KEY_WORDS, *MEASURES, *OF_COLUMNS])})\s*(?:(=)(?![=,]|$)|(?=,|$|as\s|where\s))")
 
 
+def _of_way_too(estimate: tuple[str, ...], ending: str) -> tuple[str, ...]:
+    """The same with the columns of one direction: that of the sketch, and that of a histogram's smallest value."""
+    columns = 3 if estimate[:1] == ("histogram",) else 2
+    return (*estimate[:1], *(f"{name}_{ending}" for name in estimate[1:columns]), *estimate[columns:])
+
+
 def _of_interval(column: Column, interval: int) -> Column:
     """The column where rows are intervals."""
     return replace(column, rate=(column.rate[0], interval)) if column.rate else column
@@ -182,6 +188,7 @@ def _of_way(column: Column, ending: str, title: str) -> Column:
         ratio=column.ratio and (f"{column.ratio[0]}_{ending}", f"{column.ratio[1]}_{ending}"),
         sum_of=column.sum_of and (f"{column.sum_of[0]}_{ending}", f"{column.sum_of[1]}_{ending}"),
         rate=column.rate and (f"{column.rate[0]}_{ending}", column.rate[1]),
+        estimate=_of_way_too(column.estimate, ending),
         size_of=column.size_of and f"{column.size_of}_{ending}",
         percentile=column.percentile
         and (column.percentile[0], *(f"{name}_{ending}" for name in column.percentile[1:])),  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The measures of a group: what is counted of the packets of each row.
 
-count, count=FIELD, sum=FIELD, min=FIELD, max=FIELD, mean=FIELD, distinct=FIELD, seen, percentile=FIELD:50/95/99
+count, count=FIELD, sum=FIELD, min=FIELD, max=FIELD, mean=FIELD, distinct=FIELD, seen, percentile=FIELD:50/95/99,
+top=FIELD:10, histogram=FIELD, histogram=FIELD:BOUND/BOUND
 ratio=COLUMN/COLUMN, percent=COLUMN/COLUMN, rate=COLUMN
 
 Any may be followed by ` where FILTER`, which packets must match to count, and by ` as NAME`, the name of its column. A
@@ -12,9 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from sharkstat.statistics.field_names import fields_of, snake_case
+from sharkstat.statistics.functions import bucket_labels
+from sharkstat.statistics.parameter import duration
 from sharkstat.tables.column import Column, Merge, Type
 
 # Fields whose values are bytes, for the unit of what is counted of them.
@@ -44,7 +48,9 @@ class Measure:
 
     def __post_init__(self) -> None:
         if not self.kind:
-            raise ValueError("Measure is abstract: use Count, Sum, Min, Max, Mean, Percentile, Distinct or Seen")
+            raise ValueError(
+                "Measure is abstract: use Count, Sum, Min, Max, Mean, Percentile, Histogram, Distinct, TopK or Seen"
+            )
         if self.field or self.kind not in ("count", "seen"):
             fields_of(self.field)
             if "/" in self.field:
@@ -210,17 +216,142 @@ class Percentile(Measure):
 
 
 class Distinct(Measure):
-    """The number of distinct values of a field. A hidden column holds the values, so that it can be merged."""
+    """The number of distinct values of a field: exact up to 10,000, estimated with a standard error of 0.81 % beyond.
+
+    A hidden column holds the values, or a HyperLogLog of 16,384 registers, so that it can be merged: the number of the
+    whole does not depend on its parts.
+    """
 
     kind = "distinct"
     says = "distinct values of {}"
 
     def columns(self) -> tuple[Column, ...]:
         values = f"{self.column_name}_values"
+        estimate = ("distinct", values)
         return (
-            self._column(values, "set", "union", shown=False, title="", unit=""),
-            self._column(self.column_name, "integer", "", role="derived", size_of=values, unit="values"),
+            self._column(values, "set", "distinct", shown=False, title="", unit=""),
+            self._column(self.column_name, "integer", "", role="derived", estimate=estimate, unit="values"),
         )
+
+
+@dataclass(frozen=True, init=False)
+class TopK(Measure):
+    """The most frequent values of a field and how often each occurs: `TopK("http.host", 5)`.
+
+    The column http_host_top is a text such as `a.example 12, b.example 3`. Up to 2,000 different values of a row are
+    counted exactly. Of more, counts are too small by less than a thousandth of all values, and the column says between
+    what they are: `a.example 12 to 14`. Exports also have http_host_top_error, the difference, and
+    http_host_top_counts, all counts, so that it can be merged. ValueError for fewer than 1 or more than 1000 values.
+    """
+
+    most: int = 10
+
+    kind = "top"
+    says = "most frequent {}"
+
+    def __init__(
+        self,
+        field: str,
+        most: int = 10,
+        *,
+        name: str = "",
+        title: str = "",
+        description: str = "",
+        where: str = "",
+    ) -> None:
+        object.__setattr__(self, "most", most)
+        super().__init__(field, name, "", title, description, where)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.most, int) or not 1 <= self.most <= 1000:
+            raise ValueError(f"top={self.field}:{self.most}: write how many values to show, from 1 to 1000")
+
+    @property
+    def text(self) -> str:
+        return f"{self.kind}={self.field}:{self.most}"
+
+    def columns(self) -> tuple[Column, ...]:
+        name = self.column_name
+        counts, hidden = f"{name}_counts", {"shown": False, "title": ""}
+        said = {"description": f"by how much the counts of {name} may be too small", "estimate": ("error", counts)}
+        return (
+            self._column(counts, "set", "frequent", description=f"counts of values of {self.field}", **hidden),
+            self._column(name, "text", "", role="derived", estimate=("top", counts, str(self.most))),
+            self._column(f"{name}_error", "integer", "", role="derived", **said, **hidden),
+        )
+
+
+@dataclass(frozen=True, init=False)
+class Histogram(Measure):
+    """How many values of a field are in each bucket: `Histogram("frame.len")`.
+
+    Buckets are from 1, 2, 5, 10, 20, 50, ... in the field's own unit, for durations in nanoseconds, or between given
+    bounds, `Histogram("dns.time", "1ms", "10ms")`: below the first, from each to the next without it, and from the last
+    on. The column frame_len_histogram is a text such as `50 B to 100 B 12, 100 B to 200 B 3`. Hidden columns have the
+    counts, the smallest and the largest value, so that it can be merged. ValueError for bounds that do not rise.
+    """
+
+    bounds: tuple[str, ...] = ()
+
+    kind = "histogram"
+    says = "histogram of {}"
+
+    def __init__(
+        self,
+        field: str,
+        *bounds: int | float | str,
+        name: str = "",
+        unit: str = "",
+        title: str = "",
+        description: str = "",
+        where: str = "",
+    ) -> None:
+        object.__setattr__(self, "bounds", tuple(str(bound) for bound in bounds))
+        super().__init__(field, name, unit, title, description, where)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        numbers = [bound_of(bound) for bound in self.bounds]
+        if len({of for _, of in numbers}) > 1 or any(a >= b for a, b in pairwise(number for number, _ in numbers)):
+            raise ValueError(f"{self.text}: write its bounds in rising order, all with a unit or none")
+
+    @property
+    def text(self) -> str:
+        return f"{self.kind}={self.field}" + (f":{'/'.join(self.bounds)}" if self.bounds else "")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the buckets between the bounds."""
+        return tuple(bucket_labels(self.bounds)) if self.bounds else ()
+
+    def columns(self) -> tuple[Column, ...]:
+        name = self.column_name
+        counts, least, most = (f"{name}_{ending}" for ending in ("counts", "min", "max"))
+        hidden = {"shown": False, "title": ""}
+        said = f"{{}} {self.field}"
+        estimate = ("histogram", counts, least, *self.labels)
+        return (
+            self._column(counts, "set", "histogram", unit="", description=said.format("buckets of"), **hidden),
+            self._column(least, "number", "min", description=said.format("smallest"), **hidden),
+            self._column(most, "number", "max", description=said.format("largest"), **hidden),
+            self._column(name, "text", "", role="derived", estimate=estimate),
+        )
+
+
+def bound_of(text: str) -> tuple[int | float, str]:
+    """A bound of a histogram as a number, and "duration" where it has a unit of time (nanoseconds), or "".
+
+    ValueError if it is neither.
+
+    >>> bound_of("1ms"), bound_of("64"), bound_of("-0.5")
+    ((1000000, 'duration'), (64, ''), (-0.5, ''))
+    """
+    if re.fullmatch(r"-?\d+", text):
+        return int(text), ""
+    if re.fullmatch(r"-?\d*\.\d+(e-?\d+)?", text):
+        return float(text), ""
+    return (-duration(text[1:]) if text.startswith("-") else duration(text)), "duration"
 
 
 class Seen(Measure):
@@ -308,7 +439,7 @@ class Rate(OfColumns):
 
 
 MEASURES: Mapping[str, type[Measure]] = {
-    kind.kind: kind for kind in (Count, Sum, Min, Max, Mean, Percentile, Distinct, Seen)
+    kind.kind: kind for kind in (Count, Sum, Min, Max, Mean, Percentile, Histogram, Distinct, TopK, Seen)
 }
 
 # Words of those that are made of others' columns.
@@ -326,6 +457,16 @@ def measure_of(word: str, value: str, name: str) -> Measure:
     assert found
     if word == "percentile":
         return _percentile(found[1].strip(), name, (found[2] or "").strip())
+    if word in ("top", "histogram"):
+        field, _, rest = found[1].strip().partition(":")
+        where = (found[2] or "").strip()
+        if word == "histogram":
+            bounds = [bound.strip() for bound in rest.split("/") if bound.strip()]
+            return Histogram(field.strip(), *bounds, name=name, where=where)
+        most = int(rest) if rest.strip().isdecimal() else 10 if not rest.strip() else -1
+        if most < 0:
+            raise ValueError(f"top={found[1].strip()}: write how many values to show, e.g. top={field}:5")
+        return TopK(field.strip(), most, name=name, where=where)
     return MEASURES[word](found[1].strip(), name, where=(found[2] or "").strip())
 
 

@@ -13,7 +13,9 @@ Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
 Row: TypeAlias = dict[str, Value]
 Type = Literal["text", "integer", "number", "boolean", "time", "duration", "address", "path", "set"]
 Role = Literal["key", "measure", "derived"]
-Merge = Literal["", "sum", "min", "max", "first", "last", "union", "sketch", "none"]
+Merge = Literal[
+    "", "sum", "min", "max", "first", "last", "union", "sketch", "distinct", "frequent", "histogram", "none"
+]
 Local = Literal["", "always", "dynamic"]
 Numbering = Literal["", "tcp", "udp"]
 
@@ -41,13 +43,15 @@ class Column:
     where people seldom want it (exports always have it); `approximate` is True where the value was
     rounded before it was had, as in tshark's text.
 
-    Four kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
+    Some kinds of derived column need no code: one with a `ratio` of two measures is their quotient (a mean, a rate;
     times 100 where the unit is "percent", times 10^9 where a "per second" is had from a duration), one with `size_of`
     is the number of a set's values, and one with a `percentile` (the percentage, then the names of a sketch and of the
     columns with the smallest and the largest value) is estimated from a sketch, a set whose `merge` is "sketch": it is
     exact for up to 100 values, and within 1 % for more; integers and durations are then rounded. One with a `rate` (a
     column, and an interval in nanoseconds) is what that column has for each second of the interval, or, where it is 0,
-    of the time from the first packet that was read to the last. `sum_of` says that a derived column is the sum of two
+    of the time from the first packet that was read to the last. One with an `estimate` is had from another sketch:
+    ("distinct", SET), ("top", SET, COUNT), ("error", SET) or ("histogram", SET, LEAST, LABEL...), as the measures
+    Distinct, TopK and Histogram use it. `sum_of` says that a derived column is the sum of two
     measures, so that --sort and --top work on it before `derive` does.
 
     `local` is for comparing two captures. "always" says that the values mean something in one capture only, such as
@@ -82,6 +86,7 @@ class Column:
     sum_of: tuple[str, str] | None = None
     percentile: tuple[float, str, str, str] | None = None
     rate: tuple[str, int] | None = None
+    estimate: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """ValueError for a type, role or merge rule that there is not, or that does not go with the type."""
@@ -94,22 +99,22 @@ class Column:
             object.__setattr__(self, "merge", merge)
         if self.merge == "sum" and self.type not in _SUMMED:
             raise ValueError(f'column {self.name}: {self.type} has no sum: take merge="first", "last" or "none"')
-        if self.merge == "sketch" and self.type != "set":
+        if self.merge in ("sketch", "distinct", "frequent", "histogram") and self.type != "set":
             raise ValueError(f"column {self.name}: {self.type} has no sketch: a sketch is a set")
 
     @property
     def computed(self) -> bool:
         """Whether `derived_from` computes it."""
-        return bool(self.ratio or self.size_of or self.percentile or self.rate)
+        return bool(self.ratio or self.size_of or self.percentile or self.rate or self.estimate)
 
     @property
     def made_of(self) -> tuple[str, ...]:
         """The names of the columns that it is derived from, where it says so."""
-        sizes = (*([self.size_of] if self.size_of else ()), *(self.rate or ())[:1])
+        sizes = (*([self.size_of] if self.size_of else ()), *(self.rate or ())[:1], *self.estimate[1:2])
         return (*(self.ratio or ()), *(self.sum_of or ()), *sizes, *(self.percentile or ())[1:])
 
     def derived_from(self, row: Row, span: int | None = None) -> Value:
-        """What `ratio`, `size_of`, `percentile` or `rate` says of a row, in which `span` nanoseconds were read.
+        """The value of a derived column that needs no code, in a row; `span` is the time that was read, in nanoseconds.
 
         None where a measure is missing, or the divisor is 0.
 
@@ -122,6 +127,13 @@ class Column:
         if self.rate:
             counted, time = row[self.rate[0]], self.rate[1] or span
             return counted * 10**9 / time if isinstance(counted, (int, float)) and time else None
+        if self.estimate:
+            texts = row[self.estimate[1]]
+            if not isinstance(texts, tuple):
+                return None
+            from sharkstat.tables.sketches import estimate
+
+            return estimate(texts, self.estimate[0], *self.estimate[2:], unit=self.unit)
         if self.ratio is None:
             values = row[self.size_of]
             return len(values) if isinstance(values, tuple) else None
@@ -213,6 +225,8 @@ def typed(columns: tuple[Column, ...], types: Sequence[str] | None) -> tuple[Col
     def derived(column: Column) -> Column:
         if column.percentile:
             return _typed(column, now[column.percentile[2]])
+        if column.estimate[:1] == ("histogram",) and now[column.estimate[2]] == "duration":
+            return replace(column, unit="seconds")
         return _typed(column, "duration") if column.ratio and now[column.ratio[0]] == "duration" else column
 
     return tuple(map(derived, known))

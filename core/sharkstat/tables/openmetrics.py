@@ -60,7 +60,9 @@ def metric_of(column: Column) -> tuple[str, str, bool]:
     """
     adds = column.role == "measure" and column.merge == "sum"
     adds = adds or (column.role == "derived" and not column.computed and column.unit in ("bytes", "packets"))
-    gauge = (column.role == "measure" and column.merge in ("min", "max")) or bool(column.size_of or column.percentile)
+    gauge = (column.role == "measure" and column.merge in ("min", "max")) or bool(
+        column.size_of or column.percentile or column.estimate
+    )
     if not (adds or gauge) or column.type not in ("integer", "number", "duration"):
         return "", "", False
     unit = "seconds" if column.type == "duration" else column.unit if column.unit in _UNITS else ""

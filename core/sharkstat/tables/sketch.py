@@ -83,8 +83,8 @@ class Sketch:
             self._total += 1
             self._bound()
 
-    def merge(self, sketch: Iterable[str]) -> None:
-        for entry in sketch:
+    def merge(self, texts: Iterable[str]) -> None:
+        for entry in texts:
             name, _, digits = entry.partition(":")
             count = int(digits) if digits else 1
             if name[:1] != "=" and self._exact:
@@ -127,15 +127,6 @@ def _middle(name: str) -> float:
         return 0.0
     size = bound(int(name.removeprefix("n"))) * (1 - ERROR)
     return -size if name[0] == "n" else size
-
-
-def merged(one: Iterable[str], other: Iterable[str]) -> tuple[str, ...]:
-    """The sketch of the values of both.
-
-    >>> merged(("12:3", "zero:1"), ("12:2",))
-    ('12:5', 'zero:1')
-    """
-    return Sketch(one, other).texts()
 
 
 def percentile(sketch: tuple[str, ...], percent: float, least: int | float, most: int | float) -> int | float | None:

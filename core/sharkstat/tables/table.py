@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sharkstat.errors import MergeError
 from sharkstat.tables.bounds import bounded
 from sharkstat.tables.column import Column, Merge, Reading, Row, Value
-from sharkstat.tables.sketch import merged
 
 if TYPE_CHECKING:
     import altair
@@ -44,6 +43,15 @@ class Rules(Protocol):
     def bound(self, arguments: str) -> int | None: ...
 
 
+def _of_sketches(rule: str) -> Callable[[Any, Any], Value]:
+    def merge(a: Any, b: Any) -> Value:
+        from sharkstat.tables.sketches import merged  # few tables have any
+
+        return merged(rule, a, b)
+
+    return merge
+
+
 _COMBINE: Mapping[str, Callable[[Any, Any], Value]] = {
     "sum": lambda a, b: a + b,
     "min": min,
@@ -51,7 +59,7 @@ _COMBINE: Mapping[str, Callable[[Any, Any], Value]] = {
     "first": lambda a, b: a,
     "last": lambda a, b: b,
     "union": lambda a, b: tuple(sorted({*a, *b})),
-    "sketch": merged,
+    **{rule: _of_sketches(rule) for rule in ("sketch", "distinct", "frequent", "histogram")},
     "none": lambda a, b: None,
 }
 
