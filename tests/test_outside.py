@@ -19,6 +19,7 @@ from tests import oracle
 from tests.measure import corpus_captures, data_captures
 
 import sharkstat
+from sharkstat.testing.cutting import Records
 
 pytestmark = [
     pytest.mark.long,
@@ -81,10 +82,25 @@ def comparable(capture: Path) -> bool:
     return some
 
 
-# argus reads no gzip, and not these: it has fewer packets than the file, or (mac_lte) tshark takes UDP for a link.
-LEFT_OUT = ("vlan.pcap", "WebattackRCE.pcap", "thrift.pcap", "mac_lte.pcap", "fuzz-tsresol-14.pcapng")
-CAPTURES = [path for path in data_captures() if path.suffix != ".gz"]
-LARGE = [path for path in corpus_captures() if path.suffix != ".gz" and path.name not in LEFT_OUT]
+def blind_spots(capture: Path) -> str:
+    """What argus does not see in a capture that it reads, or "": what is compared is all that it does.
+
+    Of a frame with a provider's tag it takes no IP (its flow is then of protocol 34984, which is 0x88a8); packets
+    without a length in their IP header, as a host that leaves segmentation to its network card captures them, it leaves
+    out. And libpcap opens no file with times finer than 10^-19 s.
+    """
+    if capture.suffix == ".pcapng" and b"\x09\x00\x01\x00\x14" in capture.read_bytes()[:256]:
+        return "libpcap does not open it"
+    for packet in Records.of(capture).packets:
+        if packet.data[12:14] == b"\x88\xa8":
+            return "argus does not look behind a provider's tag"
+        if packet.data[12:14] == b"\x08\x00" and packet.data[16:18] == b"\x00\x00":
+            return "argus leaves out packets without a length"
+    return ""
+
+
+CAPTURES = [path for path in data_captures() if path.suffix != ".gz"]  # which argus does not read
+LARGE = [path for path in corpus_captures() if path.suffix != ".gz"]
 
 
 @pytest.mark.parametrize(
@@ -95,5 +111,7 @@ LARGE = [path for path in corpus_captures() if path.suffix != ".gz" and path.nam
 def test_conversations_are_the_flows_of_argus(capture: Path) -> None:
     if not comparable(capture):
         pytest.skip("not what argus reads: tunnels, errors that quote packets, cut packets, or another link")
+    if reason := blind_spots(capture):
+        pytest.skip(reason)
     ours, theirs = flows_of_sharkstat(capture), flows_of_argus(capture)
     assert ours == theirs
