@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,11 @@ def tapped(folder: Path, on_packet: str = "", at_end: str = "") -> Path:
     return path
 
 
+def given(paths: Iterable[Path]) -> list[object]:
+    """The options that bring these plugins."""
+    return [word for path in paths for word in ("--plugin", path)]
+
+
 def test_a_plugin_file_brings_a_statistic(tmp_path: Path) -> None:
     path = plugin(tmp_path, SENT)
     (table,) = tables(HTTP, "--plugin", path, "-z", "hosts,sent", "--engine", "packets")
@@ -129,30 +136,29 @@ def test_a_tap_of_a_plugin_runs_inside_tshark(tmp_path: Path) -> None:
     assert table["rows"] == [{"key": "all", "packets": 204}]
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("import nosuchmodule", "ModuleNotFoundError: No module named 'nosuchmodule'"),
-        ("def", "SyntaxError: "),
-        ("raise SystemExit(3)", "SystemExit: 3"),
-        ("x = 1", "it registers nothing: mark register_statistics with @sharkstat.hookimpl"),
-        (
-            SENT.replace('"hosts,sent"', '"conv,tcp"'),
-            "the statistic conv,tcp is already registered by conversations (shark",
-        ),
-        (SENT.replace('"hosts,sent"', '""'), "Sent needs a name and a title"),
-        (SENT.replace("engines =", "motors ="), "hosts,sent has no engine: set engines = (sharkstat.Packets("),
-        (SENT.replace("Packets(Counter),)", "Packets(Counter))"), "set engines = (sharkstat.Packets("),
-        (SENT.replace("Packets(Counter),)", "Packets(Counter),) * 2"), "hosts,sent has two engines with the same name"),
-    ],
-)
-def test_a_broken_plugin_is_named_and_the_others_work(text: str, said: str, tmp_path: Path) -> None:
-    path = plugin(tmp_path, text, "broken")
-    done = sharkstat("run", DATA / "edges.pcap", "--plugin", path, "-z", "io,stat,0", "--format", "csv")
+BROKEN = [
+    ("1 / 0", "ZeroDivisionError: division by zero"),
+    ("import nosuchmodule", "ModuleNotFoundError: No module named 'nosuchmodule'"),
+    ("def", "SyntaxError: "),
+    ("raise SystemExit(3)", "SystemExit: 3"),
+    ("x = 1", "it registers nothing: mark register_statistics with @sharkstat.hookimpl"),
+    (
+        SENT.replace('"hosts,sent"', '"conv,tcp"'),
+        "the statistic conv,tcp is already registered by conversations (shark",
+    ),
+    (SENT.replace('"hosts,sent"', '""'), "Sent needs a name and a title"),
+    (SENT.replace("engines =", "motors ="), "hosts,sent has no engine: set engines = (sharkstat.Packets("),
+    (SENT.replace("Packets(Counter),)", "Packets(Counter))"), "set engines = (sharkstat.Packets("),
+    (SENT.replace("Packets(Counter),)", "Packets(Counter),) * 2"), "hosts,sent has two engines with the same name"),
+]
+
+
+def test_broken_plugins_are_named_and_the_others_work(tmp_path: Path) -> None:
+    paths = [plugin(tmp_path, text, f"broken{number}") for number, (text, _) in enumerate(BROKEN)]
+    done = sharkstat("run", DATA / "edges.pcap", *given(paths), "-z", "io,stat,0", "--format", "csv")
     assert (done.returncode, done.stdout) == (0, "start,frames,bytes\n0,5,370\n") or done.stdout.count("\n") == 2
-    assert done.stderr.startswith(f"sharkstat: plugin broken ({path})")
-    assert said in done.stderr and done.stderr.count("\n") == 1
+    for line, path, (_, said) in zip(done.stderr.splitlines(), paths, BROKEN, strict=True):
+        assert line.startswith(f"sharkstat: plugin {path.stem} ({path})") and said in line
 
 
 def test_two_plugins_with_one_name_are_told(tmp_path: Path) -> None:
@@ -192,24 +198,26 @@ def test_a_tap_that_ends_tshark_gives_no_results(way: str, tmp_path: Path) -> No
     assert "tshark silently stopped early: no results" in err
 
 
-@pytest.mark.parametrize(
-    ("lua", "said"),
-    [
-        ("this is no Lua", "/mine.lua:1: "),
-        ("-- registers nothing", "no tap registers tapped"),
-        (
-            LUA.replace('{ "key", "text" }, { "packets", "integer" }', '{ "packets", "integer" }, { "key", "text" }')
-            % ("", ""),
-            "the tap sends the columns ['packets', 'key'] instead of ['key', 'packets']",
-        ),
-    ],
-)
-def test_a_tap_that_is_not_what_was_declared(lua: str, said: str, tmp_path: Path) -> None:
-    path = tapped(tmp_path)
-    path.with_suffix(".lua").write_text(lua)
-    status, out, err = run_with(path)
-    assert (status, err.count("\n")) == (7, 1) and "204" in out  # the others go on
-    assert said in err
+UNLIKE = [
+    ("this is no Lua", "/mine0.lua:1: "),
+    ("-- registers nothing", "no tap registers tapped1"),
+    (
+        LUA.replace('{ "key", "text" }, { "packets", "integer" }', '{ "packets", "integer" }, { "key", "text" }')
+        % ("", ""),
+        "the tap sends the columns ['packets', 'key'] instead of ['key', 'packets']",
+    ),
+]
+
+
+def test_a_tap_that_is_not_what_was_declared(tmp_path: Path) -> None:
+    paths = []
+    for number, (lua, _) in enumerate(UNLIKE):
+        paths.append(plugin(tmp_path, TAP.replace('"tapped"', f'"tapped{number}"'), f"mine{number}"))
+        paths[-1].with_suffix(".lua").write_text(lua.replace('"tapped"', f'"tapped{number}"'))
+    requests = [word for number in range(len(UNLIKE)) for word in ("-z", f"tapped{number}")]
+    done = sharkstat("run", HTTP, *given(paths), *requests, "-z", "io,stat,0", "--format", "csv")
+    assert (done.returncode, done.stderr.count("\n")) == (7, 1) and "204" in done.stdout  # the others go on
+    assert [said for _, said in UNLIKE if said not in done.stderr] == []
 
 
 def test_a_tap_file_that_is_missing_is_told(tmp_path: Path) -> None:
@@ -356,27 +364,39 @@ def test_a_counter_that_fails_at_a_packet_ends_alone(tmp_path: Path) -> None:
     assert debugged.stderr.endswith(done.stderr)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        (
-            "Packets(Counter)",
-            "Packets(lambda arguments: Counter())",
-            "hosts,sent: the statistic failed to start: TypeError: ",
-        ),
-        ("def columns(self, arguments)", "def columns(self)", "hosts,sent: the statistic failed to start: TypeError: "),
-        ("return self.seen.items()", "return self.unseen", "hosts,sent failed: AttributeError: "),
-        ("self.seen = {}", "self.start = 1 / 0", "hosts,sent: the statistic failed to start: ZeroDivisionError: "),
-        ("    def rows", "    def begin(self):\n        {}[0]\n\n    def rows", "hosts,sent failed: KeyError: 0"),
-    ],
-)
-def test_whatever_of_a_counter_fails_is_told_in_one_line(old: str, new: str, said: str, tmp_path: Path) -> None:
-    path = plugin(tmp_path, SENT.replace(old, new))
-    command = ("run", HTTP, "--plugin", path, "-z", "hosts,sent", "-z", "io,stat,0")
+FAILING = [
+    (
+        "Packets(Counter)",
+        "Packets(lambda arguments: Counter())",
+        "{name}: the statistic failed to start: TypeError: ",
+    ),
+    ("def columns(self, arguments)", "def columns(self)", "{name}: the statistic failed to start: TypeError: "),
+    ("return self.seen.items()", "return self.unseen", "{name} failed: AttributeError: "),
+    ("self.seen = {}", "self.start = 1 / 0", "{name}: the statistic failed to start: ZeroDivisionError: "),
+    ("    def rows", "    def begin(self):\n        {}[0]\n\n    def rows", "{name} failed: KeyError: 0"),
+]
+
+
+def changed(folder: Path, changes: Sequence[tuple[str, str, str]]) -> tuple[list[Path], list[str], list[object]]:
+    """A plugin for each change of SENT, the names of their statistics, and the options that run them."""
+    assert all(old in SENT for old, _, _ in changes)
+    names = [f"hosts,sent,{number}" for number in range(len(changes))]
+    paths = [
+        plugin(folder, SENT.replace(old, new).replace("hosts,sent", name), f"mine{number}")
+        for number, (name, (old, new, _)) in enumerate(zip(names, changes, strict=True))
+    ]
+    return paths, names, [*given(paths), *(word for name in names for word in ("-z", name))]
+
+
+def test_whatever_of_a_counter_fails_is_told_in_one_line(tmp_path: Path) -> None:
+    paths, names, options = changed(tmp_path, FAILING)
+    command = ("run", HTTP, *options, "-z", "io,stat,0")
     done = sharkstat(*command)
-    assert done.returncode == 7 and "204" in done.stdout  # the other one goes on
-    assert done.stderr.startswith(f"sharkstat: {said}") and done.stderr.count("\n") == 1
-    assert f'File "{path}", line ' in sharkstat(*command, "--debug").stderr or "columns" in old or "start" in new
+    assert (done.returncode, done.stderr.count("\n")) == (7, 1) and "204" in done.stdout  # the other one goes on
+    debugged = sharkstat(*command, "--debug").stderr
+    for path, name, (old, _, said) in zip(paths, names, FAILING, strict=True):
+        assert said.format(name=name) in done.stderr
+        assert f'File "{path}", line ' in debugged or "columns" in old or "start" in said
 
 
 def test_whole_packets_are_slow_and_it_is_said_which_line_to_add(tmp_path: Path) -> None:
@@ -411,7 +431,7 @@ def test_the_parameters_of_a_statistic_are_shown(tmp_path: Path) -> None:
         assert list(shown["rows"][0]) == ["parameter", "type", "default", "choices", "description"]
         assert columns["title"] == f"Columns of {name}"
     assert "Parameters of slow" in sharkstat("show", "slow", "--plugin", declared).stdout
-    assert len(json.loads(sharkstat("show", "conv,tcp", "--format", "json").stdout)["tables"]) == 1
+    assert len(json.loads(sharkstat("show", "io,phs", "--format", "json").stdout)["tables"]) == 1
 
 
 ASKED = (DATA.parent.parent / "docs" / "examples" / "dns_asked.lua").read_text(encoding="utf-8")
@@ -470,32 +490,34 @@ def test_every_value_of_a_taps_row_arrives_as_it_was(tmp_path: Path) -> None:
         assert [row[column] for row in sorted(table["rows"], key=lambda row: row["at"])] == expected
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("-- name: dns,asked\n", "", "asked.lua: the header lacks the required key 'name'"),
-        ("-- title: Names asked for\n", "", "asked.lua: the header lacks the required key 'title'"),
-        ("-- title: N", "-- titel: N", "asked.lua: unknown key 'titel' in the header; known keys: name, title, "),
-        ("-- usage: ", "-- title: ", "asked.lua: 'title' occurs twice in the header"),
-        (
-            "name text key",
-            "name string key",
-            "asked.lua: invalid column 'name string key': write NAME TYPE RULE [UNIT]",
-        ),
-        ("count integer sum", "count integer add", "asked.lua: invalid column 'count integer add packets'"),
-        (
-            "-- field:",
-            "-- layer: link\n-- field:",
-            "asked.lua: layer must be application, messages, http or transport, not 'link'",
-        ),
-    ],
-)
-def test_a_bad_header_names_the_file_and_the_fix(old: str, new: str, said: str, tmp_path: Path) -> None:
-    path = lua(tmp_path, ASKED.replace(old, new, 1))
-    done = sharkstat("run", DNS, "--plugin", path, "-z", "conv,ip")
+HEADERS = [
+    ("-- name: dns,asked\n", "", "the header lacks the required key 'name'"),
+    ("-- title: Names asked for\n", "", "the header lacks the required key 'title'"),
+    ("-- title: N", "-- titel: N", "unknown key 'titel' in the header; known keys: name, title, "),
+    ("-- usage: ", "-- title: ", "'title' occurs twice in the header"),
+    (
+        "name text key",
+        "name string key",
+        "invalid column 'name string key': write NAME TYPE RULE [UNIT]",
+    ),
+    ("count integer sum", "count integer add", "invalid column 'count integer add packets'"),
+    (
+        "-- field:",
+        "-- layer: link\n-- field:",
+        "layer must be application, messages, http or transport, not 'link'",
+    ),
+]
+
+
+def test_a_bad_header_names_the_file_and_the_fix(tmp_path: Path) -> None:
+    paths = []
+    for number, (old, new, _) in enumerate(HEADERS):
+        paths.append(tmp_path / f"asked{number}.lua")
+        paths[-1].write_text(ASKED.replace(old, new, 1))
+    done = sharkstat("run", DNS, *given(paths), "-z", "conv,ip")
     assert done.returncode == 0, "the others work"
-    assert done.stderr.count("\n") == 1
-    assert said in done.stderr
+    for line, path, (_, _, said) in zip(done.stderr.splitlines(), paths, HEADERS, strict=True):
+        assert f"{path.name}: {said}" in line
 
 
 def test_an_error_in_a_taps_file_names_file_and_line_and_ends_it_alone(tmp_path: Path) -> None:
@@ -594,40 +616,40 @@ def test_an_exporter_that_fails_is_one_line(tmp_path: Path) -> None:
         assert "the format mine of plugin mine failed: " in done.stderr and said in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        (
-            'sharkstat.Column("packets", "integer", "packets")',
-            'sharkstat.Column("packets", "int")',
-            "unknown type 'int'",
-        ),
-        (
-            'sharkstat.Column("packets", "integer", "packets")',
-            'sharkstat.Column("packets", "integer", merge="add")',
-            "unknown merge 'add'",
-        ),
-        (
-            'sharkstat.Column("packets", "integer", "packets")',
-            'sharkstat.Column("packets", "text", merge="sum")',
-            "text has no sum",
-        ),
-        (
-            'sharkstat.Column("packets", "integer", "packets")',
-            'sharkstat.Column("address", "integer")',
-            "two columns are called address",
-        ),
-        ("return self.seen.items()", "return [('a', 'b')]", "the column packets has 'b', and its type is integer"),
-        ("return self.seen.items()", "return [('a', 1), ('a', 2)]", "two rows have the key address='a'"),
-        ('fields = ("ip.src",)', 'fields = ("ip.src")', "write fields = ('ip.src',)"),
-    ],
-)
-def test_what_is_emitted_is_checked(old: str, new: str, said: str, tmp_path: Path) -> None:
-    path = plugin(tmp_path, SENT.replace(old, new))
-    assert old in SENT
-    done = sharkstat("run", HTTP, "--plugin", path, "-z", "hosts,sent", "-z", "io,stat,0", "--format", "csv")
-    assert (done.returncode, done.stderr.count("\n")) == (7, 1)
-    assert "204" in done.stdout and said in done.stderr
+EMITTED = [
+    (
+        'sharkstat.Column("packets", "integer", "packets")',
+        'sharkstat.Column("packets", "int")',
+        "unknown type 'int'",
+    ),
+    (
+        'sharkstat.Column("packets", "integer", "packets")',
+        'sharkstat.Column("packets", "integer", merge="add")',
+        "unknown merge 'add'",
+    ),
+    (
+        'sharkstat.Column("packets", "integer", "packets")',
+        'sharkstat.Column("packets", "text", merge="sum")',
+        "text has no sum",
+    ),
+    (
+        'sharkstat.Column("packets", "integer", "packets")',
+        'sharkstat.Column("address", "integer")',
+        "two columns are called address",
+    ),
+    ("return self.seen.items()", "return [('a', 'b')]", "the column packets has 'b', and its type is integer"),
+    ("return self.seen.items()", "return [('a', 1), ('a', 2)]", "two rows have the key address='a'"),
+    ('fields = ("ip.src",)', 'fields = ("ip.src")', "write fields = ('ip.src',)"),
+]
+
+
+def test_what_is_emitted_is_checked(tmp_path: Path) -> None:
+    _, names, options = changed(tmp_path, EMITTED)
+    done = sharkstat("run", HTTP, *options, "-z", "io,stat,0", "--format", "csv")
+    assert (done.returncode, done.stderr.count("\n")) == (7, 1) and "204" in done.stdout
+    for name, (_, _, said) in zip(names, EMITTED, strict=True):
+        (told,) = re.findall(rf"{name}(?:: the statistic)? failed.*?(?=; hosts,sent,|$)", done.stderr, re.MULTILINE)
+        assert said in told
 
 
 def test_a_packets_statistic_has_parameters(tmp_path: Path) -> None:

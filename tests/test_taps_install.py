@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -72,14 +73,28 @@ class Home:
         return sorted(path for path in self.path.rglob("*") if "plugins" in path.parts and path.is_file())
 
 
-@pytest.fixture
-def home() -> Iterator[Home]:
+@contextmanager
+def made_home() -> Iterator[Home]:
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # pytest's own are closed to other users
         path = Path(folder)
         if USER:
             os.chown(path, USER.uid, USER.gid)
         path.chmod(0o755)
         yield Home(path)
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with made_home() as home:
+        yield home
+
+
+@pytest.fixture(scope="module")
+def equipped() -> Iterator[Home]:
+    """A home with all taps, for tests that only use them."""
+    with made_home() as home:
+        home.run("taps", "install", EXAMPLES / "dns_slow.lua", EXAMPLES / "dns_asked.lua")
+        yield home
 
 
 def installed_names(home: Home) -> set[str]:
@@ -102,11 +117,10 @@ def test_installed_taps_are_names_of_plain_tshark_and_gone_after_uninstall(home:
     assert installed_names(home) == before
 
 
-def test_installed_taps_count_what_sharkstat_counts(home: Home) -> None:
-    home.run("taps", "install")
+def test_installed_taps_count_what_sharkstat_counts(equipped: Home) -> None:
     tables = library.run(DATA / "http.pcapng", ["conv,tcp,tcp.port == 80", "endpoints,ipv6", "http_req,tree"])
     asked = [table.request.replace(table.name, f"sharkstat,{table.name},format=rows", 1) for table in tables]
-    texts = home.counted("http.pcapng", *asked).rstrip("\n").split("\n\n")
+    texts = equipped.counted("http.pcapng", *asked).rstrip("\n").split("\n\n")
     for table, text in zip(tables, reversed(texts), strict=True):
         assert table.rows
         assert rows_of(text) == cells(table)
@@ -188,11 +202,10 @@ CAPTURES = [
 
 
 @pytest.mark.parametrize("capture", CAPTURES)
-def test_every_tap_that_a_header_describes_counts_alike(home: Home, capture: str) -> None:
+def test_every_tap_that_a_header_describes_counts_alike(equipped: Home, capture: str) -> None:
     own = [path for tap in HEADERS if (path := tap.engines[0].file) is not None and path.parent == EXAMPLES]
-    home.run("taps", "install", *own)
     tables = library.run(DATA / capture, [tap.name for tap in HEADERS], registry=library.Registry.default(own))
-    texts = home.counted(capture, *(f"{table.name},format=rows" for table in tables)).rstrip("\n").split("\n\n")
+    texts = equipped.counted(capture, *(f"{table.name},format=rows" for table in tables)).rstrip("\n").split("\n\n")
     for table, text in zip(tables, reversed(texts), strict=True):
         # A set that nobody is shown is left out of sharkstat's.
         columns = {c.name: c for c in table.columns if c.role != "derived" or c.computed}
@@ -223,14 +236,13 @@ def test_every_tap_that_a_header_describes_counts_alike(home: Home, capture: str
         assert sorted(shown) == sorted(expected), table.name
 
 
-def test_the_readable_table_has_derived_columns_units_and_order_and_no_hidden_ones(home: Home) -> None:
-    home.run("taps", "install", EXAMPLES / "dns_slow.lua")
-    title, head, more, _, first, *_ = home.counted("dns.pcapng", "dns,slow,over=1us").strip().splitlines()
+def test_the_readable_table_has_derived_columns_units_and_order_and_no_hidden_ones(equipped: Home) -> None:
+    title, head, more, _, first, *_ = equipped.counted("dns.pcapng", "dns,slow,over=1us").strip().splitlines()
     assert title == "Slow DNS answers  [over=1us]"
     assert head.split() == ["Name", "Answers", "Mean"]
     assert more.split() == ["Time"]
     assert first.split() == ["www.example.net", "10", "169", "µs"]
-    assert "no matching packets" in home.counted("dns.pcapng", "dns,slow,tcp")
+    assert "no matching packets" in equipped.counted("dns.pcapng", "dns,slow,tcp")
 
 
 @pytest.mark.parametrize(
@@ -242,10 +254,9 @@ def test_the_readable_table_has_derived_columns_units_and_order_and_no_hidden_on
         ("udp ===", 'dns,slow: Filter "udp ===" is invalid'),
     ],
 )
-def test_a_wrong_argument_is_one_line_and_a_status(home: Home, arguments: str, reason: str) -> None:
-    home.run("taps", "install", EXAMPLES / "dns_slow.lua")
-    shutil.copyfile(DATA / "dns.pcapng", home.path / "dns.pcapng")
-    done = home.tshark("-q", "-r", home.path / "dns.pcapng", "-z", f"dns,slow,{arguments}")
+def test_a_wrong_argument_is_one_line_and_a_status(equipped: Home, arguments: str, reason: str) -> None:
+    shutil.copyfile(DATA / "dns.pcapng", equipped.path / "dns.pcapng")
+    done = equipped.tshark("-q", "-r", equipped.path / "dns.pcapng", "-z", f"dns,slow,{arguments}")
     assert done.returncode == 1
     assert done.stdout == ""
     [line] = done.stderr.strip().splitlines()
