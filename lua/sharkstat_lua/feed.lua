@@ -27,11 +27,14 @@ end
 -- fields: names; count: of the subscriptions to come; emit(line). Gives a function that adds the
 -- subscription `index` ({tap, filter, keys}, keys being those of the tap's info) and returns its run,
 -- one to be called at the end, and one to be called with a packet's number before anything of it is printed.
-function feed.new(fields, count, emit)
+-- Of those in `named`, the values' names are told, too.
+function feed.new(fields, named, count, emit)
   local extractors, texts = {}, {}
   for index, name in ipairs(fields) do
     extractors[index] = sharkstat.field(name)
-    texts[index] = values.writer(extractors[index].type)
+    local kind = extractors[index].type
+    texts[index] = values.writer(kind)
+    if named[name] then texts[index] = values.naming(name, kind, texts[index]) end
   end
   local field_count = #fields
 

@@ -31,6 +31,10 @@ end
 local READ = {}
 function READ.by(value)
   local source = read_source(value)
+  if source.options[#source.options] == "names" then
+    source.named = true
+    table.remove(source.options)
+  end
   source.kind, source.occurrence = "by", source.options[1] or "first"
   local types = (source.options[2] or ""):match("^is%+(.+)$")
   source.types = types and split(types, "+")
@@ -160,7 +164,7 @@ function KEYS.by(writer, key, name)
     end
     return given[2]
   end
-  local first, more, column = writer:source(key.fields, name)
+  local first, more, column = writer:source(key.fields, name, key.named and "named")
   if key.occurrence == "all" then
     writer:put("for _, %s in ipairs(%s(%s, %s)) do", name, writer:outside(all_values), first, more)
     return column, true

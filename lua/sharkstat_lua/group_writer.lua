@@ -49,7 +49,7 @@ local function others(convert, _, ...)
 end
 
 -- Writes the reading of a field, and gives the names of its first value and of the others, and its kind. `how` is
--- "key" or "number" (see values.lua).
+-- "key" or "number" (see values.lua), or "named": a key whose values' names are told, too.
 function Writer:field(name, how)
   local known = self.fields[how .. " " .. name]
   if known then return known[1], known[2], known[3] end
@@ -58,6 +58,7 @@ function Writer:field(name, how)
   local extractor = sharkstat.field(name)
   local kind = values.kind(extractor.type)
   local convert = kind[how]
+  if how == "named" then convert = values.naming(name, extractor.type, kind.key) end
   local first, more = "f" .. self.count, "m" .. self.count
   local read, change = self:outside(extractor), self:outside(convert)
   self.reading[#self.reading + 1] = concat({
@@ -74,8 +75,8 @@ function Writer:field(name, how)
 end
 
 -- The first of several fields that a packet has: the names of its values, and the columns' type.
-function Writer:source(names, name)
-  local first, more, kind = self:field(names[1], "key")
+function Writer:source(names, name, how)
+  local first, more, kind = self:field(names[1], how or "key")
   if #names == 1 then return first, more, kind.column end
   local column = kind.column
   self:put("local %s_x, %s_m = %s, %s", name, name, first, more)

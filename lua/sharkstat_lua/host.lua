@@ -56,6 +56,7 @@ for _, name in ipairs {
   "group_measures", "group_writer", "http_frames", "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "shards", "service_names", "service_packets",
   "service_intervals", "intervals",
   "talks", "tcp_streams", "tree", "unrecognized", "values", "networks", "flows",
+  "sketch", "distinct", "frequent", "histogram",
 } do
   package.loaded[name] = nil
 end
@@ -92,7 +93,7 @@ end
 sharkstat.hosted = true
 package.loaded.sharkstat = sharkstat
 
-local runs, listens, fields, firsts = {}, {}, {}, {}
+local runs, listens, fields, named, firsts = {}, {}, {}, {}, {}
 local flows  -- the module, where rows are kept apart by connection
 
 -- Values are escaped as they are written; a path's levels are parted by the character 0x1f.
@@ -296,6 +297,7 @@ for _, words in ipairs(jobs) do
     listens[#listens + 1] = { id = words[2], tap = words[3], filter = words[4], keys = { table.unpack(words, 5) } }
   elseif verb == "field" then
     fields[#fields + 1] = words[2]
+    named[words[2]] = words[3] == "named"
   end
 end
 
@@ -480,7 +482,7 @@ if #listens > 0 and ready then
   local listen
   -- Packets are sent when it is known when the capture begins; whole ones cannot wait for that.
   local held = not prompt and {} or nil
-  listen, flush, before = require("feed").new(fields, #listens, function(line)
+  listen, flush, before = require("feed").new(fields, named, #listens, function(line)
     if held then
       held[#held + 1] = line
       if not told and #held < 10000 then return end

@@ -93,6 +93,29 @@ local OTHER = { column = "text", key = shown_text }
 -- sharkstat.plus, and compare; times are nanoseconds.
 function values.kind(type_number) return KINDS[type_number] or OTHER end
 
+-- tshark's name for a value, without the number: "AAAA" of "AAAA (28) (IP6 Address)" and of "AAAA (IPv6 Address) (28)",
+-- "TLS 1.2" of "TLS 1.2 (0x0303)". Nil where it has none.
+local function name_of(display)
+  local text, number, rest = display:match("^(.*%S) %((0?x?%x+)%)(.*)$")
+  if not text or text:find("^Unknown") or not number:find("%d") then return nil end
+  return text:match("^([%u%d_-]+) %(.*%)$") or rest:find("^ %(") and text or text .. rest
+end
+
+-- What converts a field's value, and keeps its name for the host (Table.names) where it is seen for the first time.
+function values.naming(name, type_number, convert)
+  if values.kind(type_number).column ~= "integer" then return convert end
+  local known = {}
+  return function(found)
+    local value = convert(found)
+    if value ~= nil and not known[value] then
+      known[value] = true
+      local word = name_of(found.display)
+      if word then sharkstat.keep_name(name .. "=" .. escape(value), word) end
+    end
+    return value
+  end
+end
+
 -- tshark's words for the types. Its table `ftypes` has others beside them (lengths, results) with the same numbers.
 local WORDS = "NONE PROTOCOL BOOLEAN CHAR UINT8 UINT16 UINT24 UINT32 UINT40 UINT48 UINT56 UINT64 INT8 INT16 INT24 INT32 INT40 "
   .. "INT48 INT56 INT64 IEEE_11073_SFLOAT IEEE_11073_FLOAT FLOAT DOUBLE ABSOLUTE_TIME RELATIVE_TIME STRING STRINGZ "

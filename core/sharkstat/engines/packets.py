@@ -44,12 +44,14 @@ class PacketCounter(ABC):
     """Counts decoded packets in Python for one request.
 
     `listens` selects the packets, `fields` the fields they carry. `fields` = None gives complete packets, like
-    pyshark's own capture, but this is very slow. Before the first packet, `types` is set to the fields' types, in
-    tshark's terms ("UINT32", "RELATIVE_TIME").
+    pyshark's own capture, but this is very slow. Of the fields in `named`, the names of their values are told in
+    `Table.names`, for columns with the same `Column.named`. Before the first packet, `types` is set to the fields'
+    types, in tshark's terms ("UINT32", "RELATIVE_TIME").
     """
 
     listens: Sequence[Listen] = (Listen(),)
     fields: Sequence[str] | None = ()
+    named: Sequence[str] = ()
     types: Mapping[str, str] = MappingProxyType({})
     _warned: tuple[str, ...] = ()
     _not_told = 0
@@ -144,7 +146,8 @@ class PacketsPart(Part):
             yield ("prompt",)
         for number, counter in self.counters.items():
             yield from (("listen", str(number), one.tap, one.filter, *one.info) for one in counter.listens)
-        yield from (("field", name) for name in self.fields)
+        named = {name for counter in self.counters.values() for name in counter.named}
+        yield from (("field", name, *(["named"] if name in named else [])) for name in self.fields)
 
     def start(self, records: Records, output: Output) -> Mapping[bytes, Callable[[bytes], None]]:
         from sharkstat.engines.feed import Feed  # and pyshark: tshark starts while they are imported

@@ -11,6 +11,7 @@ from sharkstat.statistics.counted_measures import check_field, counted, initial,
 from sharkstat.statistics.field_values import GIVEN, FieldValues, text_of_value
 from sharkstat.statistics.folding import Fold
 from sharkstat.statistics.group import Group
+from sharkstat.statistics.keys import Counted
 from sharkstat.tables.column import Type, Value
 from sharkstat.tshark.filters import both_filters
 
@@ -27,6 +28,7 @@ class GroupCounter(PacketCounter):
         self.listens = (Listen("frame", display_filter), *wheres)
         self.fields = tuple(name for name in group.fields if name not in GIVEN)
         self._keys = [counted for key in group.made_keys() for counted in key.counted]
+        self.named = [key.field for key in self._keys if isinstance(key, Counted) and key.named]
         self._fold = Fold(group) if group.folded else None
         self._measures = group.counted_measures
         self._places = {where: number for number, where in enumerate(group.filters, 1)}

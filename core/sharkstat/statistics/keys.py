@@ -1,6 +1,7 @@
 """The keys of a group: what parts packets into rows.
 
 by=FIELD[/FIELD...][:first|:last|:all]     a key: the first of these fields that a packet has
+by=FIELD[:first|:last|:all]:names          a key whose values are shown by their names
 every=DURATION                             a key: the interval that the packet's time is in
 tree=LEVEL[+LEVEL...]                      a key: a path; LEVEL is FIELD[/FIELD...][:splitC[:reverse]]
 """
@@ -55,11 +56,14 @@ class Counted:
     field: str
     occurrence: Literal["first", "last", "all", "set"] = "first"
     types: tuple[Type, ...] = ()  # that the field may have; all, if empty
+    named: bool = False  # the values' names are told, too
 
     @classmethod
-    def of(cls, given: str | Expression, occurrence: Literal["first", "last", "all", "set"] = "first") -> Counted:
+    def of(
+        cls, given: str | Expression, occurrence: Literal["first", "last", "all", "set"] = "first", named: bool = False
+    ) -> Counted:
         if isinstance(given, str):
-            return cls(given, occurrence)
+            return cls(given, occurrence, named=named)
         return cls(given.source, "set" if occurrence == "all" else occurrence, given.types)
 
     @property
@@ -69,7 +73,8 @@ class Counted:
     @property
     def text(self) -> str:
         occurrence = f":{self.occurrence}" if self.occurrence != "first" or self.types else ""
-        return f"by={self.field}{occurrence}" + (f":is+{'+'.join(self.types)}" if self.types else "")
+        types = f":is+{'+'.join(self.types)}" if self.types else ""
+        return f"by={self.field}{occurrence}{types}{':names' if self.named else ''}"
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,9 @@ class Key:
     `field` may list alternatives, e.g. "ip.src/ipv6.src": the first one that a packet has is used. It may be an
     expression, or the text of one, as "ip.src/24" or "lower(http.host)". If a packet has several values, `occurrence`
     picks the "first", the "last", or "all" (the packet counts in the row of each). Packets without the field are in a
-    row without a value. `name` is the column's name, by default the field's name with underscores for dots. Raises
-    ValueError for an invalid field name or expression.
+    row without a value. `name` is the column's name, by default the field's name with underscores for dots. With
+    `names`, people see the names that Wireshark has for the values of a field, such as AAAA for 28 of dns.qry.type;
+    exports have the numbers, and the names in `Table.names`. Raises ValueError for an invalid field name or expression.
 
     >>> Key("tls.handshake.extensions_server_name", "server_name").text
     'by=tls.handshake.extensions_server_name as server_name'
@@ -91,6 +97,7 @@ class Key:
     occurrence: Literal["first", "last", "all"] = "first"
     title: str = ""
     description: str = ""
+    names: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "field", field_or_expression(self.field))
@@ -98,6 +105,8 @@ class Key:
             raise ValueError(f"{self._written}:{self.occurrence}: no such occurrence; choose first, last or all")
         if self.name and not _NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r} is no name for a column: use letters, digits and _")
+        if self.names and (isinstance(self.field, Expression) or len(self.fields) > 1):
+            raise ValueError(f"{self._written}:names: only the values of one field have names")
         if isinstance(self.field, Expression) and self.field.function == "bucket" and self.occurrence == "all":
             raise ValueError(f"{self.field.text}:all: a bucket takes the first or the last value")
 
@@ -111,12 +120,13 @@ class Key:
 
     @property
     def counted(self) -> tuple[Counted, ...]:
-        return (Counted.of(self.field, self.occurrence),)
+        return (Counted.of(self.field, self.occurrence, self.names),)
 
     @property
     def text(self) -> str:
         occurrence = f":{self.occurrence}" if self.occurrence != "first" else ""
-        return f"by={self._written}{occurrence}" + (f" as {self.name}" if self.name else "")
+        names = ":names" if self.names else ""
+        return f"by={self._written}{occurrence}{names}" + (f" as {self.name}" if self.name else "")
 
     @property
     def column(self) -> Column:
@@ -127,6 +137,7 @@ class Key:
             role="key",
             title=title,
             description=self.description or f"value of {self._written}",
+            named=self._written if self.names else "",
         )
 
     @property
@@ -352,6 +363,7 @@ def key_of(word: str, value: str) -> AnyKey:
             raise ValueError(f"{value}: write {kind.word} or {kind.word}(SOURCE, DESTINATION), e.g. (eth.src, eth.dst)")
         source, destination = arguments
         return kind(source, destination, name)  # type: ignore[arg-type]
-    found = re.fullmatch(r"(.*?)(?::(\w*))?", value, re.DOTALL)
+    names = value.endswith(":names")
+    found = re.fullmatch(r"(.*?)(?::(\w*))?", value.removesuffix(":names"), re.DOTALL)
     assert found
-    return Key(found[1], name, found[2] or "first")  # type: ignore[arg-type]
+    return Key(found[1], name, found[2] or "first", names=names)  # type: ignore[arg-type]

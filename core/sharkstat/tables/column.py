@@ -61,6 +61,9 @@ class Column:
     `share` names the measure whose total is 100 % of this one: the tables that people read have the percentage beside
     it. For most it is the column itself; where a packet counts in two rows, it is one that counts it once.
 
+    `named` is the field whose values it has, where people see the names of values: `Table.names` has them for
+    FIELD=VALUE, such as "dns.qry.type=28".
+
     `numbering` says of which protocol tshark's stream numbers are the values: they count on through the whole capture.
 
     >>> Column("packets", "integer", unit="packets").heading
@@ -87,6 +90,7 @@ class Column:
     percentile: tuple[float, str, str, str] | None = None
     rate: tuple[str, int] | None = None
     estimate: tuple[str, ...] = ()
+    named: str = ""
 
     def __post_init__(self) -> None:
         """ValueError for a type, role or merge rule that there is not, or that does not go with the type."""

@@ -123,6 +123,7 @@ def described(table: Table) -> dict[str, Any]:
                 "size_of": c.size_of,
                 "percentile": None if c.percentile is None else list(c.percentile),
                 "rate": None if c.rate is None else list(c.rate),
+                "named": c.named,
                 "estimate": list(c.estimate) or None,
                 "local": c.local,
                 "share": c.share,

@@ -174,6 +174,7 @@ def _column(told: Mapping[str, Any]) -> Column:
         size_of=told.get("size_of", ""),
         percentile=None if percentile is None else (float(percentile[0]), *percentile[1:]),
         rate=None if rate is None else (rate[0], int(rate[1])),
+        named=told.get("named", ""),
         estimate=tuple(told.get("estimate") or ()),
         local=_one_of(told.get("local", ""), get_args(Local), "local"),
         share=told.get("share", ""),

@@ -46,6 +46,8 @@ def cell(table: Table, column: Column, value: Value) -> str:
     """One value as a person reads it."""
     if value is None:
         return "-"
+    if column.named and (name := table.names.get(f"{column.named}={value}")):
+        return read(name)
     if column.type == "path" and isinstance(value, tuple):
         return read(" / ".join(value))
     if column.type == "set" and isinstance(value, tuple):
@@ -96,7 +98,9 @@ def grid(table: Table, draw_trees: bool = True) -> Grid:
         if draw_trees and column.type == "path" and at == 0:
             for row, label in zip(rows, _tree(table.rows, column.name), strict=True):
                 row[0] = label
-    return Grid(columns, [heading(column) for column in columns], rows, _marks(table))
+    # Names are texts, whatever they are names of.
+    laid = [dataclasses.replace(column, type="text") if column.named else column for column in columns]
+    return Grid(laid, [heading(column) for column in columns], rows, _marks(table))
 
 
 def _marks(table: Table) -> dict[tuple[int, str], str]:
