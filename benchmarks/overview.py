@@ -41,7 +41,8 @@ def main() -> None:
         capture = given.capture or Path(folder) / "made.pcap"
         if given.capture is None:
             make_capture.write(capture, given.packets)
-        held = [(s.name, s.section) for s in Registry.default(only_built_in=True).statistics.values() if s.section]
+        known = Registry.default(only_built_in=True).statistics.values()
+        held = [(s.name, s.section) for s in known if s.section and s.by_connection != "only"]
         requests = [",".join(filter(None, (name, section.arguments))) for name, section in held]
         commands = {name: ["run", str(capture), "-z", name] for name in requests}
         commands["overview"] = ["overview", str(capture), "--jobs", "1"]

@@ -180,8 +180,11 @@ def test_a_capture_with_everything_twice_is_named_before_any_cause(tmp_path: Pat
     once, twice = office(1), office(2)
     twice.wire.packets += [(time + 3000, frame) for time, frame in twice.wire.packets]
     sides = capture(once, tmp_path, "once"), capture(twice, tmp_path, "twice")
-    first, *_ = str(sharkstat.diff(*sides)).splitlines()
+    found = sharkstat.diff(*sides)
+    first, *_ = str(found).splitlines()
     assert first.startswith("AFTER has packets twice: 50 % of them are duplicates, 0 % on the other side. Add --dedup")
+    assert [table.warnings[0] for table in found.tables] == [found.caution] * 2
+    assert sharkstat.report(found).count("AFTER has packets twice") == 1
     found = sharkstat.diff(*sides, dedup=True)
     assert found.nothing_changed and not found.caution, str(found)
 

@@ -30,6 +30,7 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
+local layers = require "layers"
 
 local relative_ns, digits = sharkstat.relative_ns, sharkstat.digits
 
@@ -83,7 +84,7 @@ sharkstat.tap(__FILE__, function(run)
       local asked = hosts:at(to)
       asked.asked_for = asked.asked_for + 1
     end
-  end, "arp")
+  end, "arp", function(path) return layers.has(path, "arp") end)
 
   return function()
     for row in hosts:each() do

@@ -36,6 +36,7 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local rows = require "rows"
+local layers = require "layers"
 
 local relative_ns, digits = sharkstat.relative_ns, sharkstat.digits
 
@@ -81,7 +82,8 @@ sharkstat.tap(__FILE__, function(run)
       local hostname = hostnames()
       if hostname then rows.add(row.hostnames, hostname.value) end
     end
-  end, "dhcp && !icmp")  -- an error quotes what was said before
+  end, "dhcp && !icmp",  -- an error quotes what was said before
+  function(path) return layers.has(path, "dhcp") and not layers.has(path, "icmp") end)
 
   return function()
     for row in leases:each() do

@@ -38,6 +38,7 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local networks = require "networks"
+local layers = require "layers"
 
 local moment, elapsed = sharkstat.moment, sharkstat.elapsed
 
@@ -111,7 +112,7 @@ sharkstat.tap(__FILE__, function(run)
   end
   run.reads = { protocols = { "dns", "mdns", "llmnr" }, whole = "dns.qry.type && !tcp" }
   local of_tcp, of_udp = networks.of(run, "tcp"), networks.of(run, "udp")
-  networks.watch(run, "tcp", "queries and responses over TCP may be missing", "tcp.port == 53", true)
+  networks.watch(run, "tcp", "queries and responses over TCP may be missing", 53, true)
   local function connection(pinfo, virtual)
     local udp, tcp = last_of(udp_streams), last_of(tcp_streams)
     if tcp and (not udp or tcp.offset > udp.offset) then
@@ -198,7 +199,7 @@ sharkstat.tap(__FILE__, function(run)
     else
       response_message(key, time, bits, names(), types())
     end
-  end, "dns && !icmp && !icmpv6")  -- an error quotes what was said before
+  end, "dns && !icmp && !icmpv6", layers.unquoted "dns")
 
   return function()
     local result, of = asked:result(run)

@@ -52,7 +52,8 @@
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 -- Taps that are installed for all users have brought theirs, which may be of another version.
 for _, name in ipairs {
-  "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_fields", "sharkstat_header", "group_keys",
+  "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_fields", "sharkstat_header",
+  "sharkstat_sharing", "group_keys",
   "group_measures", "group_writer", "http_frames", "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "shards", "service_names", "service_packets",
   "service_intervals", "intervals",
   "talks", "tcp_streams", "tree", "unrecognized", "values", "networks", "flows",
@@ -412,8 +413,7 @@ local function note_gap(pinfo)
 end
 if sharkstat.all_of(sharkstat.display_filter) then sharkstat.share("frame", nil, note_gap) end
 
-local function keep_books(pinfo)
-  local number, length, time = moment(pinfo)
+local function keep_books(pinfo, _, _, number, length, time)
   if number == newest + 1 then newest = number else note_gap(pinfo) end
   bytes = bytes + length
   if pinfo.caplen < length then note_cut(pinfo) end

@@ -12,6 +12,7 @@
 local sharkstat = require "sharkstat"
 local http_frames = require "http_frames"
 local rows = require "rows"
+local layers = require "layers"
 local flows = require "flows"
 local server = require "server"
 local tell_of_unrecognized = require "unrecognized"
@@ -179,28 +180,36 @@ function http_streams.new(run, of_tcp, settle, interim)
     if not stream then return end
     local key = of_tcp:key(stream.value, pinfo, virtual)
     self:packet(self:connection(key), pinfo, frames_of(), magic() and true or nil)
-  end, "http2 && !icmp && !icmpv6")  -- an error quotes what was said before
+  end, "http2 && !icmp && !icmpv6", layers.unquoted "http2")
 
   tell_of_unrecognized(run, "http2", function(stream) return self.connections[stream] ~= nil end)
 
   local frames_of_3 = http_frames.http3()
   if not frames_of_3 then
     local unread = 0
-    run:listen("frame", function() unread = unread + 1 end, "http3")
+    run:listen("frame", function() unread = unread + 1 end, "http3",
+      function(path) return layers.has(path, "http3") end)
     run:remark(function()
       if unread == 0 then return nil end
       return ("%.0f HTTP/3 packets are not counted: reading HTTP/3 headers needs tshark 4.4 or later"):format(unread)
     end)
     return self
   end
-  local numbers = sharkstat.field "quic.connection.number"
+  local numbers, finals = sharkstat.field "quic.connection.number", sharkstat.field "quic.stream.fin"
+  local path_of, moment = layers.reader(), sharkstat.moment
+  local function ends_any()
+    for _, final in ipairs { finals() } do
+      if final.value then return true end
+    end
+    return false
+  end
   run:listen("frame", function(pinfo)
     local number = numbers()
-    if not number then return end
+    if not number or not (layers.has(path_of((moment(pinfo))), "http3") or ends_any()) then return end
     local connection = self:connection("quic " .. number.value)
     connection.is_quic = true
     self:packet(connection, pinfo, frames_of_3())
-  end, "(http3 || quic.stream.fin == 1) && !icmp && !icmpv6")
+  end, "quic && !icmp && !icmpv6", layers.unquoted "quic")
   return self
 end
 

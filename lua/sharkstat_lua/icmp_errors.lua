@@ -37,6 +37,8 @@ local rows = require "rows"
 
 local moment = sharkstat.moment
 
+local ERRORS_4 = { [3] = true, [4] = true, [5] = true, [11] = true, [12] = true }
+local ERRORS_6 = { true, true, true, true }
 local ERRORS = "icmp.type in {3, 4, 5, 11, 12} || icmpv6.type in {1, 2, 3, 4}"
 
 sharkstat.tap(__FILE__, function(run)
@@ -46,6 +48,13 @@ sharkstat.tap(__FILE__, function(run)
   local kinds = { icmp = sharkstat.field "icmp.type", icmpv6 = sharkstat.field "icmpv6.type" }
   local codes = { icmp = sharkstat.field "icmp.code", icmpv6 = sharkstat.field "icmpv6.code" }
   local ports = { tcp = sharkstat.field "tcp.dstport", udp = sharkstat.field "udp.dstport" }
+
+  local function is_error(field, errors)
+    for _, found in ipairs { field() } do
+      if errors[found.value] then return true end
+    end
+    return false
+  end
 
   local function nth(field, number)
     local found = number and select(number, field())
@@ -83,6 +92,7 @@ sharkstat.tap(__FILE__, function(run)
   end)
 
   run:listen("frame", function(pinfo)
+    if not (is_error(kinds.icmp, ERRORS_4) or is_error(kinds.icmpv6, ERRORS_6)) then return end
     local error_kind, carrier, quoted, quoted_ports = look(protocols().value)
     if not error_kind then return end
     local _, _, time = moment(pinfo)
@@ -94,7 +104,7 @@ sharkstat.tap(__FILE__, function(run)
     row[9] = row[9] + 1
     if not row[10] or time < row[10] then row[10] = time end
     if not row[11] or time > row[11] then row[11] = time end
-  end, ERRORS)
+  end, ERRORS, function(path) return path.quoting end)
 
   return function()
     for row in errors:each() do run:row(row) end

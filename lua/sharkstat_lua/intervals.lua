@@ -3,6 +3,7 @@
 --
 --     local intervals = intervals.new(length)    -- in nanoseconds, whole microseconds; nil: growing, from 1 ms on
 --     local at = intervals.of(pinfo, time)       -- the number of the interval of a packet's time (sharkstat.moment)
+--     local low, high = intervals.bounds(at)     -- in times of packets: low <= time < high
 --     local factor = intervals.grow()            -- makes them longer: the interval `at` is now floor(at / factor)
 --     intervals.start(at), intervals.duration()  -- when it begins and how long it is, as a row has them
 --
@@ -52,6 +53,12 @@ function intervals.new(length)
     local at = floor(since / size)
     if at * size > since then at = at - 1 end  -- the quotient was rounded up
     return base + at
+  end
+
+  -- When an interval begins and ends, in times of packets.
+  function made.bounds(at)
+    local low = (at - base) * made.length - rest
+    return low, low + made.length
   end
 
   function made.grow()

@@ -43,6 +43,14 @@ local NAMES = {
   "scsi.time", "sip.response-time", "skinny.response_time", "smb.time", "smb2.time", "snmp.time", "stun.time",
   "usb.time", "whois.response_time", "xmcp.time", "zabbix.time",
 }
+-- What a packet may hold beside protocols that have such a field (or their parts), without bringing one.
+local TIMELESS, TIMED = {}, {}
+for name in ([[arp data data-text-lines dhcp dhcpv6 dtls eth ethertype gre icmp icmpv6 igmp image-gif image-jfif ip ipv6 json llc lldp
+  media ntp png quic rtcp rtp sll ssh stp tcp tls udp urlencoded-form vlan vxlan websocket x509sat xml]]):gmatch("%S+") do
+  TIMELESS[name] = true
+end
+for name in ("dns http http2 icmp icmpv6 stun"):gmatch("%S+") do TIMED[name] = true end
+local SAME = { mdns = "dns", llmnr = "dns", ssdp = "http" }
 local WITHOUT_PORTS = { icmp = true, icmpv6 = true, usb = true, aoe = true }
 
 -- Nanoseconds. What is not kept as a time is a number of milliseconds.
@@ -71,16 +79,38 @@ sharkstat.tap(__FILE__, function(run)
     rows.time_in_sketch(servers:at(protocol, address, port), time)
   end
 
-  -- tshark itself picks the few packets that have any of them.
-  run:listen("frame", function(pinfo)
-    local address
+  -- Which of the fields a packet may have, by its path: all, where it holds a protocol that may bring any (it calls others
+  -- that the path does not name).
+  local all = {}
+  for at = 1, #fields do all[at] = at end
+  local function candidates(path)
+    local names, found = {}, {}
+    for name in path.text:gmatch("[^:]+") do
+      name = SAME[name] or name
+      names[name] = true
+      if not TIMELESS[name] and not TIMED[name] then return all end
+    end
     for at = 1, #fields do
+      if names[protocols[at]] then found[#found + 1] = at end
+    end
+    return found
+  end
+  local of_path = setmetatable({}, { __mode = "k" })
+  local function wants(path)
+    local found = candidates(path)
+    of_path[path] = found
+    return #found > 0
+  end
+
+  run:listen("frame", function(pinfo, _, _, _, _, _, path)
+    local address
+    for _, at in ipairs(path and (of_path[path] or candidates(path)) or all) do
       if fields[at]() then
         address = address or run:address(pinfo.src)
         for _, found in ipairs { fields[at]() } do count(protocols[at], address, pinfo, found.value) end
       end
     end
-  end, table.concat(there, " || "))
+  end, table.concat(there, " || "), wants)
 
   return function()
     for server in servers:each() do

@@ -36,18 +36,34 @@ local function has_any(text, names)
   return false
 end
 
--- transport: "tcp", "udp", "sctp" or nil; protocol: of the application, nil where there is none above the transport but
+-- Whether there is a protocol of this name in the text of a path.
+function layers.has(path, name) return (":" .. path.text .. ":"):find(":" .. name .. ":", 1, true) ~= nil end
+
+-- For Run:listen: what takes the packets with all these protocols in which nothing is quoted, as `NAME && !icmp && !icmpv6`
+-- does: an error quotes what was said before.
+function layers.unquoted(...)
+  local names = { ... }
+  return function(path)
+    if path.quoting or layers.has(path, "icmp") or layers.has(path, "icmpv6") then return false end
+    for _, name in ipairs(names) do
+      if not layers.has(path, name) then return false end
+    end
+    return true
+  end
+end
+
+-- text: all that the packet's protocols are; transport: "tcp", "udp", "sctp" or nil; protocol: of the application, nil where there is none above the transport but
 -- carriers; carrier: the first of those; holds: which protocols there are above the transport; above: the same in order,
 -- nil where there are none; plain: whether all of those are such that its addresses are the transport's; fragment: whether
 -- it is a part of a datagram that is not whole yet; virtual: whether it may be in a virtual network: true, false or "rare"
 -- (networks.lua); link: the lowest; quoting: whether it is an ICMP packet, which may quote another. Without a transport `protocol` is the highest.
 function layers.read(text)
-  local path = { holds = {}, link = text:match("^[^:]+") or text, virtual = false }
+  local path = { text = text, holds = {}, link = text:match("^[^:]+") or text, virtual = false }
   path.virtual = has_any(text, RARE) and "rare" or has_any(text, FREQUENT)
   local above, last = {}, nil
   for name in text:gmatch("[^:]+") do
     if QUOTING[name] then
-      return { protocol = name, holds = {}, link = path.link, virtual = path.virtual, quoting = true }
+      return { text = text, protocol = name, holds = {}, link = path.link, virtual = path.virtual, quoting = true }
     elseif CONNECTED[name] then
       path.transport, above = name, {}
     elseif LINKS[name] then

@@ -14,15 +14,12 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 local sharkstat = require "sharkstat"
 local layers = require "layers"
 
-local moment = sharkstat.moment
-
 sharkstat.tap(__FILE__, function(run)
   local path_of = layers.reader()
   local links, order = {}, {}
 
-  run:listen("frame", function(pinfo)
-    local number, length = moment(pinfo)
-    local name = path_of(number).link
+  run:listen("frame", function(_, _, _, number, length, _, path)
+    local name = (path or path_of(number)).link
     local link = links[name]
     if not link then
       link = { name, 0, 0 }

@@ -16,6 +16,9 @@
 local sharkstat = require "sharkstat"
 local fields = require "sharkstat_fields"
 local layers = require "layers"
+local sharing = require "sharkstat_sharing"
+
+local moment = sharkstat.moment
 
 local networks = {
   all = false,              -- whether packets outside of all virtual networks are looked at
@@ -48,6 +51,7 @@ local NONE = ""
 local function look_at_all(pinfo)
   if networks.all then return end
   networks.all = true
+  sharing.forget()
   if pinfo.number > 1 then networks.missed() end
   for _, listen in ipairs(networks.waiting or {}) do listen() end
 end
@@ -79,25 +83,35 @@ function networks.of(run, protocol, means, lacks, read)
   -- An extractor costs every packet of the capture, but where there is one of the streams, this one costs less than filters.
   if sharkstat.hosted and not read then self.path_of = layers.reader() end
   run.knows_networks = true
-  run:listen("frame", look_at_all, VIRTUAL)
+  run:listen("frame", function(pinfo)
+    if self.path_of and self.path_of((moment(pinfo))).virtual ~= "rare" then
+      local tagged = false
+      for at = 1, #FREQUENT do tagged = tagged or self.tags[at].read() end
+      if not tagged then return end  -- GRE without a key
+    end
+    look_at_all(pinfo)
+  end, VIRTUAL, function(path) return not networks.all and path.virtual end)
   if means then remark(run, self, means, lacks) end
   return self
 end
 
--- Listens for the run as run:listen does: `packet` is told whether the packet is in a virtual network. A filter with so many
--- fields costs every packet much more than its protocols do, which are read once, whoever asks.
-function Networks:listen(tap, packet, filter)
+-- Listens for the run as run:listen does: packet(pinfo, tvb, info, virtual, length, ns) is told whether the packet is in a
+-- virtual network. A filter with so many fields costs every packet much more than its protocols do, which are read once,
+-- whoever asks.
+function Networks:listen(tap, packet, filter, wants)
   if sharkstat.hosted then
-    local path_of, moment = self.path_of, sharkstat.moment
-    return self.run:listen(tap, function(pinfo, tvb, info)
-      packet(pinfo, tvb, info, path_of((moment(pinfo))).virtual)
-    end, filter)
+    local path_of = self.path_of
+    return self.run:listen(tap, function(pinfo, tvb, info, number, length, time, path)
+      packet(pinfo, tvb, info, (path or path_of(number)).virtual, length, time)
+    end, filter, wants)
   end
   filter = filter and "(" .. filter .. ") && " or ""
-  self.run:listen(tap, function(pinfo, tvb, info) packet(pinfo, tvb, info, false) end, filter .. "!" .. VIRTUAL)
-  self.run:listen(tap, function(pinfo, tvb, info) packet(pinfo, tvb, info, true) end,
-    filter .. IN_FREQUENT .. " && !" .. IN_RARE)
-  self.run:listen(tap, function(pinfo, tvb, info) packet(pinfo, tvb, info, "rare") end, filter .. IN_RARE)
+  local function listen(virtual, also)
+    self.run:listen(tap, function(pinfo, tvb, info, _, ...) packet(pinfo, tvb, info, virtual, ...) end, filter .. also)
+  end
+  listen(false, "!" .. VIRTUAL)
+  listen(true, IN_FREQUENT .. " && !" .. IN_RARE)
+  listen("rare", IN_RARE)
 end
 
 local function last_of(field)
@@ -217,13 +231,21 @@ end
 -- What the tcp and udp taps say of a header.
 local ANNOUNCED = { tcp = { "th_stream", "th_sport" }, udp = { "uh_stream", "uh_sport" } }
 
--- A watcher, which notes every stream of the run's packets that `filter` takes.
-local function watch_with_extractors(run, protocol, filter)
-  local watched, moment = networks.of(run, protocol), sharkstat.moment
+-- A watcher, which notes every stream of the run's packets, or those of a port.
+local function watch_with_extractors(run, protocol, port)
+  local watched = networks.of(run, protocol)
+  local targets = port and sharkstat.field(protocol .. ".dstport")
+  local function is_of_port()
+    for _, field in ipairs { watched.ports, targets } do
+      for _, found in ipairs { field() } do
+        if found.value == port then return true end
+      end
+    end
+    return false
+  end
   run:listen("frame", function(pinfo)
-    local path = watched.path_of((moment(pinfo)))
-    local virtual = path.virtual
-    if path.quoting or not (virtual or networks.all) then return end
+    if port and not is_of_port() then return end
+    local virtual = watched.path_of((moment(pinfo))).virtual
     local header, second = watched.headers()
     if not header then return end
     if not second then return watched:key(header.value, pinfo, virtual) end
@@ -233,16 +255,18 @@ local function watch_with_extractors(run, protocol, filter)
       if not from[at] then break end
       key_of(watched, one.value, virtual and network_of(watched.tags, one, virtual) or NONE, from[at].value, pinfo)
     end
-  end, filter)
+  end, port and ("%s.port == %d"):format(protocol, port), function(path)
+    return not path.quoting and (path.virtual or networks.all)
+  end)
   return watched
 end
 
 -- The same without extractors. A filter costs less, and what it names is in the tree of the packets that it takes: there it is
 -- found without an extractor.
-local function watch_with_filters(run, protocol, filter)
+local function watch_with_filters(run, protocol, port)
   local watched = networks.of(run, protocol, nil, nil, sharkstat.hosted and fields.reader or sharkstat.field)
   local streams, ports = watched.headers, watched.ports
-  local only = filter and " && " .. filter or ""
+  local only = port and (" && %s.port == %d"):format(protocol, port) or ""
   local named = ("%s.stream && %s.srcport && !icmp && !icmpv6"):format(protocol, protocol) .. only
   local function packet(virtual)
     return function(pinfo)
@@ -273,30 +297,30 @@ local function watch_with_filters(run, protocol, filter)
   return watched
 end
 
-local function new_watcher(run, protocol, filter)
+local function new_watcher(run, protocol, port)
   local extracted = sharkstat.hosted
   for _, name in ipairs { "frame.protocols", protocol .. ".stream", protocol .. ".srcport" } do
     extracted = extracted and sharkstat.extracted(name)
   end
-  return (extracted and watch_with_extractors or watch_with_filters)(run, protocol, filter)
+  return (extracted and watch_with_extractors or watch_with_filters)(run, protocol, port)
 end
 
 -- For a run that does not tell them apart, or is not told of all packets: its remark says what that means, for the
--- packets that `filter` takes. All runs that ask for the same have one watcher, which belongs to none of them.
+-- packets of a port, or of all. All runs that ask for the same have one watcher, which belongs to none of them.
 local watchers = {}
-function networks.watch(run, protocol, means, filter, lacks)
+function networks.watch(run, protocol, means, port, lacks)
   local watched
   if sharkstat.hosted then
-    local key = ("%s\t%s\t%s"):format(protocol, filter or "", run.filter or "")
+    local key = ("%s\t%s\t%s"):format(protocol, port or "", run.filter or "")
     if not watchers[key] then
       local own = sharkstat.new_run({ name = "networks", columns = {} }, "", nil)
       own.filter = run.filter
-      watchers[key] = new_watcher(own, protocol, filter)
+      watchers[key] = new_watcher(own, protocol, port)
     end
     watched = watchers[key]
     run.knows_networks = true
   else
-    watched = new_watcher(run, protocol, filter)
+    watched = new_watcher(run, protocol, port)
   end
   remark(run, watched, means, lacks)
 end

@@ -42,6 +42,7 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local server = require "server"
+local layers = require "layers"
 
 local relative_ns = sharkstat.relative_ns
 
@@ -170,7 +171,7 @@ sharkstat.tap(__FILE__, function(run)
     end
     c.packets, c.bytes = c.packets + 1, c.bytes + pinfo.len
     look(c, pinfo)
-  end, "quic && !icmp && !icmpv6")  -- an error quotes what was said before
+  end, "quic && !icmp && !icmpv6", layers.unquoted "quic")
 
   return function()
     local result = servers:result(run)

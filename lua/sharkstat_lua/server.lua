@@ -182,7 +182,12 @@ end
 -- `networks` are given to tell it from others, by whether the packet is in a `virtual` one. Where there is no room for it
 -- `full` is called, which makes some; without that it is nil.
 function Book:of(pinfo, kind, packet, networks, virtual)
-  local key = self:key(pinfo, kind, packet, networks, virtual)
+  local key
+  if packet == current and kind == current_kind and not networks then
+    key = current_key
+  else
+    key = self:key(pinfo, kind, packet, networks, virtual)
+  end
   return self.known[kind][key] or self:meet(pinfo, kind, key)
 end
 
@@ -211,9 +216,10 @@ function Book:meet(pinfo, kind, key)
   return c
 end
 
--- Whether the packet was sent by the end `a` of its connection.
-function Book:from_first(c, pinfo)
-  local port = pinfo.src_port
+-- Whether the packet was sent by the end `a` of its connection. Its port is read once for all who give the packet's number.
+local port_packet, port
+function Book:from_first(c, pinfo, packet)
+  if not packet or packet ~= port_packet then port_packet, port = packet, pinfo.src_port end
   if c.port_a ~= c.port_b then return port == c.port_a end
   return self.run:address(pinfo.src) == c.a
 end

@@ -2,7 +2,7 @@
 -- with the packet that completes their datagram, knows the connection of each packet, and notes what tells its service.
 --
 --     local walk = service_packets.new(run)
---     function walk:packet(c, path, pinfo, sum) ... end    -- a packet of a connection, with the fragments it completes
+--     function walk:packet(c, path, pinfo, sum, number) ... end  -- a packet of a connection, with the fragments it completes
 --     function walk:alone(among, protocol, sum, pinfo) ... end  -- what belongs to no connection, to be added to `among`
 --     function walk:met(c, sum) ... end                    -- a connection, before its first packet
 --     function walk:full() ... end                         -- there are too many: settle them
@@ -19,8 +19,6 @@ local server = require "server"
 local layers = require "layers"
 local naming = require "service_names"
 local networks = require "networks"
-
-local moment = sharkstat.moment
 
 -- Connections of which it may still show what they are. Where there are more, all are settled by what is known.
 local MOST_CONNECTIONS = 100000
@@ -153,9 +151,8 @@ end
 function Walk:listen(among)
   local path_of, sum = layers.reader(), {}
   local cut = sharkstat.cut
-  self.run:listen("frame", function(pinfo, tvb)
-    local number, length, time = moment(pinfo)
-    local path = path_of(number)
+  self.run:listen("frame", function(pinfo, tvb, _, number, length, time, path)
+    path = path or path_of(number)
     if cut and not path.transport and pinfo.caplen < length then
       self.lost = self.lost + ((path.fragment or BELOW[path.protocol]) and 1 or 0)
     end
@@ -186,7 +183,7 @@ function Walk:listen(among)
       if host and host.offset + host.len >= pinfo.caplen then c.name = nil end  -- only the beginning of it is there
       self:note_cut(c, path, pinfo, tvb)
     end
-    self:packet(c, path, pinfo, sum)
+    self:packet(c, path, pinfo, sum, number)
   end)
 end
 

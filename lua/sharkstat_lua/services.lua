@@ -144,9 +144,9 @@ local function new_book(run)
     end
   end
 
-  function walk:packet(c, _, pinfo, sum)
+  function walk:packet(c, _, pinfo, sum, number)
     if c.settled then return add_to_row(c, pinfo, sum) end
-    local from_first = self:from_first(c, pinfo)
+    local from_first = self.book:from_first(c, pinfo, number)
     if from_first then
       c[PACKETS_A], c[BYTES_A] = c[PACKETS_A] + sum.packets, c[BYTES_A] + sum.bytes
     else

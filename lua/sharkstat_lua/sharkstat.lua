@@ -173,6 +173,7 @@ end
 
 require "sharkstat_addresses"(sharkstat, Run)
 local cut = require "sharkstat_cut"
+local sharing = require "sharkstat_sharing"
 
 -- tshark's version, as 4.4.
 function sharkstat.version()
@@ -197,54 +198,35 @@ function sharkstat.all_of(...)
   return concat(parts, " && ")
 end
 
--- tshark calls Lua once a packet for each listener, which costs more than what most listeners do: so
--- all that want the same tap with the same filter share one.
-local shared = {}
+-- tshark calls Lua once a packet for each listener, which costs more than what most listeners do: so all that want the same
+-- tap with the same filter share one (sharkstat_sharing.lua).
+local function share(tap, filter, packet) return sharing.listen(tap, filter, { packet = packet }).listener end
 
-local function share(tap, filter, packet)
-  local key = tap .. "\t" .. (filter or "")
-  local known = shared[key]
-  if known then
-    local first, rest = known.packet, packet
-    known.packet = function(pinfo, tvb, info)
-      first(pinfo, tvb, info)
-      rest(pinfo, tvb, info)
-    end
-    known.listener.packet = known.packet
-    return known.listener
-  end
-  local listener = Listener.new(tap, filter)
-  listener.packet = packet
-  shared[key] = { listener = listener, packet = packet }
-  return listener
-end
-
--- Calls packet(pinfo, tvb, info) for every header or message that tshark's tap `tap` announces
+-- Calls packet(pinfo, tvb, info, number, length, ns) for every header or message that tshark's tap `tap` announces
 -- ("frame", "eth", "ip", "ipv6", "tcp", "udp", "http", ...) in packets that `filter` takes.
--- An error in it ends this statistic, and the others go on.
-function Run:listen(tap, packet, filter)
-  local function described(message)
-    return { message, debug and debug.traceback and debug.traceback() or "" }
+-- The last three are those of sharkstat.moment. An error in it ends this statistic, and the others go on.
+-- A filter costs every packet something, and where there are many taps it costs more than they do. So a listener to "frame"
+-- may say what its filter says once more, as wants(path), where `path` is what the packet's protocols tell (layers.lua):
+-- that is asked once for each combination of protocols, and takes the filter's place where something reads them anyway.
+function Run:listen(tap, packet, filter, wants)
+  if not sharkstat.hosted then
+    local alone = require "sharkstat_alone"
+    return alone.listen(self, tap, sharing.guarded(self, packet), filter)
   end
-  local function guarded(pinfo, tvb, info)
-    if self.failure then return end
-    local fine, problem = xpcall(packet, described, pinfo, tvb, info)
-    if not fine then
-      self.failure = { message = tostring(problem[1]), packet = pinfo.number, traceback = problem[2] }
-    end
-  end
-  if not sharkstat.hosted then return require("sharkstat_alone").listen(self, tap, guarded, filter) end
   if cut.concerns(tap) then
     sharkstat.cut_matters = true
     if sharkstat.cut then
-      guarded = cut.listen(sharkstat, self, tap, guarded, function(also, for_cut)
-        share("frame", sharkstat.all_of(sharkstat.display_filter, self.filter, filter, also), for_cut)
+      packet = cut.listen(sharkstat, self, tap, packet, function(also, for_cut)
+        sharing.listen("frame", sharkstat.all_of(sharkstat.display_filter, self.filter, filter, also),
+          { packet = for_cut, run = self })
       end)
     end
   end
-  local listener = share(tap, sharkstat.all_of(sharkstat.display_filter, self.filter, filter), guarded)
-  self.listeners[#self.listeners + 1] = listener
-  return listener
+  if not fields["frame.protocols"] then wants = nil end
+  local taken = sharkstat.all_of(sharkstat.display_filter, self.filter, not wants and filter or nil)
+  local shared = sharing.listen(tap, taken, { packet = packet, run = self, wants = wants })
+  self.listeners[#self.listeners + 1] = shared.listener
+  return shared.listener
 end
 sharkstat.share = share
 

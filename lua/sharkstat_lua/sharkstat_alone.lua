@@ -38,7 +38,7 @@ function alone.listen(run, tap, packet, filter)
   run.listeners[#run.listeners + 1] = listener
   function listener.packet(pinfo, tvb, info)
     fields.packet(pinfo.number)
-    slot.packet(pinfo, tvb, info)
+    slot.packet(pinfo, tvb, info, sharkstat.moment(pinfo))
   end
   return listener
 end

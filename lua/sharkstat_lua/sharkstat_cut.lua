@@ -47,22 +47,22 @@ function cut.listen(sharkstat, run, tap, packet, listen)
   local extractors = {}
   for key, name in pairs(standin.fields or {}) do extractors[key] = sharkstat.field(name) end
   if standin.announced then
-    listen(standin.announced, function(pinfo, tvb)
-      if last == pinfo.number then return end
+    listen(standin.announced, function(pinfo, tvb, _, number, ...)
+      if last == number then return end
       local info = { ip_src = pinfo.src, ip_dst = pinfo.dst }
       for key, extractor in pairs(extractors) do
         local found = extractor()
         info[key] = found and found.value or 0
       end
-      packet(pinfo, tvb, info)
+      packet(pinfo, tvb, info, number, ...)
     end)
   end
   listen(standin.lost, function(pinfo)
     if pinfo.caplen < pinfo.len then run.skipped = run.skipped + 1 end
   end)
-  return function(pinfo, tvb, info)
-    last = pinfo.number
-    packet(pinfo, tvb, info)
+  return function(pinfo, tvb, info, number, ...)
+    last = number
+    packet(pinfo, tvb, info, number, ...)
   end
 end
 

@@ -29,7 +29,6 @@ local rows = require "rows"
 local server = require "server"
 local layers = require "layers"
 
-local moment = sharkstat.moment
 local floor = math.floor
 
 -- How many services of a host are told apart, and how many of them are shown.
@@ -95,7 +94,6 @@ sharkstat.tap(__FILE__, function(run)
   local bucket
   local prefix = ""
   local function look_at(time)
-    if not every then return end
     local now = start_of(time)
     if now ~= bucket then bucket, prefix = now, sharkstat.integer(now) .. " " end
   end
@@ -127,31 +125,47 @@ sharkstat.tap(__FILE__, function(run)
   local cut, flags, lost = sharkstat.cut, sharkstat.field "tcp.flags", 0
   function run.lost() return lost end
 
-  run:listen("frame", function(pinfo)
-    local number, length, time = moment(pinfo)
-    look_at(time)
-    local path = path_of(number)
+  -- The rows of a connection's ends, which are looked up once an interval, and its service, once that is known.
+  local function rows_of(c)
+    c.row_a, c.row_b, c.rows_for = host_of(c.a), host_of(c.b), prefix
+    return c.row_a, c.row_b
+  end
+  local function service_of(c)
+    if c.second_serves == nil then return c end
+    c.service = number_of(c.second_serves and c.port_b or c.port_a, c.kind)
+    return c.service
+  end
+
+  run:listen("frame", function(pinfo, _, _, number, length, time, path)
+    if every then look_at(time) end
+    path = path or path_of(number)
     if cut and pinfo.caplen < length and (path.fragment or path.transport == "tcp" and not flags()) then lost = lost + 1 end
     local transport = path.transport
     local c = transport and book:of(pinfo, transport, number)
-    local source, destination, service
+    local sender, receiver, service
     if c then
-      service = c.second_serves == nil and c or number_of(c.second_serves and c.port_b or c.port_a, transport)
+      service = c.service or service_of(c)
     elseif transport then
       service = service_by_ports(pinfo, transport)
     end
     if c and path.plain then  -- an address costs more to write than all else
-      source, destination = c.a, c.b
-      if not book:from_first(c, pinfo) then source, destination = destination, source end
+      if c.rows_for == prefix then
+        sender, receiver = c.row_a, c.row_b
+      else
+        sender, receiver = rows_of(c)
+      end
+      if not book:from_first(c, pinfo, number) then sender, receiver = receiver, sender end
     else
-      source, destination = run:address(pinfo.src), run:address(pinfo.dst)
+      sender, receiver = host_of(run:address(pinfo.src)), host_of(run:address(pinfo.dst))
     end
-    local sender, receiver = host_of(source), host_of(destination)
     sender[BYTES_OUT], sender[PACKETS_OUT] = sender[BYTES_OUT] + length, sender[PACKETS_OUT] + 1
     receiver[BYTES_IN], receiver[PACKETS_IN] = receiver[BYTES_IN] + length, receiver[PACKETS_IN] + 1
     if service then
-      add_service(sender, service, length)
-      add_service(receiver, service, length)
+      local sent, received = sender[BY_SERVICE], receiver[BY_SERVICE]
+      local bytes = sent[service]
+      if bytes then sent[service] = bytes + length else add_service(sender, service, length) end
+      bytes = received[service]
+      if bytes then received[service] = bytes + length else add_service(receiver, service, length) end
     end
   end)
 

@@ -10,7 +10,7 @@ local rows = require "rows"
 local networks = require "networks"
 local server = require "server"
 
-local moment, elapsed, plus = sharkstat.moment, sharkstat.elapsed, sharkstat.plus
+local elapsed, plus = sharkstat.elapsed, sharkstat.plus
 
 local streams = {}
 
@@ -182,10 +182,9 @@ function streams.follow(run, analysis)
     if not side[RTT_MAX] or rtt > side[RTT_MAX] then side[RTT_MAX] = rtt end
   end
 
-  virtual_networks:listen("tcp", function(pinfo, _, info, virtual)
+  virtual_networks:listen("tcp", function(pinfo, _, info, virtual, length, time)
     following.busy = true
     local stream = info.th_stream
-    local _, length, time = moment(pinfo)
     local key = (virtual or networks.all) and virtual_networks:key(stream, pinfo, virtual) or stream
     local c = known[key] or connections:of(key, info, time)
     local source_port = info.th_sport

@@ -19,7 +19,6 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 local sharkstat = require "sharkstat"
 local intervals = require "intervals"
 
-local moment = sharkstat.moment
 local floor = math.floor
 
 sharkstat.tap(__FILE__, function(run)
@@ -40,9 +39,15 @@ sharkstat.tap(__FILE__, function(run)
     end
   end
 
-  run:listen("frame", function(pinfo)
-    local _, size, time = moment(pinfo)
-    local at = interval_of(pinfo, time)
+  -- Most packets are in the interval of the one before: its number, and when it begins and ends.
+  local at, low, high = nil, 0, 0
+
+  run:listen("frame", function(pinfo, _, _, _, size, time)
+    if type(time) == "number" and time >= low and time < high then
+      packets[at], bytes[at] = packets[at] + 1, bytes[at] + size
+      return
+    end
+    at = interval_of(pinfo, time)
     if not packets[at] then
       while count >= most do
         grow()
@@ -51,6 +56,7 @@ sharkstat.tap(__FILE__, function(run)
       if not packets[at] then count, packets[at], bytes[at] = count + 1, 0, 0 end
     end
     packets[at], bytes[at] = packets[at] + 1, bytes[at] + size
+    low, high = spans.bounds(at)
   end)
 
   return function()

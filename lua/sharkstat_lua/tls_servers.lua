@@ -48,13 +48,15 @@ package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. 
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local networks = require "networks"
+local layers = require "layers"
 local tell_of_unrecognized = require "unrecognized"
 
-local moment, relative_ns = sharkstat.moment, sharkstat.relative_ns
+local relative_ns = sharkstat.relative_ns
 
 local CLIENT_HELLO, SERVER_HELLO, ENCRYPTED_EXTENSIONS, CERTIFICATE = 1, 2, 8, 11
 local CHANGE_CIPHER_SPEC, APPLICATION_DATA = 20, 23
 local TLS_1_3 = "TLS 1.3"
+local TELLING = { [CLIENT_HELLO] = true, [SERVER_HELLO] = true, [ENCRYPTED_EXTENSIONS] = true, [CERTIFICATE] = true }
 
 sharkstat.tap(__FILE__, function(run)
   local function field(name) return sharkstat.field(name) end
@@ -139,9 +141,23 @@ sharkstat.tap(__FILE__, function(run)
     end
   end
 
+  local function tells()
+    for _, found in ipairs { types() } do
+      if TELLING[found.value] then return true end
+    end
+    return false
+  end
+
   of_tcp:listen("frame", function(pinfo, _, _, virtual)
+    local telling = tells()
+    if not telling and next(unfinished) == nil then return end
     local stream = stream_of(pinfo, virtual)
-    local c = handshakes:find(stream)
+    local c = unfinished[stream]
+    if not telling then
+      if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
+      return
+    end
+    c = handshakes:find(stream)
     local settled = row_of[stream]
     for _, found in ipairs { types() } do
       local kind = found.value
@@ -175,21 +191,15 @@ sharkstat.tap(__FILE__, function(run)
     end
     c = unfinished[stream]
     if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
-  end, "tcp && tls.handshake.type in {1, 2, 8, 11} && !icmp && !icmpv6")  -- an error quotes what was said before
-
-  of_tcp:listen("frame", function(pinfo, _, _, virtual)
-    if next(unfinished) == nil then return end
-    local c = unfinished[stream_of(pinfo, virtual)]
-    if c and pinfo.src_port == c.port then look_for_end(c, pinfo) end
-  end, "tcp && tls && !(tls.handshake.type in {1, 2, 8, 11}) && !icmp && !icmpv6")
+  end, "tcp && tls && !icmp && !icmpv6", layers.unquoted("tcp", "tls"))
 
   tell_of_unrecognized(run, "tls", function(stream)
     return row_of[stream] ~= nil or handshakes:find(stream) ~= nil
   end)
 
-  of_tcp:listen("tcp", function(pinfo, _, info, virtual)
-    local stream = of_tcp:key(info.th_stream, pinfo, virtual)
-    local _, length = moment(pinfo)
+  of_tcp:listen("tcp", function(pinfo, _, info, virtual, length)
+    local stream = info.th_stream
+    if virtual or networks.all then stream = of_tcp:key(stream, pinfo, virtual) end
     bytes[stream] = (bytes[stream] or 0) + length
   end)
 

@@ -132,7 +132,8 @@ def diff(
     _print(result, running, output, output_format, registry)
     warnings = dict.fromkeys(warning for table in result.tables for warning in table.warnings)
     for warning in warnings:
-        say(warning)
+        if warning != result.caution or output_format != "table":  # there it stands above the result
+            say(warning)
     if any(warning.startswith("interrupted") for warning in warnings):
         raise typer.Exit(EXIT_INTERRUPTED)
     if not (result.before.complete and result.after.complete):

@@ -219,6 +219,10 @@ def _of_diff(found: Diff) -> Contents:
             main = found.findings[0]
             lead.insert(0, f"{percent(main.share)} of it: {main.sentence}")
             causes = list(_branches(found, found.explanation.causes, ()))
+    if found.caution:
+        caution = texts.safe(found.caution)
+        lead.insert(0, caution)
+        warnings = [warning for warning in warnings if warning != caution]
     blocks = [
         Block(texts.safe(table.title), "", (), sheet_of(table))
         for table in found.tables

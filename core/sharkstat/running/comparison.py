@@ -102,6 +102,8 @@ def diff(
     reading = replace(rows[1].reading, sources=(*rows[0].reading.sources, *rows[1].reading.sources))
     warnings = [*rows[0].warnings, *(w for w in rows[1].warnings if w not in rows[0].warnings)]
     result.tables = [change_table(found, scale, reading), causes_table(found, scale, reading)]
+    if result.caution:
+        warnings.insert(0, result.caution)
     for table in result.tables:
         table.warnings, table.tshark, table.engine = warnings, rows[1].tshark, rows[1].engine
         table.complete = result.before.complete and result.after.complete

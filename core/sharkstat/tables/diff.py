@@ -77,9 +77,9 @@ class Diff:
     """What `sharkstat.diff` gives: findings, the largest first, and tables.
 
     Without requests the tables are `diff,change` (a row for each measure) and `diff,causes` (the tree of causes);
-    with requests there is one for each. `explanation` holds the causes as they were found. `caution` says what is wrong
-    with a capture that looks like a change of the traffic, and is none. A Diff shows itself in a
-    notebook; `str` of it is what the command prints.
+    with requests there is one for each. `explanation` holds the causes as they were found. `caution` says if a
+    difference comes from how the packets were captured (packets captured twice on one side); the tables have it as
+    their first warning. A Diff shows itself in a notebook; `str` of it is what the command prints.
     """
 
     before: Side
