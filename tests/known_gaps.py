@@ -11,11 +11,7 @@ import subprocess
 import sys
 
 # By the name of the test, for tshark from this version on.
-_TSHARK: dict[tuple[int, int], dict[str, str]] = {
-    (4, 4): {
-        "test_addresses_after_the_fortieth_are_not_told": "the flow graph has another layout: shown as lines",
-    },
-}
+_TSHARK: dict[tuple[int, int], dict[str, str]] = {}
 _PYTHON: dict[tuple[int, int], dict[str, str]] = {
     (3, 14): {"test_whole_packets_are_what_stock_pyshark_gives": "stock pyshark does not run on Python 3.14"},
 }

@@ -113,6 +113,9 @@ def test_a_message_is_read_whole() -> None:
     found = Flow("tcp").parse((HEAD + ROW).encode(), "")
     assert [list(row) for row in found.rows] == [[1, 0, None, "10.0.0.1", 1, "10.0.0.2", 2, "hello", "Seq = 1"]]
     assert Flow("tcp").parse(b"", "").rows == []
+    # What tables spell as an escape of its own is drawn as the characters that it is.
+    drawn = (HEAD + ROW.replace("hello  ", r"h\x02lo")).encode()
+    assert [row[7] for row in Flow("tcp").parse(drawn, "").rows] == [r"h\x5cx02lo"]
 
 
 @pytest.mark.parametrize(

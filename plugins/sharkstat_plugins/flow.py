@@ -72,7 +72,8 @@ class Flow(Statistic):
         return ",".join(filter(None, (self.name, mode, both_filters(display_filter, own))))
 
     def parse(self, text: bytes, arguments: str) -> Parsed:
-        lines = text_of(text).split("\n")
+        # Until the drawing is read, a character is as wide as tshark drew it: text_of spells some at length.
+        lines = text.decode("utf-8", "surrogateescape").split("\n")
         if lines.pop():
             raise TextError("the drawing's last line has no end")
         if not lines:
@@ -88,6 +89,8 @@ class Flow(Statistic):
                 f"{self.name}: messages without a destination: {unknown}; this tshark draws what an address sends to "
                 "itself as sent to the next one"
             )
+        for row in rows:
+            row[LABEL], row[COMMENT] = _told(row[LABEL]), _told(row[COMMENT])
         return Parsed([[number, *row] for number, row in enumerate(rows, 1)], warnings=tuple(warnings))
 
     def align(self, tables):  # type: ignore[no-untyped-def]
@@ -249,7 +252,12 @@ class _Drawing:
 
     def _name(self, node: Value) -> Value:
         assert isinstance(node, int)
-        return None if node == OVERFLOW else self.names[node]
+        return None if node == OVERFLOW else _told(self.names[node])
+
+
+def _told(drawn: Value) -> str:
+    """What is drawn, as tables have it."""
+    return text_of(str(drawn).encode("utf-8", "surrogateescape"))
 
 
 def _odd_node(name: str) -> str:

@@ -237,6 +237,8 @@ def plain_value(column: Column, value: Value) -> str:
 
 
 def _escaped(text: str) -> str:
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
     return texts.safe("".join(_BACKSLASHED.get(character, character) for character in text))
 
 
@@ -255,8 +257,15 @@ def defused(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and text != "-" else text
 
 
+_AT_ONCE = 1000  # rows that are written in one piece
+
+
 def _separated(tables: Sequence[Table], dialect: str, raw: bool) -> Iterator[str]:
     def written(column: Column) -> Callable[[Value], str]:
+        if column.type == "integer":
+            return lambda value: str(value) if type(value) is int else plain_value(column, value)
+        if column.type == "duration":
+            return lambda value: figures.seconds(value) if type(value) is int else plain_value(column, value)
         if raw or column.type not in ("text", "address", "path", "set"):
             return lambda value: plain_value(column, value)
         return lambda value: defused(plain_value(column, value))
@@ -271,8 +280,12 @@ def _separated(tables: Sequence[Table], dialect: str, raw: bool) -> Iterator[str
         columns = [column for column in table.columns if column.shown or column.type != "set"]
         writer.writerow([_escaped(column.name) for column in columns])
         cells = [(column.name, written(column)) for column in columns]
-        for row in table.rows:
+        for at, row in enumerate(table.rows, 1):
             writer.writerow([write(row[name]) for name, write in cells])
+            if not at % _AT_ONCE:
+                yield out.getvalue()
+                out.seek(0)
+                out.truncate()
         yield out.getvalue()
 
 

