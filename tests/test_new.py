@@ -11,8 +11,14 @@ from tests.command import PROJECT, sharkstat, tables
 from tests.packages import BRIEFLY, installed, run_in, run_tests
 
 TOOLS = Path(sys.executable).parent
-NAMES = {"declared": "asked-names", "packets": "Dns.Answered", "tap": "sharkstat-dns_lost"}
-STATISTICS = {"declared": "asked,names", "packets": "dns,answered", "tap": "dns,lost"}
+NAMES = {
+    "declared": "asked-names",
+    "packets": "Dns.Answered",
+    "tap": "sharkstat-dns_lost",
+    "exporter": "sharkstat-row-blocks",
+}
+STATISTICS = {"declared": "asked,names", "packets": "dns,answered", "tap": "dns,lost", "exporter": "row-blocks"}
+REQUESTS = {**STATISTICS, "exporter": "dns,names --format row-blocks"}
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +29,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         assert (done.returncode, done.stderr) == (0, "")
         what, following, *commands = done.stdout.splitlines()
         assert what.startswith(
-            f"created {folder / name} with the statistic {STATISTICS[kind]}: .gitignore, README.md, "
+            f"created {folder / name} with the {'format' if kind == 'exporter' else 'statistic'} {STATISTICS[kind]}: "
+            ".gitignore, README.md, "
         )
         assert following == "next:"
         assert commands == [
             f"  cd {folder / name} && python -m pip install -e '.[test]'",
-            f"  sharkstat run tests/dns.pcapng -z {STATISTICS[kind]}",
+            f"  sharkstat run tests/dns.pcapng -z {REQUESTS[kind]}",
             "  python -m pytest",
         ]
     assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES.values())
@@ -42,13 +49,25 @@ def test_what_was_made_is_installed_found_and_tested(
     env = installed(list(made.values()), tmp_path / "site")
     assert "passed" in run_tests(list(made.values()), env, *chosen)
     listed = json.loads(sharkstat("plugins", "--format", "json", env=env).stdout)["tables"][0]["rows"]
-    found = {row["statistics"]: (row["from"], row["problem"]) for row in listed}
+    found = {row["statistics"] or row["formats"]: (row["from"], row["problem"]) for row in listed}
     for kind, name in NAMES.items():
         assert found[STATISTICS[kind]] == (f"{name} 0.1.0", "")
-    requests = [word for name in STATISTICS.values() for word in ("-z", name)]
+    requests = [word for kind, name in STATISTICS.items() if kind != "exporter" for word in ("-z", name)]
     results = tables(made["tap"] / "tests" / "dns.pcapng", *requests, env=env)
     assert [len(table["rows"]) for table in results] == [9, 9, 9]
     assert [table["engine"] for table in results] == ["lua", "packets", "lua"]
+    sharkstat(
+        "run",
+        made["tap"] / "tests" / "dns.pcapng",
+        "-z",
+        "dns,names",
+        "--output",
+        f"{tmp_path}/blocks/",
+        "--format",
+        "row-blocks",
+        env=env,
+    )
+    assert "Name: www.example.net" in (tmp_path / "blocks" / "dns_names.row-blocks").read_text()
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -78,7 +97,7 @@ def test_what_was_made_is_tidy(kind: str, made: dict[str, Path]) -> None:
             ["mine", "--statistic", "my stat"],
             "--statistic my stat: not a valid name; use words separated by commas, e.g. dns,slow",
         ),
-        (["mine", "--kind", "lua"], "--kind lua: no such kind; choose declared, packets or tap"),
+        (["mine", "--kind", "lua"], "--kind lua: no such kind; choose declared, packets, tap or exporter"),
         (["mine", "--folder", "/dev/null"], "cannot create /dev/null/mine: "),
         (["there"], "there already exists: choose another NAME or --folder"),
     ],
@@ -99,11 +118,13 @@ def test_in_a_fresh_environment_it_passes_its_tests_and_checks(tmp_path: Path) -
     bin_ = tmp_path / "venv" / "bin"
     run_in(tmp_path, bin_ / "pip", "install", "-qq", PROJECT)
     for kind, name in NAMES.items():
-        run_in(tmp_path, bin_ / "sharkstat", "new", name, "--kind", kind, "--statistic", f"fresh,{kind}")
+        between = "-" if kind == "exporter" else ","
+        run_in(tmp_path, bin_ / "sharkstat", "new", name, "--kind", kind, "--statistic", f"fresh{between}{kind}")
         run_in(tmp_path / name, bin_ / "pip", "install", "-qq", "-e", ".[test]")
         assert "passed" in run_in(tmp_path / name, bin_ / "python", "-m", "pytest", "-q")
         run_in(tmp_path / name, bin_ / "ruff", "check", ".")
         run_in(tmp_path / name, bin_ / "ruff", "format", "--check", ".")
         run_in(tmp_path / name, bin_ / "mypy", "--strict")
-        shown = run_in(tmp_path / name, bin_ / "sharkstat", "run", "tests/dns.pcapng", "-z", f"fresh,{kind}")
+        asked = ["-z", "dns,names", "--format", "fresh-exporter"] if kind == "exporter" else ["-z", f"fresh,{kind}"]
+        shown = run_in(tmp_path / name, bin_ / "sharkstat", "run", "tests/dns.pcapng", *asked)
         assert "www.example.net" in shown

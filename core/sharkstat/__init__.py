@@ -68,7 +68,7 @@ _ROOMS = {
     "sharkstat.statistics.registry": ("Registry",),
     "sharkstat.statistics.section": ("Check", "HealthFinding", "Section", "Severity", "most_of", "part_of"),
     "sharkstat.statistics.several": ("Several",),
-    "sharkstat.statistics.statistic": ("Statistic", "hookimpl", "sort_rows"),
+    "sharkstat.statistics.statistic": ("Exporter", "RegisterExporter", "Statistic", "hookimpl", "sort_rows"),
     "sharkstat.statistics.tapfile": ("TapFile",),
     "sharkstat.tables.column": ("Column", "Reading", "Row", "Type", "Value"),
     "sharkstat.tables.diff": ("Diff", "Finding"),
@@ -128,7 +128,7 @@ if TYPE_CHECKING:
     from sharkstat.statistics.registry import Registry
     from sharkstat.statistics.section import Check, HealthFinding, Section, Severity, most_of, part_of
     from sharkstat.statistics.several import Several
-    from sharkstat.statistics.statistic import Statistic, hookimpl, sort_rows
+    from sharkstat.statistics.statistic import Exporter, RegisterExporter, Statistic, hookimpl, sort_rows
     from sharkstat.statistics.tapfile import TapFile
     from sharkstat.tables.column import Column, Reading, Row, Type, Value
     from sharkstat.tables.diff import Diff, Finding
@@ -148,6 +148,7 @@ __all__ = [
     "Distinct",
     "Engine",
     "Every",
+    "Exporter",
     "Expression",
     "Finding",
     "Group",
@@ -178,6 +179,7 @@ __all__ = [
     "Rate",
     "Ratio",
     "Reading",
+    "RegisterExporter",
     "Registry",
     "RequestError",
     "Row",

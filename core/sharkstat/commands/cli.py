@@ -350,27 +350,31 @@ def new(
         typer.Option(
             "--kind",
             metavar="KIND",
-            help="declared (groups packets by fields), packets (counts in Python) or tap (counts in Lua, in tshark).",
+            help="declared (groups packets by fields), packets (counts in Python), tap (counts in Lua, in tshark) or "
+            "exporter (an output format).",
         ),
     ] = "declared",
     statistic: Annotated[
         str,
         typer.Option(
-            "--statistic", metavar="NAME", help="Name of the statistic; default: made from NAME, e.g. dns,slow."
+            "--statistic",
+            metavar="NAME",
+            help="Name of the statistic, or of the format; default: made from NAME, e.g. dns,slow.",
         ),
     ] = "",
     folder: Annotated[
         Path, typer.Option("--folder", metavar="DIR", help="Create the package in this folder.")
     ] = Path(),
 ) -> None:
-    """Create a plugin package: a working statistic, a small capture, and passing tests.
+    """Create a plugin package: a working statistic or output format, a small capture, and passing tests.
 
     sharkstat new dns-slow --kind packets
     """
     from sharkstat.commands import scaffold
 
     made = scaffold.make(name, kind, folder, statistic, load_registry([]))
-    print(f"created {made.folder} with the statistic {made.statistic}: {', '.join(made.files)}", "next:", sep="\n")
+    what = "format" if kind == "exporter" else "statistic"
+    print(f"created {made.folder} with the {what} {made.statistic}: {', '.join(made.files)}", "next:", sep="\n")
     print(*(f"  {command}" for command in made.next_commands), sep="\n")
 
 

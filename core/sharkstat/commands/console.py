@@ -60,7 +60,7 @@ def execute(
 ) -> None:
     """Run the statistics and show the results; `watched` says how they are shown meanwhile, `watch` gets snapshots."""
     from sharkstat.running.plan import make_plan
-    from sharkstat.tables.output import ENDINGS, LOSSLESS, Output, format_for
+    from sharkstat.tables.output import LOSSLESS, Output, ending_of, format_for
 
     if running.debug:
         import logging
@@ -77,7 +77,7 @@ def execute(
     if not chosen.share and output_format not in LOSSLESS:
         chosen = replace(chosen, share="declared")
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
-    output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
+    output = Output(running.output, ending_of(output_format, registry.formats), running.force, read)
     check_capture_file(source, running)
     sources = [replace(source, files=(name,)) for name in source.files] if per_file else [source]
     plans = [make_plan(source, statistics, running.engine, registry) for source in sources]
@@ -322,7 +322,7 @@ def exporter_of(name: str, registry: Registry, raw: bool) -> Exporter:
     from sharkstat.tables import export
     from sharkstat.tables.output import DRAWN
 
-    return registry.exporter(name) or (drawn(name) if name in DRAWN else export.find(name, registry.formats, raw))
+    return registry.exporter(name) or (drawn(name) if name in DRAWN else export.find(name, [*registry.formats], raw))
 
 
 def drawn(name: str, shown: Overview | Diff | None = None) -> Exporter:

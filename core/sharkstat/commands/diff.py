@@ -114,7 +114,7 @@ def diff(
 
     Either side may also be a result saved with --format json: of `run -z traffic`, or of the same -z.
     """
-    from sharkstat.tables.output import ENDINGS, Output, format_for
+    from sharkstat.tables.output import Output, ending_of, format_for
 
     limit = _limit(fail_over)
     sides = _sides(source, before or [], after or [], at)
@@ -127,7 +127,7 @@ def diff(
     registry = load_registry(running.plugins, running.no_plugins)
     output_format = format_for(running.output, running.output_format, registry.formats)
     read = [*sides[0], *(sides[1] or ()), *filter(None, [source.keylog]), *map(str, running.plugins)]
-    output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
+    output = Output(running.output, ending_of(output_format, registry.formats), running.force, read)
     result = _compared(sides, statistics or [], source, running, registry, (at, per, by))
     _print(result, running, output, output_format, registry)
     warnings = dict.fromkeys(warning for table in result.tables for warning in table.warnings)

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 def _show_trend(name: str, periods: Sequence[Period], running: Running, registry: Registry) -> None:
     from sharkstat.running.trend import trend
-    from sharkstat.tables.output import ENDINGS, Output, format_for
+    from sharkstat.tables.output import Output, ending_of, format_for
 
     output_format = format_for(running.output, running.output_format, registry.formats)
-    output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force)
+    output = Output(running.output, ending_of(output_format, registry.formats), running.force)
     found = trend(name, periods, registry)
     tables = [running.selection.apply(table) for table in found.tables]
     ink = ink_for(sys.stdout.isatty() and output.standard)
@@ -62,7 +62,7 @@ def show(source: Source, running: Running, watched: Watched) -> None:
     """Read the source and show its overview."""
     from sharkstat.running.overview import overview
     from sharkstat.running.remarks import OfPackets
-    from sharkstat.tables.output import ENDINGS, Output, format_for
+    from sharkstat.tables.output import Output, ending_of, format_for
 
     given = {
         "--per-file": running.per_file,
@@ -79,7 +79,7 @@ def show(source: Source, running: Running, watched: Watched) -> None:
     output_format = format_for(running.output, running.output_format, registry.formats)
     exporter = None if output_format == "table" else exporter_of(output_format, registry, running.raw)
     read = [*source.files, *filter(None, [source.keylog]), *map(str, running.plugins)]
-    output = Output(running.output, ENDINGS.get(output_format, "txt"), running.force, read)
+    output = Output(running.output, ending_of(output_format, registry.formats), running.force, read)
     check_capture_file(source, running)
     if watched.every is not None:
         found, written = _watched(source, registry, running, watched)

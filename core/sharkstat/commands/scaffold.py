@@ -19,30 +19,33 @@ from pathlib import Path
 
 from sharkstat.errors import OutputError, RequestError
 from sharkstat.statistics.registry import Registry
+from sharkstat.tables.output import FORMATS
 
 TEMPLATES = Path(str(files("sharkstat.commands"))) / "templates"
 CAPTURE = Path(str(files("sharkstat"))) / "captures" / "dns.pcapng"
 # Under their real names, git and ruff would obey these files where they lie.
 _ELSEWHERE = {"gitignore": ".gitignore", "pyproject.template.toml": "pyproject.toml"}
-KINDS = ("declared", "packets", "tap")
+KINDS = ("declared", "packets", "tap", "exporter")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _STATISTIC = re.compile(r"[\w.-]+(,[\w.-]+)*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Made:
-    """A package that was created: its folder, its statistic, and its files relative to the folder."""
+    """A package that was created: its folder, what it has, and its files relative to the folder."""
 
     folder: Path
-    statistic: str
+    kind: str
+    statistic: str  # or the format, of an exporter
     files: tuple[str, ...]
 
     @property
     def next_commands(self) -> tuple[str, ...]:
         """The commands to start with: install, run, test."""
+        request = f"dns,names --format {self.statistic}" if self.kind == "exporter" else self.statistic
         return (
             f"cd {shlex.quote(str(self.folder))} && python -m pip install -e '.[test]'",
-            f"sharkstat run tests/{CAPTURE.name} -z {self.statistic}",
+            f"sharkstat run tests/{CAPTURE.name} -z {request}",
             "python -m pytest",
         )
 
@@ -50,16 +53,21 @@ class Made:
 def make(name: str, kind: str, folder: Path, statistic: str, registry: Registry) -> Made:
     """Create the package of this name in the folder.
 
-    `kind` is "declared", "packets" or "tap"; `statistic` the name for -z, "" to derive it from the package's name.
+    `kind` is one of KINDS; `statistic` the name for -z, or of an exporter the format, or "" to make it of `name`.
     Raises RequestError for an invalid name or one that is taken, OutputError if the package cannot be written.
     """
     module = _module(name)
-    statistic = statistic or ",".join(re.split(r"[-_.]+", name.lower().removeprefix("sharkstat-")))
+    between = "-" if kind == "exporter" else ","
+    statistic = statistic or between.join(re.split(r"[-_.]+", name.lower().removeprefix("sharkstat-")))
     if kind not in KINDS:
         raise RequestError(f"--kind {kind}: no such kind; choose {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     if not _STATISTIC.fullmatch(statistic):
         raise RequestError(f"--statistic {statistic}: not a valid name; use words separated by commas, e.g. dns,slow")
-    if statistic in registry.names:
+    if kind == "exporter" and not re.fullmatch(r"[a-z0-9][a-z0-9-]*", statistic):
+        raise RequestError(f"--statistic {statistic}: not a valid format; use small letters, digits and -")
+    if kind == "exporter" and statistic in (*FORMATS, *registry.formats):
+        raise RequestError(f"the format {statistic} already exists: choose another name with --statistic")
+    if kind != "exporter" and statistic in registry.names:
         raise RequestError(f"the statistic {statistic} already exists: choose another name with --statistic")
     place = folder / name
     if place.exists() or place.is_symlink():
@@ -69,6 +77,7 @@ def make(name: str, kind: str, folder: Path, statistic: str, registry: Registry)
         "my_statistic": module,
         "my,statistic": statistic,
         "MyStatistic": "".join(part.capitalize() for part in module.split("_")),
+        **({"a statistic for sharkstat": "an output format for sharkstat"} if kind == "exporter" else {}),
         "My statistic": statistic.replace(",", " ").capitalize(),
     }
     try:
@@ -79,7 +88,7 @@ def make(name: str, kind: str, folder: Path, statistic: str, registry: Registry)
             made.rename(place)  # all or nothing
     except OSError as problem:
         raise OutputError(f"cannot create {place}: {problem.strerror}: choose another --folder") from None
-    return Made(place, statistic, written)
+    return Made(place, kind, statistic, written)
 
 
 def _module(name: str) -> str:
@@ -113,4 +122,4 @@ def _write(kind: str, folder: Path, words: dict[str, str]) -> tuple[str, ...]:
             target.write_text(renamed(path.read_text(encoding="utf-8")), encoding="utf-8")
             written.append(relative)
     shutil.copyfile(CAPTURE, folder / written[0])
-    return tuple(sorted(written))
+    return tuple(sorted(set(written)))

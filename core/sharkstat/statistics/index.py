@@ -23,7 +23,7 @@ from sharkstat.statistics.finding import Found
 LARGEST = 4 << 20  # bytes; anything larger is not ours
 JUST_NOW = 50_000_000  # nanoseconds in which a file could change again without a new time
 KEPT = 20  # indexes of other Pythons and paths
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Known:
 
     statistics: Mapping[str, Described]
     families: tuple[str, ...]
-    formats: tuple[str, ...]
+    formats: dict[str, str]
     nanoseconds: int
 
 
@@ -122,7 +122,10 @@ def program_stamp(path: str) -> str:
 
 def _known(told: Mapping[str, Any]) -> Known:
     return Known(
-        _described(told["statistics"]), _texts(told["families"]), _texts(told["formats"]), int(told["nanoseconds"])
+        _described(told["statistics"]),
+        _texts(told["families"]),
+        {_text(name): _text(ending) for name, ending in told["formats"].items()},
+        int(told["nanoseconds"]),
     )
 
 

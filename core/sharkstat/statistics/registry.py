@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 import traceback
@@ -17,7 +18,7 @@ from sharkstat.statistics import finding
 from sharkstat.statistics.checking import check_statistic
 from sharkstat.statistics.finding import Found
 from sharkstat.statistics.index import Described, Index, Known, program_stamp
-from sharkstat.tables.output import FORMATS
+from sharkstat.tables.output import ENDINGS, FORMATS
 from sharkstat.tshark.records import described
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Plugin:
     load: Callable[[], Any]
     statistics: list[str] = field(default_factory=list)
     families: list[str] = field(default_factory=list)
-    formats: list[str] = field(default_factory=list)
+    formats: dict[str, str] = field(default_factory=dict)  # and the ending of their files
     problem: str = ""
     faults: list[str] = field(default_factory=list)  # of statistics and formats that are left out
     nanoseconds: int = 0
@@ -118,7 +119,7 @@ class Registry:
             if plugin.known is not None:
                 return plugin.known
             statistics = {name: _told(registry._statistics[name]) for name in plugin.statistics}
-            return Known(statistics, tuple(plugin.families), tuple(plugin.formats), plugin.nanoseconds)
+            return Known(statistics, tuple(plugin.families), dict(plugin.formats), plugin.nanoseconds)
 
         registry._keep = keep
         if any(plugin.known is None and not (plugin.problem or plugin.faults) for plugin in registry.plugins):
@@ -142,7 +143,7 @@ class Registry:
             return
         plugin.known, plugin.nanoseconds = known, known.nanoseconds
         plugin.statistics = list(known.statistics)
-        plugin.families, plugin.formats = list(known.families), list(known.formats)
+        plugin.families, plugin.formats = list(known.families), dict(known.formats)
 
     def _load(self, plugin: Plugin) -> None:
         from sharkstat.statistics.statistic import Hooks
@@ -153,7 +154,7 @@ class Registry:
             self._manager = pluggy.PluginManager("sharkstat")
             self._manager.add_hookspecs(Hooks)
         manager = self._manager
-        plugin.known, plugin.statistics, plugin.families, plugin.formats = None, [], [], []
+        plugin.known, plugin.statistics, plugin.families, plugin.formats = None, [], [], {}
         started = time.perf_counter_ns()
         try:
             with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no result
@@ -177,7 +178,7 @@ class Registry:
                 del self._families[family]
             for format_name in plugin.formats:
                 del self._exporters[format_name]
-            plugin.statistics, plugin.families, plugin.formats = [], [], []
+            plugin.statistics, plugin.families, plugin.formats = [], [], {}
             without = f" (so {', '.join(left_out)} is missing, too)" if left_out else ""
             self.warnings.append(f"plugin {plugin.name} ({plugin.origin}) failed to load: {plugin.problem}{without}")
         self.warnings += [f"plugin {plugin.name} ({plugin.origin}): {fault}" for fault in plugin.faults]
@@ -186,9 +187,9 @@ class Registry:
     def _call(self, hook: Callable[..., Any], plugin: Plugin, take: Callable[..., None]) -> None:
         """Have the plugin register; what is wrong with one thing leaves out that alone."""
 
-        def register(*given: Any) -> None:
+        def register(*given: Any, **more: Any) -> None:
             try:
-                take(plugin, *given)
+                take(plugin, *given, **more)
             except (ValueError, TypeError) as problem:
                 plugin.faults.append(f"{problem}; it is left out")
 
@@ -230,7 +231,7 @@ class Registry:
         self._families[name] = take
         plugin.families.append(name)
 
-    def _register_exporter(self, plugin: Plugin, name: str, exporter: Exporter) -> None:
+    def _register_exporter(self, plugin: Plugin, name: str, exporter: Exporter, ending: str = "") -> None:
         if any(name in p.formats for p in self.plugins):
             self._clash = True
             raise ValueError(f"the format {name} is already registered")
@@ -238,8 +239,13 @@ class Registry:
             raise ValueError(f"the format {name} is sharkstat's own: call it otherwise")
         if not callable(exporter):
             raise ValueError(f"the exporter of {name} is {exporter!r:.60}: give a function that takes tables")
+        ending = ending.removeprefix(".") or name
+        if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", ending):
+            raise ValueError(f"the ending {ending!r} of the format {name}: write letters and digits, as in txt")
+        if ending != name and (ending in ("txt", *ENDINGS.values()) or ending in self.formats.values()):
+            raise ValueError(f"the ending {ending} of the format {name} belongs to another format: choose another")
         self._exporters[name] = _guarded(name, plugin, exporter)
-        plugin.formats.append(name)
+        plugin.formats[name] = ending
 
     # What there is ------------------------------------------------------------------------------
 
@@ -260,9 +266,9 @@ class Registry:
         return self._statistics.get(name)
 
     @property
-    def formats(self) -> list[str]:
-        """The output formats of plugins."""
-        return [name for plugin in self.plugins for name in plugin.formats]
+    def formats(self) -> dict[str, str]:
+        """The output formats of plugins, and the endings of their files."""
+        return {name: ending for plugin in self.plugins for name, ending in plugin.formats.items()}
 
     def exporter(self, name: str) -> Exporter | None:
         """The exporter of a plugin's format."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import pluggy
 
@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     from sharkstat.statistics.section import Check, HealthFinding, Section
     from sharkstat.tables.column import Column, Row
     from sharkstat.tables.table import Table
+
+# What makes an output of tables, in pieces of text or bytes.
+Exporter: TypeAlias = "Callable[[Sequence[Table]], Iterable[str | bytes]]"
+
+
+class RegisterExporter(Protocol):
+    """What the hook `register_exporters` is given."""
+
+    def __call__(self, format: str, exporter: Exporter, /, ending: str = "") -> None: ...
+
 
 hookspec = pluggy.HookspecMarker("sharkstat")
 hookimpl = pluggy.HookimplMarker("sharkstat")
@@ -53,8 +63,12 @@ class Hooks:
         """
 
     @hookspec
-    def register_exporters(self, register: Callable[[str, Callable[[Sequence[Table]], Iterable[str]]], None]) -> None:
-        """Call `register(format, exporter)` for every output format of the plugin."""
+    def register_exporters(self, register: RegisterExporter) -> None:
+        """Call `register(format, exporter)` for every output format of the plugin.
+
+        An exporter takes the tables and yields pieces of text or bytes. Its files end in the format's name, or in
+        `ending`: `register("sheet", exporter, ending="xlsx")`.
+        """
 
 
 class Statistic(ABC):

@@ -8,7 +8,7 @@ import re
 import select
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,24 +34,32 @@ FORMATS = ("table", *LOSSLESS, "markdown", *TABULATED, *DRAWN)
 ENDINGS = {"markdown": "md", **{name: name for name in (*LOSSLESS, *DRAWN)}}
 
 
-def format_for(output: str, wanted: str, others: Collection[str] = ()) -> str:
+def format_for(output: str, wanted: str, others: Mapping[str, str] | None = None) -> str:
     """The format: the one that is wanted, or that of the file's suffix; a table for people where neither says.
 
-    `others` are the formats of plugins. RequestError for a suffix that no format has.
+    `others` are the formats of plugins, and their endings. RequestError for a suffix that no format has.
 
     >>> format_for("result.json", ""), format_for("result.json", "csv"), format_for("", "")
     ('json', 'csv', 'table')
     """
     if wanted or output in ("", "-") or output.endswith("/") or _special(output):
         return wanted or "table"
-    suffix = Path(output).suffix
+    suffix, name = Path(output).suffix, Path(output).name.lower()
     known = {".txt": "table", **{f".{ending}": name for name, ending in ENDINGS.items()}}
-    known.update({f".{name}": name for name in others})
+    known.update({f".{ending.lower()}": name for name, ending in (others or {}).items()})
+    long = [ending for ending in known if ending.count(".") > 1 and name.endswith(ending)]  # such as .tar.gz
+    if long:
+        return known[max(long, key=len)]
     if suffix and not Path(output).is_dir() and suffix.lower() not in known:
         raise RequestError(
             f"--output {output}: unknown suffix {suffix}: give --format, or a suffix of {', '.join(known)}"
         )
     return known.get(suffix.lower(), "table")
+
+
+def ending_of(name: str, others: Mapping[str, str] | None = None) -> str:
+    """The ending of a format's files; `others` are those of plugins."""
+    return {**ENDINGS, **(others or {})}.get(name, "txt")
 
 
 def _special(output: str) -> bool:

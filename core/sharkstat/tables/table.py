@@ -220,6 +220,29 @@ class Table:
 
         return chart(self)
 
+    def heading(self, column: str) -> str:
+        """The heading of a column as people see it, on one line, with its unit where the values do not show it.
+
+        Raises KeyError for an unknown column.
+        """
+        from sharkstat.tables import view
+        from sharkstat.tables.column import unbroken
+
+        return unbroken(view.heading(self.column(column)))
+
+    def shown(self, row: Row, column: str) -> str:
+        """A value of a row as people see it: with units, names of addresses, and control characters escaped.
+
+        Raises KeyError for an unknown column.
+
+        >>> table = Table("hosts", "Hosts", "hosts", (Column("bytes", "integer", unit="bytes"),), [{"bytes": 2048}])
+        >>> table.heading("bytes"), table.shown(table.rows[0], "bytes")
+        ('Bytes', '2.05 kB')
+        """
+        from sharkstat.tables import view
+
+        return view.cell(self, self.column(column), row[column])
+
     def __repr__(self) -> str:
         rows = f"{len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}"
         return f"<Table {self.request!r}: {rows}, {len(self.columns)} columns{'' if self.complete else ', INCOMPLETE'}>"
