@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import gzip
+import io
 import json
 import lzma
 import os
@@ -12,6 +14,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,12 +30,24 @@ from sharkstat.running import formats
 
 HTTP = DATA / "http.pcapng"
 FRAMES = 204  # capinfos -c
+
+
+def tar_of(path: Path) -> bytes:
+    with tarfile.open(fileobj=(archive := io.BytesIO()), mode="w") as tar:
+        tar.add(path, arcname=path.name)
+    return archive.getvalue()
+
+
 FOREIGN = {
     "note": b"hello\n",
     "picture": b"\x89PNG\r\n\x1a\n" + struct.pack("!I4sIIBBBBBI", 13, b"IHDR", 1, 1, 8, 0, 0, 0, 0, 0x3A7E9B55),
     "program": b"\x7fELF\x02\x01\x01" + bytes(57),
     "json": b'{"a": [1, 2]}\n',
     "certificate": b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+    "log": b"01-01 00:00:00.000  1000  1000 I tag: text\n" * 3,  # Android's
+    # In these tshark 4.0 finds no packet, and says nothing.
+    "nothing": gzip.compress(b""),
+    "archive": tar_of(HTTP),
 }
 
 

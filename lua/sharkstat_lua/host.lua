@@ -187,8 +187,12 @@ end
 -- tshark opens files of many kinds as if they were captures of one packet.
 local NO_CAPTURE = {
   BER = "a BER file", JPEG_JFIF = "a picture", JSON = "JSON", MIME = "a file of another kind", MP4 = "a film",
-  MPEG = "sound or a film", RFC7468 = "a PEM file", RUBY_MARSHAL = "a file of Ruby's", TNEF = "a file of Outlook's",
+  MPEG = "sound or a film", MPEG_2_TS = "a film", RFC7468 = "a PEM file", RUBY_MARSHAL = "a file of Ruby's",
+  SYSTEMD_JOURNAL = "a systemd journal", TNEF = "a file of Outlook's",
 }
+for form in ("BRIEF LONG PROCESS TAG THREAD THREADTIME TIME"):gmatch("%u+") do
+  NO_CAPTURE["LOGCAT_" .. form] = "a log of Android's"
+end
 local function refuse_strangers()
   local kinds, told = {}, false
   for name, kind in pairs(NO_CAPTURE) do

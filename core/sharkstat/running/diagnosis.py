@@ -78,6 +78,8 @@ class Ending:
             for where, failure in records.failures.items():
                 raise self._start_error(where, failure)
         if records.ended:
+            if not (self.interrupted or self.too_late or self.too_large or source.read_filter or status):
+                self._raise_for_no_packet()
             return
         if self.interrupted:
             raise KeyboardInterrupt
@@ -145,6 +147,14 @@ class Ending:
         if status in (1, 2, 3, 4):  # 4 is a bad filter, from tshark 4.2 on
             raise RequestError(f"tshark rejected the request: {reason}")
         raise TsharkError(f"tshark failed with exit status {status}: {reason}")
+
+    def _raise_for_no_packet(self) -> None:
+        """Raise for what is read to its end, and is no pcap or pcapng, and has no packet."""
+        empty = [] if self.opened.problems() else self.opened.without_packets(self.records.newest)
+        if empty:
+            raise SourceError(
+                f"{', '.join(empty)} is not a capture file that tshark understands, or it has no packet: check the name"
+            )
 
     def _tshark_ended(self) -> str:
         """The signal that ended tshark, without being asked to by us; or ""."""

@@ -114,6 +114,7 @@ class Merged:
     ) -> None:
         """`files` are names, sizes, and what opens them. `convert` is called while pieces are read."""
         self.problems: list[tuple[str, str]] = []
+        self.without: list[str] = []  # files without a packet that are neither pcap nor pcapng
         self.trailing: list[str] = []  # files in which something follows the compressed data
         self._files = [_File(name, number, size, open) for number, (name, size, open) in enumerate(files)]
         self._convert, self._stopped = convert, stopped
@@ -146,6 +147,8 @@ class Merged:
                 due.append((time, file.number))
             else:
                 file.done = True
+                if file.foreign or not file.reader.order:
+                    self.without.append(file.name)
         kinds = [file.kind for file in self._files if not file.done]
         self._is_pcap = len({kind.alike for kind in kinds}) == 1 and all(kind.head for kind in kinds)
         yield _common_header(kinds) if self._is_pcap else b"".join([_HEADER, *early])
@@ -369,6 +372,11 @@ class Merge:
     def problems(self) -> list[tuple[str, str]]:
         """The files that were not read to their end, and why."""
         return self._merged.problems
+
+    @property
+    def without(self) -> list[str]:
+        """Files of other formats than pcap and pcapng in which no packet was found."""
+        return self._merged.without
 
     @property
     def position(self) -> int:

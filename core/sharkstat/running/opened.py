@@ -396,6 +396,15 @@ class Opened:
         """Those of the inputs that may be no captures which are not compressed either."""
         return [i.name for i in self._inputs if i.name in self.strangers and not formats.packing(i.look())]
 
+    def without_packets(self, read: int) -> list[str]:
+        """Inputs that may be no captures, and in which tshark, which `read` so many packets, found none.
+
+        It takes many a file for a capture of a format that has no signature.
+        """
+        if self._merge is not None:
+            return self._merge.without
+        return self.strangers if not read and len(self.strangers) == len(self._inputs) else []
+
     @property
     def position(self) -> int:
         """How many bytes of the files have been read."""
