@@ -36,11 +36,19 @@ local function read(arguments)
   return asked_keys, asked_measures, rest
 end
 
+-- So many groups are kept of a request whose rows Python makes others of (folding.py); then they are sent, and counting
+-- begins anew: the fields may have any number of values, and the rows that are made of them are fewer.
+local MOST_FOLDED = 50000
+
 -- Writes one request: it puts a group with its keys and slots into `all` for every different key. It counts the measures
 -- with this filter of their own.
 local function write_request(writer, asked_keys, asked_measures, state, where)
   local columns, names, loops = {}, {}, 0
   writer:put("do")
+  if state.send then
+    local all, send = writer:outside(state.all), writer:outside(state.send)
+    writer:put("if %s[%d] then %s() end", all, MOST_FOLDED, send)
+  end
   for index, key in ipairs(asked_keys) do
     names[index] = "k" .. index
     local column, looped = keys.write[key.kind](writer, key, names[index])
@@ -97,6 +105,8 @@ local writers = {}
 local function start(run)
   -- The lines behind the first are filters of the measures, in their order.
   local first, lines = run.arguments:match("^([^\n]*)\n?(.*)$")
+  local folded
+  first, folded = first:gsub("^fold,", "")
   local asked_keys, asked_measures, filter = read(first)
   run.filter = filter
   local wheres = {}
@@ -122,6 +132,17 @@ local function start(run)
     end)
   end
   local state = { groups = {}, all = {} }
+  if folded > 0 then
+    function state.send()
+      state.emit()
+      run.part()
+      for key in pairs(state.groups) do state.groups[key] = nil end
+      for index = #state.all, 1, -1 do state.all[index] = nil end
+      for _, key in ipairs(asked_keys) do
+        if key.forget then key.forget() end
+      end
+    end
+  end
   local columns = write_request(shared.writer, asked_keys, asked_measures, state)
   run.columns = columns
   for _, where in ipairs(wheres) do
@@ -134,9 +155,7 @@ local function start(run)
     end, where)
   end
 
-  return function()
-    local failure = shared.run.failure
-    if failure then error(("packet %s: %s"):format(failure.packet, failure.message), 0) end
+  function state.emit()
     -- A total is a row even of no packets.
     for _, group in ipairs(state.nothing and not state.all[1] and { state.nothing() } or state.all) do
       local row = {}
@@ -147,6 +166,12 @@ local function start(run)
       end
       run:row(row)
     end
+  end
+
+  return function()
+    local failure = shared.run.failure
+    if failure then error(("packet %s: %s"):format(failure.packet, failure.message), 0) end
+    state.emit()
   end
 end
 

@@ -101,9 +101,10 @@ local function place_of(above, level, value)
   return place
 end
 
--- All values of a packet as one key: the same table for the same values.
-local function sets()
+-- All values of a packet as one key: the same table for the same values, until they are forgotten.
+local function sets(key)
   local known = {}
+  function key.forget() known = {} end
   return function(first, more)
     if first == nil then return NONE end
     local texts, sized = {}, {}
@@ -169,7 +170,7 @@ function KEYS.by(writer, key, name)
     writer:put("for _, %s in ipairs(%s(%s, %s)) do", name, writer:outside(all_values), first, more)
     return column, true
   elseif key.occurrence == "set" then
-    writer:put("local %s = %s(%s, %s)", name, writer:outside(kept(key, "sets", sets)), first, more)
+    writer:put("local %s = %s(%s, %s)", name, writer:outside(kept(key, "sets", function() return sets(key) end)), first, more)
     column = "set"
   elseif key.occurrence == "last" then
     writer:put("local %s = %s", name, first)

@@ -12,6 +12,7 @@
 --   D run rows [more replaced totals...]
 --                                     the end of a run's rows; where only the first were sent (first_rows.lua): how many
 --                                     more there are, and what is known of all
+--   J run rows                        so many rows are a part of the result, and are not sent again
 --   G flow address port address port first last
 --                                     a connection, by the number that the last value of rows has with "flows"
 --   P number length time hits... fields...   a packet for Python
@@ -157,6 +158,12 @@ local function load_tap(path)
   chunk()
 end
 
+local function tell_columns(run)
+  local names = {}
+  for index, column in ipairs(run.columns) do names[index] = column[1] .. " " .. column[2] end
+  send("C", run.id, table.unpack(names))
+end
+
 local ready = true
 local function start_run(id, name, arguments)
   ready = attempt(id, function()
@@ -164,6 +171,12 @@ local function start_run(id, name, arguments)
     if not statistic then error("no tap registers " .. name, 0) end
     local run = sharkstat.start(statistic, arguments, emit)
     run.id, run.redrawn = id, control ~= nil
+    -- The rows that were emitted since the last result are a part, which Python keeps from now on.
+    function run.part()
+      tell_columns(run)
+      send("J", id, run.rows)
+      run.rows = 0
+    end
     local wanted = firsts[id]
     if wanted then run.first_rows = require "first_rows"(run, tonumber(wanted[3]), wanted[4], { table.unpack(wanted, 5) }) end
     runs[#runs + 1] = run
@@ -574,9 +587,7 @@ function report(final)
   for _, run in ipairs(texts) do send_remarks(run, run.id) end
   for _, run in ipairs(runs) do
     if not run.failure then
-      local names = {}
-      for index, column in ipairs(run.columns) do names[index] = column[1] .. " " .. column[2] end
-      send("C", run.id, table.unpack(names))
+      tell_columns(run)
       run.rows = 0
       local first = run.first_rows
       local of_all = {}

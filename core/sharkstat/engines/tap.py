@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from sharkstat.engines.engine import Engine, Layer, Part, Question, Result, Split, Task
 from sharkstat.errors import StatisticError, TsharkError
@@ -23,6 +24,13 @@ class Fold(Protocol):
 
     def types(self, types: Sequence[Type]) -> Sequence[Type]: ...
     def rows(self, rows: Iterable[Sequence[Value]], types: Sequence[Type]) -> Iterable[Sequence[Value]]: ...
+
+
+@runtime_checkable
+class FoldOfParts(Fold, Protocol):
+    """One whose taps may send what they count in parts."""
+
+    def together(self, rows: Iterable[Sequence[Value]]) -> list[Sequence[Value]]: ...
 
 
 class Tap(Engine):
@@ -79,6 +87,7 @@ class TapPart(Part):
         self._rests: dict[int, bytes] = {}
         self._counted: dict[int, tuple[int, ...]] = {}
         self._capped: set[int] = set()
+        self._parts: dict[int, list[Sequence[Value]]] = {}  # rows that were made of others, which are gone
 
     def files(self) -> Iterable[tuple[int, Path]]:
         return ((number, task.file) for number, task in self._tasks.items())
@@ -98,6 +107,7 @@ class TapPart(Part):
             b"Q": self._take_rest,
             b"D": self._take_end,
             b"O": self._take_cap,
+            b"J": self._take_part,
         }
 
     def _take_columns(self, line: bytes) -> None:
@@ -116,6 +126,16 @@ class TapPart(Part):
 
     def _take_cap(self, line: bytes) -> None:
         self._capped.add(int(split(line)[1]))
+
+    def _take_part(self, line: bytes) -> None:
+        """The rows that came are a part of what the group's rows are made of, and are not kept."""
+        number, sent = map(int, split(line)[1:])
+        fold, raw = self._tasks[number].fold, self._rows.pop(number, [])
+        assert isinstance(fold, FoldOfParts) and sent == len(raw)
+        said = self._columns.get(number, [])
+        columns = typed(fold.columns, [words.rpartition(" ")[2] for words in said])
+        rows = fold.rows(self._values(raw, columns, []), [column.type for column in columns])
+        self._parts[number] = fold.together(chain(self._parts.get(number, ()), rows))
 
     def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
         question, fold = self._tasks[number].question, self._tasks[number].fold
@@ -138,6 +158,8 @@ class TapPart(Part):
         if fold:
             types = [column.type for column in counted]
             found = fold.rows(found, types)
+            if number in self._parts and isinstance(fold, FoldOfParts):
+                found = fold.together(chain(self._parts[number], found))
             columns = typed(question.columns, fold.types(types))
             declared = [column.name for column in columns if column.role != "derived"]
             empty = dict.fromkeys((c.name for c in columns), None)

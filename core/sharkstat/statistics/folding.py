@@ -100,6 +100,16 @@ class Fold:
                 first += len(columns)
             yield out
 
+    def together(self, rows: Iterable[Sequence[Value]]) -> list[Sequence[Value]]:
+        """The group's rows of the rows of its parts: those with the same keys become one."""
+        keys = sum(len(key.columns) for key in self._keys)
+        measures = [c for columns in self._measure_columns for _ in range(1 + self._ways) for c in columns]
+        merging = _Merging(measures)
+        totals: dict[tuple[Value, ...], list[Any]] = {}
+        for row in rows:
+            merging.add(totals, tuple(row[:keys]), row[keys:])
+        return [[*name, *merging.finished(total)] for name, total in totals.items()]
+
 
 class _Merging:
     """Adds up rows by their columns' merge rules; sets and sketches become tuples when all is added."""

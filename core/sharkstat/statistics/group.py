@@ -103,12 +103,15 @@ class Group:
     def counted_text(self, display_filter: str = "") -> str:
         """What the tap is asked for: to count by the fields' own values. A line for each filter of measures follows.
 
+        "fold" is before it where the group's rows are made of those: then the tap may send them in parts.
+
         >>> Group([Key("lower(http.host)", "host")]).counted_text("tcp")
-        'by=http.host,count,tcp'
+        'fold,by=http.host,count,tcp'
         """
         keys = [one.text for key in self.made_keys() for one in key.counted]
         text = self._text(keys, [measure.text for measure in self.counted_measures], display_filter)
         wheres = [" ".join(measure.where.split("\n")) for measure in self.counted_measures]
+        text = f"fold,{text}" if self.folded else text
         return "\n".join([text.replace("\n", " "), *wheres] if any(wheres) else [text])
 
     @property

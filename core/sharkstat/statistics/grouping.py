@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from sharkstat.engines.packets import Listen, PacketCounter
@@ -17,6 +18,10 @@ from sharkstat.tshark.filters import both_filters
 
 if TYPE_CHECKING:
     from sharkstat.engines.packet import Packet
+
+
+# So many rows are kept that the group's rows are made of, as in group.lua.
+MOST_FOLDED = 50_000
 
 
 class GroupCounter(PacketCounter):
@@ -34,6 +39,7 @@ class GroupCounter(PacketCounter):
         self._places = {where: number for number, where in enumerate(group.filters, 1)}
         self._values = FieldValues()
         self._rows: dict[tuple[Any, ...], list[Any]] = {}
+        self._parts: list[Sequence[Value]] = []  # the group's rows of what was counted before
 
     def begin(self) -> None:
         self._values.types = self.types
@@ -48,6 +54,9 @@ class GroupCounter(PacketCounter):
         if not packet.hits[0]:
             return
         self._values.take(packet)
+        if self._fold and len(self._rows) >= MOST_FOLDED:
+            self._parts = self._fold.together(chain(self._parts, self._fold.rows(self._counted(), self._types())))
+            self._rows = {}
         counting = [
             (at, measure)
             for at, measure in enumerate(self._measures)
@@ -64,7 +73,10 @@ class GroupCounter(PacketCounter):
                 slots[at] = counted(measure, slots[at], self._values)
 
     def rows(self) -> Iterator[Sequence[Value]]:
-        return self._fold.rows(self._counted(), self._types()) if self._fold else self._counted()
+        if not self._fold:
+            return self._counted()
+        rows = self._fold.rows(self._counted(), self._types())
+        return iter(self._fold.together(chain(self._parts, rows)) if self._parts else rows)
 
     def _counted(self) -> Iterator[Sequence[Value]]:
         texts = [at for at, key in enumerate(self._keys) if key_type(key, self._values) == "text"]
