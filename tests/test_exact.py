@@ -346,6 +346,10 @@ OTHER_NETWORKS: dict[str, Callable[[int, bytes], bytes]] = {
     "l2tp": lambda number, frame: in_tunnel(1701, struct.pack("!HHH", 2, 5, number) + b"\xff\x03\x00\x21", frame[14:]),
     "nsh": lambda number, frame: ethernet(0x894F, struct.pack("!HBBI16x", 0x0FC6, 1, 3, number << 8 | 255) + frame),
     "erspan": lambda number, frame: in_gre(struct.pack("!HHIHHI", 0x1000, 0x88BE, 1, 0x1000 | number, 1, 0), frame),
+    "802.1ad": lambda number, frame: ethernet(0x88A8, struct.pack("!HHHH", number, 0x8100, 7, 0x0800) + frame[14:]),
+    "802.1ad-twice": lambda number, frame: ethernet(
+        0x88A8, struct.pack("!HHHH", 7, 0x88A8, number, 0x0800) + frame[14:]
+    ),
     "pbb": lambda number, frame: ethernet(0x88E7, struct.pack("!I", number) + frame),
     "lisp": lambda number, frame: in_tunnel(4341, struct.pack("!II", 0x08000000, number << 8 | 1), frame[14:]),
     "without": lambda number, frame: frame,

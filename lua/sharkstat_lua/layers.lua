@@ -28,7 +28,7 @@ local function is_part(name)
 end
 
 local FREQUENT = { "vlan", "vxlan", "geneve", "gre" }
-local RARE = { "mpls", "pppoes", "gtp", "l2tp", "nsh", "erspan", "ieee8021ah", "lisp-data", "isl", "stt" }
+local RARE = { "mpls", "pppoes", "gtp", "l2tp", "nsh", "erspan", "ieee8021ah", "ieee8021ad", "lisp-data", "isl", "stt" }
 local function has_any(text, names)
   for _, name in ipairs(names) do
     if (":" .. text):find(":" .. name .. ":", 1, true) then return true end

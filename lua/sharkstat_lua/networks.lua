@@ -32,12 +32,13 @@ Networks.__index = Networks
 local FREQUENT = { "vlan.id", "vxlan.vni", "geneve.vni", "gre.key" }
 local RARE = {
   "mpls.label", "pppoe.session_id", "gtp.teid", "l2tp.tunnel", "l2tp.session", "l2tp.sid", "nsh.spi", "erspan.vlan",
-  "erspan.spanid", "ieee8021ah.isid", "lisp-data.iid", "isl.vlan_id", "stt.context_id",
+  "erspan.spanid", "ieee8021ah.isid", "ieee8021ad.id", "ieee8021ad.svid", "ieee8021ad.cvid", "lisp-data.iid", "isl.vlan_id",
+  "stt.context_id",
 }
 -- Values that name none: a VLAN tag with a priority alone, and labels with a meaning of their own (RFC 3032 and others).
 local NO_VLAN = { [0] = true }
 local NO_NETWORK = {
-  ["vlan.id"] = NO_VLAN, ["erspan.vlan"] = NO_VLAN,
+  ["vlan.id"] = NO_VLAN, ["erspan.vlan"] = NO_VLAN, ["ieee8021ad.id"] = NO_VLAN,
   ["mpls.label"] = { [0] = true, [1] = true, [2] = true, [3] = true, [7] = true, [13] = true, [14] = true, [15] = true },
 }
 
@@ -46,6 +47,14 @@ local IN_RARE = "(" .. table.concat(RARE, " || ") .. ")"
 local VIRTUAL = "(" .. IN_FREQUENT .. " || " .. IN_RARE .. ")"
 local MANY = 2 ^ 31 -- there are fewer streams
 local NONE = ""
+
+-- tshark puts into a packet's tree what a filter names. Here no filter picks the packets that have it, but their protocols.
+local primed
+local function prime()
+  local wanted = {}
+  for _, name in ipairs(RARE) do wanted[name] = true end
+  primed = primed or fields.prime(wanted)
+end
 
 -- Called with each packet in a virtual network.
 local function look_at_all(pinfo)
@@ -81,7 +90,10 @@ function networks.of(run, protocol, means, lacks, read)
     self.tags[#self.tags + 1] = { name = name, read = (read or sharkstat.hosted and fields.reader or sharkstat.field)(name) }
   end
   -- An extractor costs every packet of the capture, but where there is one of the streams, this one costs less than filters.
-  if sharkstat.hosted and not read then self.path_of = layers.reader() end
+  if sharkstat.hosted and not read then
+    self.path_of = layers.reader()
+    prime()
+  end
   run.knows_networks = true
   run:listen("frame", function(pinfo)
     if self.path_of and self.path_of((moment(pinfo))).virtual ~= "rare" then

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 VIRTUAL_NETWORKS = (
     *("vlan.id", "vxlan.vni", "geneve.vni", "gre.key", "mpls.label", "pppoe.session_id", "gtp.teid", "l2tp.tunnel"),
     *("l2tp.session", "l2tp.sid", "nsh.spi", "erspan.vlan", "erspan.spanid", "ieee8021ah.isid", "lisp-data.iid"),
+    *("ieee8021ad.id", "ieee8021ad.svid", "ieee8021ad.cvid"),
     *("isl.vlan_id", "stt.context_id"),
 )
 # Values that name none: a VLAN tag with a priority alone, and labels with a meaning of their own (RFC 3032 and others).

@@ -97,7 +97,7 @@ CONNECTED = frozenset(("tcp", "udp", "sctp"))
 _LINKS = frozenset(("eth", "wlan", "ip", "ipv6"))
 _QUOTING = frozenset(("icmp", "icmpv6"))
 _VIRTUAL = (
-    *("vlan", "vxlan", "geneve", "gre", "mpls", "pppoes", "gtp", "l2tp", "nsh", "erspan", "ieee8021ah"),
+    *("vlan", "vxlan", "geneve", "gre", "mpls", "pppoes", "gtp", "l2tp", "nsh", "erspan", "ieee8021ah", "ieee8021ad"),
     *("lisp-data", "isl", "stt"),
 )
 _CARRIERS = frozenset(
