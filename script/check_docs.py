@@ -50,6 +50,7 @@ import typer
 import sharkstat
 from sharkstat import errors, testing
 from sharkstat.commands import cli, manual
+from sharkstat.engines.tap_info import INFO
 from sharkstat.statistics import statistic
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables import export
@@ -319,6 +320,11 @@ def status_rows() -> list[list[str]]:
     ]
     rows.sort(key=lambda row: int(row[0]))
     return rows
+
+
+def generated_taps(_: str) -> str:
+    rows = [(code(tap), ", ".join(map(code, names))) for tap, names in INFO.items() if names]
+    return markdown_table(("tap", "its `info`"), rows)
 
 
 def generated_statuses(_: str) -> str:

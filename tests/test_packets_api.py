@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +34,7 @@ from sharkstat import (
     Value,
     hookimpl,
 )
+from sharkstat.engines import tap_info
 
 HTTP = DATA / "http.pcapng"
 STORY = DATA / "story-after.pcapng"
@@ -301,3 +303,24 @@ def test_addresses_are_digits_whatever_names_tshark_knows() -> None:
     looking = registry_of(Looking("sources", ["eth.src"], lambda packet: packet.eth.src))
     (table,) = sharkstat.run(capture, "sources", registry=looking, resolve="m")
     assert {row["seen"] for row in table.rows} == {"00:08:74:ad:f1:9b", "00:0b:82:01:fc:42"}
+
+
+def test_a_misspelt_name_of_a_taps_info_is_told_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r'Listen\("tcp"\): its info has no th_sprot; did you mean th_sport\?'):
+        sharkstat.Listen("tcp", info=("th_sprot",))
+    with pytest.raises(ValueError, match=r'write info=\("th_sport",\)'):
+        sharkstat.Listen("tcp", info="th_sport")  # type: ignore[arg-type]
+    assert sharkstat.Listen("sip", info=("anything",)).info == ("anything",)
+
+
+def test_every_name_of_a_taps_info_that_tshark_gives_is_known() -> None:
+    """In captures of ours, with this tshark; so the guide's list is whole."""
+    told = subprocess.run(
+        ["script/tap-info", *(str(DATA / f"{name}.pcapng") for name in ("story-after", "tunnel", "http"))],
+        cwd=DATA.parent.parent, capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    found = {tap: names.split() for tap, names in (line.split(":") for line in told.splitlines())}
+    assert {"eth", "ip", "tcp", "udp", "http"} <= set(found)
+    for tap, names in found.items():
+        sharkstat.Listen(tap, info=tuple(names))
+        assert set(names) <= set(tap_info.INFO.get(tap, names)), tap

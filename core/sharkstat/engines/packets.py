@@ -32,12 +32,18 @@ class Listen:
     `tap` is "frame" (once per packet) or a protocol's tap ("eth", "ip", "ipv6", "tcp", "udp", "http"), which tshark
     calls once per header or message; `filter` is a display filter that the packet must match; `info` names values of
     the tap's info, as tshark gives them to Lua ("ip_src", "th_sport", ...), or the packet's addresses and ports
-    ("pinfo.src", "pinfo.dst", "pinfo.src_port", "pinfo.dst_port").
+    ("pinfo.src", "pinfo.dst", "pinfo.src_port", "pinfo.dst_port"). ValueError for a name that the info does not have.
     """
 
     tap: str = "frame"
     filter: str = ""
     info: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.info:
+            from sharkstat.engines.tap_info import check
+
+            check(self.tap, self.info)
 
 
 class PacketCounter(ABC):
