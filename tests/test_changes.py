@@ -6,10 +6,12 @@ And pairs cut from steady traffic, where nothing is to be blamed. The traffic ar
 from __future__ import annotations
 
 import itertools
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.traffic import wire
 from tests.traffic.changes import CLIENTS, FILES, WEB, Change, Office, nothing, office
 
 import sharkstat
@@ -35,6 +37,13 @@ def over_ipv6(day: Office) -> None:
 def loop(day: Office) -> None:
     for number in range(1500):
         day.lookup(5 + number * 0.03, CLIENTS[2], "wpad.corp.example", "192.0.2.99")
+
+
+def s1ap(day: Office) -> None:
+    for number in range(400):
+        chunk = struct.pack("!BBHIHHI", 0, 3, 1016, number + 1, 0, number, 0) + bytes(1000)
+        sctp = struct.pack("!HHII", 36412, 36412, 77, 0) + chunk
+        day.wire.put(5 + number / 10, wire.ethernet("10.1.0.5", "10.1.0.6", sctp, 132))
 
 
 def vendor(day: Office) -> None:
@@ -99,6 +108,14 @@ PAIRS = {
     "a backup at another hour": Pair(
         (f"rsync {FILES}:873", "new", "client 192.0.2.30"),
         added=lambda day: day.copy("192.0.2.30", FILES, 20, 900_000), kind="new",
+    ),
+    "a tenth of all bytes at another time": Pair(
+        (f"rsync {FILES}:873, moved from 7.70 s to 41.96 s after the beginning",),
+        before=lambda day: day.copy("192.0.2.30", FILES, 8, 130_000),
+        added=lambda day: day.copy("192.0.2.30", FILES, 42, 130_000), kind="moved",
+    ),
+    "SCTP between two ends with the same port": Pair(
+        ("s1ap port 36412, new: connections 0 → 1", "host 10.1.0.5"), added=s1ap, kind="new"
     ),
     "slow start of a new API path": Pair(
         ("http www.example.net:80", "GET /api/v2/prices?symbols", "new"),

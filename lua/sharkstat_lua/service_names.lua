@@ -83,7 +83,7 @@ function naming.of_connection()
 end
 
 -- The service of each connection of a batch: protocol, name, address, port and whether the second end serves; without an
--- address and port where it is unknown which end does. `names` is an address book's. What a connection does not show by
+-- address where it is unknown which end does, and without a port unless both ends have the same. `names` is an address book's. What a connection does not show by
 -- itself, all others with the same server and port tell, where they agree.
 function naming.identify(book, batch, names)
   local ends, protocols, own_names, told = {}, {}, {}, {}
@@ -106,6 +106,7 @@ function naming.identify(book, batch, names)
       service.name = c.name or met or names[service.address] or own_names[key] or nil
     else
       service.name = c.name
+      if c.port_a == c.port_b then service.port = c.port_a end
     end
   end
   return told

@@ -21,7 +21,7 @@
 -- column: protocol text key; application protocol: `http`, `tls`, `quic`, `dns`; `tcp` if none was recognized
 -- column: server_name text key title="Server name"; empty if neither the connection nor DNS gives one
 -- column: server_address address key title=Server; empty if the server is unknown, or without connections
--- column: server_port integer key title=Port
+-- column: server_port integer key title=Port; also if the server is unknown, but both ends have the same port
 -- column: transport text key; `tcp`, `udp`, `sctp`; empty without connections
 -- column: clients integer size:client_addresses; number of distinct client addresses
 -- column: connections integer sum title=Connec-|tions; as counted by tshark's stream numbers

@@ -15,7 +15,7 @@
 -- column: server_address address key title=Server
 -- column: server_port integer key title=Port
 -- column: transport text key
--- column: client address key; for packets without a connection, the sender
+-- column: client address key; for packets without a connection, the sender; if the server is unknown, one of both ends
 -- column: operation text key; HTTP method or DNS record type
 -- column: path text key; path template with parameter names, or DNS name
 -- column: status text key; HTTP status or DNS response code; empty without a response
@@ -145,7 +145,11 @@ sharkstat.tap(__FILE__, function(run)
 
   local function settle_one(c, service, among)
     local client
-    if service.second ~= nil then client = service.second and c.a or c.b end
+    if service.second ~= nil then
+      client = service.second and c.a or c.b
+    else  -- one of the ends, the same in every capture
+      client = c.a < c.b and c.a or c.b
+    end
     local known, order, begun, otherwise = {}, {}, c.begun, nil
     for _, piece in ipairs(c.order) do merge(known, order, piece) end
     requests:each(c, function(request) merge(known, order, request) end)

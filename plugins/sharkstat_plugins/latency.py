@@ -21,10 +21,11 @@ class Latency(ShippedTap):
         if not isinstance(mean, int) or mean < SLOW:
             return
         severity: Severity = "bad" if mean >= BAD else "warning" if mean >= VERY_SLOW else "note"
+        responses = "response" if worst["responses"] == 1 else "responses"
         sentence = (
             f"the slowest server, {self.shown(table, worst, 'server_address:server_port')}, takes "
             f"{self.shown(table, worst, 'mean_time')} on average to answer {worst['protocol']} "
-            f"({worst['responses']:,} responses, {self.shown(table, worst, 'max_time')} at most)"
+            f"({worst['responses']:,} {responses}, {self.shown(table, worst, 'max_time')} at most)"
         )
         yield HealthFinding(sentence, mean, None, severity, "seconds")
 

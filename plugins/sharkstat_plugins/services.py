@@ -254,7 +254,7 @@ class ServiceCounter(PacketCounter):
                 own_names.setdefault(end, set()).update(filter(None, [c.name]))
         for c, second, end in zip(self._waiting, serves, ends, strict=True):
             protocol = c.protocol or c.carrier or _one(protocols.get(end)) or c.kind
-            keys: Keys = (protocol, c.name, None, None, c.kind)
+            keys: Keys = (protocol, c.name, None, c.a[1] if c.a[1] == c.b[1] else None, c.kind)
             if second is not None and end is not None:
                 name = c.name or c.met[second] or self._names.get(end[1]) or _one(own_names[end])
                 keys = (protocol, name, end[1], end[2], c.kind)

@@ -138,8 +138,12 @@ def conclude(
     tables: Sequence[Table],
     failures: Sequence[SharkstatError],
     said: Iterable[str] = (),
+    gather: bool = False,
 ) -> None:
-    """Print warnings and errors after the results, and exit with the right status."""
+    """Print warnings and errors after the results, and exit with the right status.
+
+    With `gather`, what several statistics say of the same problem is said once, with what it means to each.
+    """
     for name, counts in {t.reading.sources: t.reading for t in tables}.items():
         if source.live:
             dropped = "an unknown number" if counts.dropped is None else f"{counts.dropped:,}"
@@ -147,8 +151,10 @@ def conclude(
     from sharkstat.tables.texts import safe
 
     told = [*said, *map(str, failures)]
-    for warning in dict.fromkeys(w for t in tables for w in t.warnings if w not in told):
-        say(safe(warning))
+    warnings = dict.fromkeys(w for t in tables for w in t.warnings if w not in told)
+    for warning in gathered(list(warnings), [t.request for t in tables]) if gather else warnings:
+        for line in warning.split("\n"):
+            say(safe(line))
     for failure in failures:
         if running.debug and failure.traceback:
             print(failure.traceback, file=sys.stderr)
@@ -160,6 +166,30 @@ def conclude(
         raise typer.Exit(EXIT_INTERRUPTED)
     if not all(t.complete for t in tables):
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def gathered(warnings: Sequence[str], requests: Sequence[str]) -> list[str]:
+    """Warnings of several statistics about the same problem as one.
+
+    >>> gathered(["a: 2 are mixed: may be wrong", "b,c: 2 are mixed: may be wrong", "d: odd"], ["a", "b,c", "d"])
+    ['2 are mixed:\\n  a, b,c: may be wrong', 'd: odd']
+    """
+    groups: dict[str, dict[str, list[str]]] = {}
+    for warning in warnings:
+        request = next((name for name in requests if warning.startswith(f"{name}: ")), "")
+        problem, _, meaning = warning.removeprefix(f"{request}: ").rpartition(": ")
+        if request and problem:
+            groups.setdefault(problem, {}).setdefault(meaning, []).append(request)
+        else:
+            groups.setdefault(warning, {})
+    texts = []
+    for problem, meanings in groups.items():
+        names = [name for some in meanings.values() for name in some]
+        if len(names) > 1:
+            texts.append("\n".join([f"{problem}:", *(f"  {', '.join(some)}: {m}" for m, some in meanings.items())]))
+        else:
+            texts += [f"{name}: {problem}: {m}" for m, (name,) in meanings.items()] or [problem]
+    return texts
 
 
 def counted(

@@ -119,7 +119,7 @@ def show(source: Source, running: Running, watched: Watched) -> None:
             output.write(tables, exporter)
     # The findings already say these.
     told = {text for table in found.tables for text in table.warnings if isinstance(text, OfPackets)}
-    conclude(source, running, found.tables, list(found.failures), told)
+    conclude(source, running, found.tables, list(found.failures), told, gather=True)
 
 
 def _watched(source: Source, registry: Registry, running: Running, watched: Watched) -> tuple[Overview, bool]:

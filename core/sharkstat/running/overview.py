@@ -18,7 +18,7 @@ from sharkstat.statistics.registry import Registry
 from sharkstat.statistics.section import HealthFinding, Section, part_of, percent
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.tables.column import Column, Reading, Row
-from sharkstat.tables.figures import clock, humanised_bytes, humanised_duration, seconds
+from sharkstat.tables.figures import clock, humanised_bytes, humanised_duration, humanised_rate, seconds
 from sharkstat.tables.ink import Ink
 from sharkstat.tables.page import Block, Plot, columns_of_graph, lines, plot, round_length
 from sharkstat.tables.table import Table
@@ -144,9 +144,9 @@ class Overview:
         yield f"  {_span(self.capture.reading)}"
         rates = ""
         if isinstance(row["mean_rate"], float):
-            rates = f": {humanised_bytes(round(row['mean_rate']))}/s on average"
+            rates = f": {humanised_rate(row['mean_rate'])} on average"
             if peak := _peak(self.parts, columns_of_graph(width)):
-                rates += f", {humanised_bytes(round(peak.peak))}/s at most (for {round_length(peak.length)})"
+                rates += f", {humanised_rate(peak.peak)} at most (for {round_length(peak.length)})"
         packets = f"{row['packets']:,} packet{'' if row['packets'] == 1 else 's'}"
         yield f"  {packets}, {humanised_bytes(_int(row['bytes']))}{rates}"
         odd = [*self.facts, *_state(self.capture)]

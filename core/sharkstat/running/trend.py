@@ -12,7 +12,7 @@ from sharkstat.running.loading import read
 from sharkstat.statistics.registry import Registry
 from sharkstat.tables.archive import Period
 from sharkstat.tables.column import Column, Reading, Row, Value
-from sharkstat.tables.figures import clock, humanised_bytes
+from sharkstat.tables.figures import clock, humanised_bytes, humanised_rate
 from sharkstat.tables.page import Block, lines, round_length
 from sharkstat.tables.table import Table
 from sharkstat.tables.texts import safe
@@ -64,13 +64,13 @@ class Trend:
         first, last = _int(rowed[0]["start"]), _int(rowed[-1]["start"]) + _int(rowed[-1]["length"])
         length = _int(rowed[0]["length"])
         size, packets = self.periods.total("bytes"), self.periods.total("packets")
-        average = humanised_bytes(round(size * 1e9 / (self.periods.total("covered") or 1)))
+        average = humanised_rate(size * 1e9 / (self.periods.total("covered") or 1))
         incomplete = sum(not row["complete"] for row in rowed)
         what = f"{len(rowed):,} result{'' if len(rowed) == 1 else 's'} of {round_length(length)}"
         page = [
             bold(safe(self.name)),
             f"  {what}, from {clock(first)} to {clock(last)} UTC",
-            f"  {packets:,} packets, {humanised_bytes(int(size))}: {average}/s on average",
+            f"  {packets:,} packets, {humanised_bytes(int(size))}: {average} on average",
         ]
         odd = [f"{self.missing:,} missing"] if self.missing else []
         odd += [f"{incomplete:,} INCOMPLETE"] if incomplete else []

@@ -13,6 +13,15 @@ def humanised_bytes(count: int) -> str:
     return _prefixed(count, "B")
 
 
+def humanised_rate(rate: float) -> str:
+    """Bytes per second.
+
+    >>> humanised_rate(0.02), humanised_rate(999.4), humanised_rate(0.0)
+    ('<1 B/s', '999 B/s', '0 B/s')
+    """
+    return f"{humanised_bytes(round(rate)) if rate == 0 or rate >= 0.5 else '<1 B'}/s"
+
+
 def _prefixed(count: int | float, base: str) -> str:
     """Three digits and a prefix; whole numbers below 1000 as they are."""
     size = abs(count)

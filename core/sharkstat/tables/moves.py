@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sharkstat.tables.cells import By, Cell, Sum, Value, values_of
-from sharkstat.tables.chance import FEW_SUPPORT, Judge
+from sharkstat.tables.chance import Judge
 
 # What moved must have about the same size on both sides, and be (nearly) gone or (nearly) new on one.
 SAME_SIZE, NEARLY = 0.5, 0.8
@@ -158,13 +158,13 @@ class Time:
 def shift(part: Sum, spans: Spans, judge: Judge) -> tuple[Time, Time] | None:
     """When a part came before, and when after, if that is another time.
 
-    It must have about the same size, and be brief on both sides; and since what comes once may come at any time, only
-    what is a large part of all traffic counts.
+    It must have about the same size, and be brief on both sides. On 100 steady pairs, nothing was taken for a shift
+    with half of this support, and four times with a fifth of it.
     """
     sizes = judge.sizes(part)
     if judge.by not in ("bytes", "packets") or min(sizes) < SAME_SIZE * max(sizes):
         return None
-    if min(sizes) < FEW_SUPPORT * judge.whole or min(spans.lengths) < SAME_SIZE * max(spans.lengths):
+    if min(sizes) < judge.support() or min(spans.lengths) < SAME_SIZE * max(spans.lengths):
         return None
     moments, widths = [], []
     for side, amount in enumerate((part.before, part.after)):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sharkstat.tables.column import Row
-from sharkstat.tables.figures import clock, humanised_bytes, humanised_duration
+from sharkstat.tables.figures import clock, humanised_duration, humanised_rate
 from sharkstat.tables.table import Table
 from sharkstat.tables.texts import display_width, safe, shortened
 from sharkstat.tables.view import cell
@@ -262,7 +262,7 @@ def _graph(block: Block, width: int, bold: Callable[[str], str]) -> list[str]:
     top = max(drawn.values) or 1
     wide = min(max(1, room // len(drawn.values)), 8)
     unit = block.table.column(block.bar).unit
-    peak = f"{humanised_bytes(round(drawn.peak))}/s" if unit == "bytes" else f"{drawn.peak:,.0f}/s"
+    peak = humanised_rate(drawn.peak) if unit == "bytes" else f"{drawn.peak:,.0f}/s"
     what = block.table.column(block.bar).label.lower()
     result = [f"{bold(block.title)}: {what}, a column is {round_length(drawn.length)}"]
     for level in range(height - 1, -1, -1):

@@ -169,7 +169,7 @@ def service_text(service: Value, cells: Sequence[Cell] = ()) -> str:
     """A service as people call it, with its address where it has a name and but one address."""
     protocol, name, port, _ = service
     if name is None:
-        return safe(str(protocol))
+        return safe(str(protocol)) + ("" if port is None else f" port {port}")
     text = f"{protocol} {_at(name, port)}"
     hosts = {host for cell in cells if (host := cell.values.get("host")) is not None}
     if len(hosts) == 1 and name not in hosts:
@@ -217,7 +217,10 @@ def element_text(dimension: str, value: Value, total: Sum) -> str:
     if dimension == "service":
         return service_text(value, total.cells)
     if dimension == "client":
-        return f"client {safe(str(value))}" if value is not None else "no client known"
+        known = any(cell.values.get("host") is not None for cell in total.cells)
+        connected = any(_comes_in(cell, "connections") for cell in total.cells)
+        what = "client" if known or not connected else "host"  # of a connection whose server is unknown, one end
+        return f"{what} {safe(str(value))}" if value is not None else "no client known"
     if dimension == "host":
         return f"server {safe(str(value))}" if value is not None else "no server known"
     if dimension == "port":
@@ -358,7 +361,7 @@ def how(total: Sum, by: By, scale: Scale, used: Sequence[str] = ()) -> str:
     counts = (total.before.of(unit), total.after.of(unit))
     each = [amount / count if count else 0.0 for amount, count in zip(amounts, counts, strict=True)]
     rates = scale.both(counts)
-    if max(rates) - min(rates) <= ALIKE * max(rates):
+    if counts[0] == counts[1] or (scale.rates and max(rates) - min(rates) <= ALIKE * max(rates)):
         noun = unit if scale.rates or counts[1] != 1 else _ONE[unit]
         number = f"{one_count(scale, counts)} {noun}"
     else:
