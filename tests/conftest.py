@@ -19,12 +19,12 @@ def _captures() -> list[object]:
         pytest.param(path, id=path.relative_to(PROJECT).as_posix(), marks=long if path.name in TWINS else [])
         for path in data_captures()
     ]
-    # Every sixtieth by default; script/test-long has the others.
+    # Every hundred-and-twentieth by default; script/test-long has the others.
     large = [
         pytest.param(
             path,
             id=path.relative_to(CORPUS).as_posix(),
-            marks=[pytest.mark.corpus, *(long if number % 60 else [])],
+            marks=[pytest.mark.corpus, *(long if number % 120 else [])],
         )
         for number, path in enumerate(corpus_captures())
     ]

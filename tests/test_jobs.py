@@ -84,7 +84,7 @@ def test_more_jobs_change_no_digit(name: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=path.relative_to(CORPUS).as_posix(), marks=[pytest.mark.long] if number % 60 else [])
+        pytest.param(path, id=path.relative_to(CORPUS).as_posix(), marks=[pytest.mark.long] if number % 120 else [])
         for number, path in enumerate(corpus_captures())
     ],
 )

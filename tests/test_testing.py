@@ -26,8 +26,8 @@ from sharkstat.testing.cutting import Records
         ("conv,eth", {}),
         ("endpoints,ip", {"display_filter": "ip", "packets": "tx_packets", "bytes": "tx_bytes"}),
         ("io,stat,1", {"packets": "frames"}),
-        ("group,by=ip.src,count,sum=frame.len", {}),
-        ("group,every=100ms,count,sum=frame.len", {}),
+        pytest.param("group,by=ip.src,count,sum=frame.len", {}, marks=pytest.mark.long),
+        pytest.param("group,every=100ms,count,sum=frame.len", {}, marks=pytest.mark.long),
         ("group,tree=ip.src+tcp.dstport,count,sum=frame.len", {"display_filter": "ip"}),
     ],
 )
@@ -50,16 +50,20 @@ def test_the_engines_of_the_built_in_statistics_agree(request_: str, assert_engi
     [
         ("conv,ip", {}),
         ("conv,tcp", {"by": "pair", "without": ["stream"]}),
-        ("endpoints,ipv6", {"parts": 7}),
+        pytest.param("endpoints,ipv6", {"parts": 7}, marks=pytest.mark.long),
         ("group,by=ip.src,mean=frame.len,distinct=tcp.dstport,seen", {}),
-        ("group,by=ip.src,mean=frame.len,distinct=tcp.dstport,seen", {"by": "pair"}),
+        pytest.param(
+            "group,by=ip.src,mean=frame.len,distinct=tcp.dstport,seen", {"by": "pair"}, marks=pytest.mark.long
+        ),
     ],
 )
 def test_the_built_in_statistics_merge(request_: str, more: dict[str, object], assert_merges: Check) -> None:
     assert_merges(DATA / "http.pcapng", request_, **more)
 
 
-@pytest.mark.parametrize("request_", ["conv,udp", "group,by=dns.qry.name:all,seen"])
+@pytest.mark.parametrize(
+    "request_", ["conv,udp", pytest.param("group,by=dns.qry.name:all,seen", marks=pytest.mark.long)]
+)
 def test_the_built_in_statistics_survive(request_: str, assert_survives: Check, sharkstat_capture: Capture) -> None:
     assert_survives(sharkstat_capture("dns"), request_, seeds=[3])
 
