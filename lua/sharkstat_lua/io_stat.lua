@@ -4,8 +4,9 @@
 -- A column is a display filter (its frames and bytes), or CALC(field)filter with CALC one of FRAMES,
 -- BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. Time starts at the capture's first packet; interval k holds
 -- k*INTERVAL <= time < (k+1)*INTERVAL, with the time rounded to microseconds as tshark does. Every
--- packet has its interval, wherever in the file it stands, and an interval without packets has no row. Beside filters
--- there are columns for all packets and for those that no filter took.
+-- packet has its interval, wherever in the file it stands, and an interval without packets has no row, unless LOAD reaches
+-- back over it. Beside filters there are columns for all packets and for those that no filter took. Among the columns may be
+-- max=ROWS: of more intervals the first so many have rows, by default 100000, and one more row adds up all others.
 
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
@@ -69,10 +70,14 @@ local function parse(arguments)
   local seconds = tonumber(parts[1])
   if not seconds or seconds < 0 then error("io,stat: the interval must be a number of seconds: " .. parts[1], 0) end
   local columns = {}
-  for index = 2, #parts do columns[#columns + 1] = column_of(parts[index]) end
+  local most = 100000
+  for index = 2, #parts do
+    local rows = parts[index]:match("^%s*max%s*=%s*(%d+)%s*$")
+    if rows then most = tonumber(rows) else columns[#columns + 1] = column_of(parts[index]) end
+  end
   if #columns == 0 then columns[1] = { filter = "" } end
   complete(columns)
-  return floor(seconds * 1e6 + 0.5), columns
+  return floor(seconds * 1e6 + 0.5), columns, most
 end
 
 -- How the values of a field are kept: durations in nanoseconds, and these and integers as whole numbers that lose no
@@ -153,23 +158,48 @@ end
 counters.MIN = extreme(function(a, b) return a < b end)
 counters.MAX = extreme(function(a, b) return a > b end)
 
+-- The same key of a table for each start that no double holds.
+local far = {}
+local function key_of(start)
+  if type(start) == "number" then return start end
+  local digits = tostring(start)
+  far[digits] = far[digits] or start
+  return far[digits]
+end
+
 -- The load of an interval is the time that calls were under way in it: a response time reaches back
--- from its packet over the intervals before, in whole microseconds, as far as the first interval.
+-- from its packet over the intervals before, in whole microseconds, as far as the first interval. Of the intervals that
+-- a call fills, only the first is noted, and the first behind them: there may be millions.
 function counters.LOAD(column, at, _, interval, slots_of)
   local field = column.reader
   local exact_start = exact.interval(1)
+  local function add_to(bucket, microseconds)
+    local slots = slots_of(bucket)
+    slots[at] = exact.plus(slots[at] or 0, exact.of_microseconds(microseconds))
+  end
+  local function note(start, calls)
+    start = key_of(start)
+    column.filled[start] = (column.filled[start] or 0) + calls
+  end
+  column.filled = {}
   return { "duration" }, function(_, pinfo, bucket)
     local into = interval > 0 and exact.elapsed(bucket, exact_start(relative_ns(pinfo))) or math.huge
     for _, found in ipairs { field() } do
       local left = exact.divided(exact.nanoseconds(found.value), 1000)
-      local part, at_bucket = into < left and into or left, bucket
-      while left > 0 do
-        local slots = slots_of(at_bucket)
-        slots[at] = exact.plus(slots[at] or 0, exact.of_microseconds(part))
-        if at_bucket <= 0 then break end
-        at_bucket = exact.elapsed(interval, at_bucket)
+      if left > 0 then
+        local part = into < left and into or left
+        add_to(bucket, part)
         left = exact.elapsed(part, left)
-        part = interval < left and interval or left
+        if left > 0 and bucket > 0 then
+          if bucket < left then left = bucket end
+          local _, rest = exact.divided(left, interval)
+          local first = exact.plus(exact.elapsed(left, bucket), rest)
+          if first < bucket then
+            note(first, 1)
+            note(bucket, -1)
+          end
+          if rest > 0 then add_to(exact.elapsed(interval, first), rest) end
+        end
       end
     end
   end
@@ -252,6 +282,63 @@ local function counter_of(column, at, interval, slots_of)
   return counters[calculation](column, at, kind, interval, slots_of)
 end
 
+-- A whole number, so many times.
+local function times(value, count)
+  if value * count < 9e15 then return value * count end
+  local sum = 0
+  while count > 0 do
+    if count % 2 == 1 then sum = exact.plus(sum, value) end
+    value, count = exact.plus(value, value), floor(count / 2)
+  end
+  return sum
+end
+
+-- Calls row(start, slots, calls, count) for each interval that has a row, in time order; `calls` has for each column of LOAD
+-- how many fill it. From the row `most` on, it is called for `count` intervals without slots of their own at once.
+local function each_interval(interval, buckets, loads, most, row)
+  local order, edges, calls = {}, {}, {}
+  for bucket in pairs(buckets) do order[#order + 1] = bucket end
+  table.sort(order)
+  for index, load in ipairs(loads) do
+    calls[index] = 0
+    for edge in pairs(load.filled) do edges[#edges + 1] = edge end
+  end
+  table.sort(edges)
+  local at, edge_at, under_way, start, rows = 1, 1, 0, nil, 0
+  while true do
+    if under_way == 0 then
+      start = order[at]
+      local edge = edges[edge_at]
+      if edge and (not start or edge < start) then start = edge end
+      if not start then return end
+    end
+    local last
+    while edges[edge_at] and edges[edge_at] <= start do
+      local edge = edges[edge_at]
+      if edge ~= last then -- two columns may have it
+        for index, load in ipairs(loads) do
+          calls[index] = calls[index] + (load.filled[edge] or 0)
+          under_way = under_way + (load.filled[edge] or 0)
+        end
+      end
+      last, edge_at = edge, edge_at + 1
+    end
+    if order[at] and order[at] == start then
+      row(start, buckets[order[at]], calls, 1)
+      rows, at, start = rows + 1, at + 1, exact.plus(start, interval)
+    elseif under_way > 0 then
+      local count = 1
+      if rows >= most then
+        local stop = edges[edge_at]
+        if order[at] and order[at] < stop then stop = order[at] end
+        count = exact.divided(exact.elapsed(start, stop), interval)
+      end
+      row(start, nil, calls, count)
+      rows, start = rows + count, exact.plus(start, times(interval, count))
+    end
+  end
+end
+
 sharkstat.register {
   name = "io,stat",
   z_name = "sharkstat,io,stat",
@@ -259,7 +346,7 @@ sharkstat.register {
   example = "1",
   columns = { { "start", "duration" } },
   start = function(run)
-    local interval, columns = parse(run.arguments)
+    local interval, columns, most = parse(run.arguments)
     local buckets = {}
     local function slots_of(bucket)
       local slots = buckets[bucket]
@@ -277,7 +364,7 @@ sharkstat.register {
     local seen_by_column = false
     for number, column in ipairs(columns) do
       local first_slot = slots + 1
-      column.shown = {}
+      column.shown, column.at = {}, first_slot
       function column.learn(type_name)
         shown[first_slot + 1][2] = type_name
         if column.mean then column.mean[2] = type_name end
@@ -301,15 +388,43 @@ sharkstat.register {
     run.columns = shown
     if not sharkstat.hosted then run.shown = readable(shown, columns) end
 
-    return function()
-      local order = {}
-      for bucket in pairs(buckets) do order[#order + 1] = bucket end
-      table.sort(order)
-      for _, bucket in ipairs(order) do
-        local row = { exact.thousand(bucket) }
-        for slot = 1, slots do row[slot + 1] = buckets[bucket][slot] end
-        run:row(row)
+    local loads, extremes = {}, {}
+    for _, column in ipairs(columns) do
+      if column.calculation == "MIN" or column.calculation == "MAX" then extremes[column.at] = column.calculation end
+      if column.calculation == "LOAD" then loads[#loads + 1] = column end
+    end
+    local function join(rest, slot, value)
+      local known = rest[slot + 1]
+      if known == nil or value == nil then
+        rest[slot + 1] = known or value
+      elseif extremes[slot] then
+        if (extremes[slot] == "MIN") == (value < known) then rest[slot + 1] = value end
+      else
+        rest[slot + 1] = add(known, value, (known - known ~= 0 or value - value ~= 0) and FLOAT or WHOLE) -- infinite ones
       end
+    end
+
+    return function()
+      local rows, rest, others = 0, {}, 0
+      local started = {}
+      for _, load in ipairs(loads) do
+        if load.filled then started[#started + 1] = load end -- its field's type may not be known yet
+      end
+      each_interval(interval, buckets, started, most, function(start, own, calls, count)
+        local row = { exact.thousand(start) }
+        for slot = 1, own and slots or 0 do row[slot + 1] = own[slot] end
+        for index, load in ipairs(started) do
+          if calls[index] > 0 then
+            local filled = exact.of_microseconds(times(interval, calls[index] * count))
+            row[load.at + 1] = exact.plus(row[load.at + 1] or 0, filled)
+          end
+        end
+        rows = rows + count
+        if rows <= most then return run:row(row) end
+        others = others + count
+        for slot = 1, slots do join(rest, slot, row[slot + 1]) end
+      end)
+      if others > 0 then run:others(rest, others) end
     end
   end,
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,8 @@ CALCULATIONS = ("FRAMES", "BYTES", "COUNT", "SUM", "MIN", "MAX", "AVG", "LOAD")
 _OPEN, _CLOSE = "{([", "})]"
 _CALCULATION = re.compile(r"([A-Z]+)\s*\(\s*([\w.\-]*)\s*\)\s*(.*)$", re.DOTALL)
 
+_MOST = re.compile(r"\s*max\s*=\s*(\d+)\s*")
+MOST = 100_000
 _ROW = re.compile(r"\| *(?P<start>\d+(?:\.\d+)?) +<> +(?:\d+(?:\.\d+)?|Dur) *\|(?P<cells>[ \d.|-]*)\|")
 
 
@@ -96,7 +100,7 @@ def split(text: str) -> list[str]:
 
 def parse(arguments: str) -> tuple[int, list[Part]]:
     """The interval in microseconds and the parts. RequestError if the arguments are bad."""
-    interval_text, *columns = split(arguments)
+    interval_text, *columns = (text for text in split(arguments) if not _MOST.fullmatch(text))
     try:
         interval = Decimal(interval_text.strip() or "nothing")
     except InvalidOperation:
@@ -109,6 +113,11 @@ def parse(arguments: str) -> tuple[int, list[Part]]:
             f"io,stat: invalid interval {interval_text!r}: give at least 0.000001 seconds, or 0 for one interval"
         )
     return microseconds, _completed([_part(text.strip()) for text in columns] or [Part("", "", "")])
+
+
+def _most(arguments: str) -> int:
+    """How many intervals have rows at most."""
+    return next((int(found[1]) for text in split(arguments) if (found := _MOST.fullmatch(text))), MOST)
 
 
 def _completed(parts: list[Part]) -> list[Part]:
@@ -138,7 +147,7 @@ def _part(text: str) -> Part:
 class IoStat(Statistic):
     name = "io,stat"
     title = "I/O statistics"
-    usage = "io,stat,INTERVAL[,FILTER | CALC(field)FILTER]..."
+    usage = "io,stat,INTERVAL[,max=ROWS][,FILTER | CALC(field)FILTER]..."
     description = (
         "Frames and bytes per interval of INTERVAL seconds, for each filter; or a calculation over a field: FRAMES, "
         "BYTES, COUNT, SUM, MIN, MAX, AVG, LOAD. With filters, the first columns have all packets, and the last ones, "
@@ -147,7 +156,8 @@ class IoStat(Statistic):
         "capture's first packet. Differences to tshark's own: packets out of time order count in their own interval; "
         "intervals without packets have no row; SUM and the like need no field in the filter; AVG is not rounded down. "
         "LOAD is the mean number of concurrent calls: each response time is spread over the intervals that it spans "
-        "(tshark puts the remainder into the packet's own interval)."
+        "(tshark puts the remainder into the packet's own interval); intervals that it reaches over have rows. Of more than "
+        f"max= intervals (by default {MOST:,}), the first have rows, and one more row, without a start, adds up the others."
     )
     family = "io_stat"
     example = "10"
@@ -156,10 +166,13 @@ class IoStat(Statistic):
         tap = Tap(Path(sharkstat_lua.__file__).with_name("io_stat.lua"), "transport", split="hosts")
         self.engines = (
             tap,
-            Packets(lambda arguments: IoCounter(*parse(arguments))),
+            Packets(lambda arguments: IoCounter(*parse(arguments), _most(arguments))),
             Headers(tap, _of_headers),
             TsharkText(self.parse, self.native, layer="transport"),
         )
+
+    def bound(self, arguments: str) -> int | None:
+        return _most(arguments)
 
     def filters(self, arguments: str) -> Sequence[str]:
         return [text for part in parse(arguments)[1] for text in (part.filter, part.field) if text]
@@ -296,7 +309,7 @@ class IoStat(Statistic):
                     )
             elif column.name.startswith("load("):
                 for row in table.rows:
-                    row[column.name] = _divided(row[previous[-1].name], interval)
+                    row[column.name] = None if row["start"] is None else _divided(row[previous[-1].name], interval)
         # A count of nothing is 0; a minimum of nothing is nothing.
         for column in table.columns:
             if column.role == "measure" and column.merge == "sum" and column.type == "integer":
@@ -305,7 +318,7 @@ class IoStat(Statistic):
                         row[column.name] = 0
 
     def order(self, table: Table) -> None:
-        sort_rows(table, lambda row: row["start"])
+        sort_rows(table, lambda row: (row["start"] is None, row["start"]))
 
     def align_shards(self, tables: Sequence[Table]) -> Sequence[Sequence[Row]]:
         """Their intervals begin together."""
@@ -391,8 +404,12 @@ def _divided(total: Value, count: Value) -> float | None:
 class IoCounter(PacketCounter):
     """The same counting as lua/sharkstat_lua/io_stat.lua, on packets."""
 
-    def __init__(self, interval: int, parts: list[Part]) -> None:
+    def __init__(self, interval: int, parts: list[Part], most: int = MOST) -> None:
         self._interval = interval
+        self._most = most
+        self._filled: dict[
+            int, Counter[int]
+        ] = {}  # by slot of a LOAD: where calls begin to fill intervals, and cease to
         self._parts = parts
         self.listens = [Listen(filter=part.filter) for part in parts]
         if all(part.filter for part in parts):
@@ -448,14 +465,20 @@ class IoCounter(PacketCounter):
 
     def _load(self, at: int, bucket: int, relative_ns: int, response_ns: int) -> None:
         left = response_ns // 1000
+        if left <= 0:
+            return
         part = min((relative_ns + 500) // 1000 % self._interval, left) if self._interval else left
-        while left > 0:
-            _add(self._slots(bucket), at, part * 1000)
-            if bucket <= 0:
-                return
-            bucket -= 1
-            left -= part
-            part = min(left, self._interval)
+        _add(self._slots(bucket), at, part * 1000)
+        left -= part
+        if left <= 0 or bucket <= 0:
+            return
+        filled, rest = divmod(min(left, bucket * self._interval), self._interval)
+        if filled:
+            edges = self._filled.setdefault(at, Counter())
+            edges[bucket - filled] += 1
+            edges[bucket] -= 1
+        if rest:
+            _add(self._slots(bucket - filled - 1), at, rest * 1000)
 
     def column_types(self) -> list[Type]:
         types: list[Type] = ["duration"]
@@ -466,7 +489,53 @@ class IoCounter(PacketCounter):
         return types
 
     def rows(self) -> list[list[Value]]:
-        return [[bucket * self._interval * 1000, *slots] for bucket, slots in sorted(self._buckets.items())]
+        return [
+            [bucket * self._interval * 1000, *slots] for (bucket, _, slots) in islice(self._intervals(), self._most)
+        ]
+
+    def others(self) -> tuple[Sequence[Value], int] | None:
+        rest: list[Value] = [None] * sum(self._widths)
+        total = 0
+        for _, count, slots in islice(self._intervals(), self._most, None):
+            total += count
+            for part, at, width in zip(self._parts, self._offsets, self._widths, strict=False):
+                for slot in range(at, at + width):
+                    known, value = rest[slot], slots[slot]
+                    if known is None or value is None or part.calculation not in ("MIN", "MAX"):
+                        if isinstance(value, (int, float)):
+                            _add(rest, slot, value)
+                    else:
+                        rest[slot] = (min if part.calculation == "MIN" else max)(known, value)  # type: ignore[type-var]
+        return ([None, *rest], total) if total else None
+
+    def _intervals(self) -> Iterator[tuple[int, int, list[Value]]]:
+        """The number of each interval that has a row, and its slots; from `most` on, with those that equal it behind it,
+        whose slots are added up."""
+        order = sorted(self._buckets)
+        edges = sorted({edge for found in self._filled.values() for edge in found})
+        calls: Counter[int] = Counter()
+        rows = place = at = bucket = 0
+        while place < len(order) or at < len(edges):
+            if not any(calls.values()):
+                bucket = min([*order[place : place + 1], *edges[at : at + 1]])
+            if at < len(edges) and edges[at] == bucket:
+                for slot, found in self._filled.items():
+                    calls[slot] += found[bucket]
+                at += 1
+            own = place < len(order) and order[place] == bucket
+            if not own and not any(calls.values()):
+                continue
+            slots = list(self._buckets[bucket]) if own else [None] * sum(self._widths)
+            place += own
+            count = 1
+            if not own and rows >= self._most:
+                count = min([*order[place : place + 1], *edges[at : at + 1]]) - bucket
+            for slot, number in calls.items():
+                if number:
+                    _add(slots, slot, number * count * self._interval * 1000)
+            yield bucket, count, slots
+            rows += 1
+            bucket += count
 
 
 def _add(slots: list[Value], at: int, value: int | float) -> None:

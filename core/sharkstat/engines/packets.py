@@ -95,6 +95,10 @@ class PacketCounter(ABC):
         In a watched live run, this is called on copies of the counter (copy.deepcopy) while packets arrive.
         """
 
+    def others(self) -> tuple[Sequence[Value], int] | None:
+        """What more rows add up to, of which `rows` has none, and how many they are: for a statistic with a `bound`."""
+        return None
+
     def column_types(self) -> Sequence[Type] | None:
         """The types of these columns, if they depend on the requested fields."""
         return None
@@ -192,7 +196,11 @@ class PacketsPart(Part):
         rows = [{**empty, **self._row(counted, values)} for values in counter.rows()]
         check_keys(columns, rows)
         said = (f"{task.question.text}: {text}" for text in counter.warnings)
-        return Result(columns, rows, (*task.remarks, *said))
+        result = Result(columns, rows, (*task.remarks, *said))
+        if others := counter.others():
+            values, result.left = others
+            result.rest = {**empty, **self._row(counted, values)}
+        return result
 
     def _row(self, columns: Sequence[Column], values: Sequence[Value]) -> Row:
         if len(values) != len(columns):
