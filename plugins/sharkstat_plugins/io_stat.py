@@ -156,8 +156,9 @@ class IoStat(Statistic):
         "capture's first packet. Differences to tshark's own: packets out of time order count in their own interval; "
         "intervals without packets have no row; SUM and the like need no field in the filter; AVG is not rounded down. "
         "LOAD is the mean number of concurrent calls: each response time is spread over the intervals that it spans "
-        "(tshark puts the remainder into the packet's own interval); intervals that it reaches over have rows. Of more than "
-        f"max= intervals (by default {MOST:,}), the first have rows, and one more row, without a start, adds up the others."
+        "(tshark puts the remainder into the packet's own interval); intervals that it reaches over have rows. Of "
+        f"more than max= intervals (by default {MOST:,}), the first have rows; one more row, without a start, adds up the "
+        "others."
     )
     family = "io_stat"
     example = "10"
@@ -509,8 +510,10 @@ class IoCounter(PacketCounter):
         return ([None, *rest], total) if total else None
 
     def _intervals(self) -> Iterator[tuple[int, int, list[Value]]]:
-        """The number of each interval that has a row, and its slots; from `most` on, with those that equal it behind it,
-        whose slots are added up."""
+        """The number of each interval that has a row, for how many it stands, and what their slots add up to.
+
+        It stands for more than itself from the row `most` on, where none of them has a packet.
+        """
         order = sorted(self._buckets)
         edges = sorted({edge for found in self._filled.values() for edge in found})
         calls: Counter[int] = Counter()
@@ -525,7 +528,7 @@ class IoCounter(PacketCounter):
             own = place < len(order) and order[place] == bucket
             if not own and not any(calls.values()):
                 continue
-            slots = list(self._buckets[bucket]) if own else [None] * sum(self._widths)
+            slots: list[Value] = list(self._buckets[bucket]) if own else [None] * sum(self._widths)
             place += own
             count = 1
             if not own and rows >= self._most:
