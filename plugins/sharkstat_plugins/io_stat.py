@@ -157,8 +157,8 @@ class IoStat(Statistic):
         "intervals without packets have no row; SUM and the like need no field in the filter; AVG is not rounded down. "
         "LOAD is the mean number of concurrent calls: each response time is spread over the intervals that it spans "
         "(tshark puts the remainder into the packet's own interval); intervals that it reaches over have rows. Of "
-        f"more than max= intervals (by default {MOST:,}), the first have rows; one more row, without a start, adds up the "
-        "others."
+        f"more than max= intervals (by default {MOST:,}), the first have rows; one more row, without a start, adds "
+        "up the others."
     )
     family = "io_stat"
     example = "10"
