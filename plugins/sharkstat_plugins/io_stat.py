@@ -506,7 +506,7 @@ class IoCounter(PacketCounter):
                         if isinstance(value, (int, float)):
                             _add(rest, slot, value)
                     else:
-                        rest[slot] = (min if part.calculation == "MIN" else max)(known, value)  # type: ignore[type-var]
+                        rest[slot] = (min if part.calculation == "MIN" else max)(known, value)
         return ([None, *rest], total) if total else None
 
     def _intervals(self) -> Iterator[tuple[int, int, list[Value]]]:
