@@ -64,6 +64,16 @@ def test_values_without_a_name_stay_as_they_are() -> None:
     assert not any(key.startswith(("frame.len=", "dns.id=", "udp.port=")) for key in table.names)
 
 
+def test_all_keys_of_one_field_may_show_names() -> None:
+    asked = "group,names=yes,by=dns.qry.type,by=ip.src/24,by=udp.port/tcp.port,every=1s,dns"
+    [table] = sharkstat.run(DATA / "dns.pcapng", asked)
+    assert [column.named for column in table.columns] == ["dns.qry.type", "", "", "", ""]
+    done = sharkstat_command("group", DATA / "dns.pcapng", "--by", "dns.qry.type", "--names", "-Y", "dns")
+    assert {line.split()[0] for line in done.stdout.splitlines()[3:]} == set(TYPES.values())
+    with pytest.raises(sharkstat.RequestError, match="names=perhaps: write yes or no"):
+        sharkstat.run(DATA / "dns.pcapng", "group,names=perhaps,by=ip.src")
+
+
 @pytest.mark.parametrize("key", ["ip.src/24:names", "tcp.port/udp.port:names"])
 def test_what_has_no_names_is_one_line(key: str) -> None:
     with pytest.raises(sharkstat.RequestError, match="only the values of one field have names"):

@@ -13,8 +13,9 @@ class AnyGroup(Declared):
     name = "group"
     title = "Groups of packets"
     usage = (
-        "group[,by=FIELD|EXPRESSION][,every=DURATION][,tree=FIELD+FIELD][,count][,sum=FIELD][,min=FIELD][,max=FIELD]"
-        "[,mean=FIELD][,percentile=FIELD:50/95/99][,distinct=FIELD][,top=FIELD:10][,histogram=FIELD:BOUND/BOUND][,seen][,ratio=COLUMN/COLUMN][,percent=COLUMN/COLUMN][,rate=COLUMN][,FILTER]"
+        "group[,by=FIELD|EXPRESSION][,every=DURATION][,tree=FIELD+FIELD][,names=yes|no][,count][,sum=FIELD][,min=FIELD]"
+        "[,max=FIELD][,mean=FIELD][,percentile=FIELD:50/95/99][,distinct=FIELD][,top=FIELD:10]"
+        "[,histogram=FIELD:BOUND/BOUND][,seen][,ratio=COLUMN/COLUMN][,percent=COLUMN/COLUMN][,rate=COLUMN][,FILTER]"
     )
     description = (
         "Groups packets by any fields, and counts them or sums up other fields. by= takes a field, or alternatives "

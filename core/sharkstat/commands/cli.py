@@ -219,6 +219,9 @@ def group(
             help='Any measure in the grammar of -z group, e.g. "count where tcp as segments", percent=A/B; repeatable.',
         ),
     ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="Show the names of values, e.g. AAAA for 28 of dns.qry.type.")
+    ] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Times of the first and last packet.")] = False,
     source: Source,
     running: Running,
@@ -239,6 +242,7 @@ def group(
     asked = [f"every={every}"] if every else []
     asked += [f"by={key}" for key in by or ()]
     asked += ["tree=" + tree.replace(",", "+")] if tree else []
+    asked += ["names=yes"] if names else []
     asked += ["count"] if count else []
     of_fields = {
         "sum": sums,

@@ -137,6 +137,7 @@ class Group:
         """
         keys: list[AnyKey] = []
         measures: list[Measure] = []
+        names = False
         rest = text.strip()
         while found := _WORD.match(rest):
             word, is_given = found[1], found[2] == "="
@@ -145,7 +146,9 @@ class Group:
             try:
                 end = end_of_word(rest, found.end())
                 value = rest[found.end() : end].strip()
-                if word in KEY_WORDS:
+                if word == "names":
+                    names = _CHOICES[value.lower()] if value.lower() in _CHOICES else _no_choice(value)
+                elif word in KEY_WORDS:
                     keys.append(key_of(word, value))
                 else:
                     field, name = named(value if is_given else f" {value}")
@@ -154,7 +157,7 @@ class Group:
                 raise RequestError(f"group: {problem}") from None
             rest = rest[end:].removeprefix(",").lstrip()
         try:
-            return cls(keys, measures or (Count(),), rest)
+            return cls(list(map(_with_names, keys)) if names else keys, measures or (Count(),), rest)
         except ValueError as problem:
             raise RequestError(f"group: {problem}") from None
 
@@ -168,7 +171,22 @@ def holds_several(word: str) -> bool:
 
 
 # A word of the request, as `count` or `by=`; what is not one is the filter.
-_WORD = re.compile(rf"({'|'.join([*KEY_WORDS, *MEASURES, *OF_COLUMNS])})\s*(?:(=)(?![=,]|$)|(?=,|$|as\s|where\s))")
+_WORD = re.compile(
+    rf"({'|'.join(['names', *KEY_WORDS, *MEASURES, *OF_COLUMNS])})\s*(?:(=)(?![=,]|$)|(?=,|$|as\s|where\s))"
+)
+
+
+_CHOICES = {"yes": True, "no": False}
+
+
+def _no_choice(value: str) -> bool:
+    raise ValueError(f"names={value}: write yes or no")
+
+
+def _with_names(key: AnyKey) -> AnyKey:
+    """The key, which shows the names of its values if it is one field."""
+    is_field = isinstance(key, Key) and isinstance(key.field, str) and len(key.fields) == 1
+    return replace(key, names=True) if is_field else key  # type: ignore[type-var]
 
 
 def _of_way_too(estimate: tuple[str, ...], ending: str) -> tuple[str, ...]:
