@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import resource
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,3 +95,13 @@ def test_one_that_is_no_capture_is_named(parts: list[Path], tmp_path: Path) -> N
     stranger.write_bytes(bytes(range(256)) * 4)
     with pytest.raises(sharkstat.SourceError, match=r"notes\.bin"):
         sharkstat.run([*parts[:20], stranger], "io,stat,0")
+
+
+def test_a_packet_of_no_interface_is_not_left_out_in_silence(parts: list[Path], tmp_path: Path) -> None:
+    """A Simple Packet Block before the first interface: alone, tshark calls the file damaged."""
+    path = tmp_path / "without-interface.pcapng"
+    header = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
+    path.write_bytes(header + struct.pack("<III60xI", 3, 76, 60, 76))
+    for files in ([path, parts[0]], [parts[0], path]):
+        (table,) = sharkstat.run(files, "io,stat,0")
+        assert not table.complete and any("without-interface.pcapng is damaged" in text for text in table.warnings)

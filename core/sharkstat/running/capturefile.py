@@ -155,7 +155,10 @@ class CaptureReader:
                 self._last = self.interfaces[number].time(high << 32 | low)
                 yield at, end, at + 28, min(at + 28 + kept, end - 4), self._last, number
             else:
-                yield self._other(data, at, end, kind)
+                other = self._other(data, at, end, kind)
+                if not self.known:
+                    return
+                yield other
             at = end
 
     def _structs(self) -> tuple[Unpack, Unpack]:
@@ -169,8 +172,11 @@ class CaptureReader:
             if number < len(self.interfaces):
                 self._last = self.interfaces[number].time(high << 32 | low)
                 return at, end, at + 28, min(at + 28 + kept, end - 4), self._last, number
-        elif kind == _SIMPLE and self.interfaces:
+            self.known = False
+        elif kind == _SIMPLE and self.interfaces and end - at >= 16:
             return at, end, at + 12, end - 4, self._last, 0
+        elif kind in (_ENHANCED, _OBSOLETE, _SIMPLE):
+            self.known = False  # it is too short, or of no interface
         elif kind == _INTERFACE and end - at >= 20:
             (link,) = struct.unpack_from(order + "H", data, body)
             self.interfaces.append(Interface(link, *_stamps(data[body + 8 : end - 4], order)))

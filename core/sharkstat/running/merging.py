@@ -215,7 +215,7 @@ class Merged:
             more = self._more(file, len(rest))
             if not more:
                 if rest:
-                    raise Damaged("is cut short")
+                    raise Damaged("is cut short" if file.reader.known else "is damaged")
                 return False
             rest += more
             if not file.reader.order and not file.foreign and not self._knows(file, rest):
