@@ -216,6 +216,11 @@ class Plan:
         return leaf_options(*self._read, plain)
 
     @property
+    def is_lean(self) -> bool:
+        """Whether tshark is spared something of plain packets."""
+        return self.leaf_options(plain=True) != self.leaf_options()
+
+    @property
     def needs_names(self) -> bool:
         """Whether tshark may need its tables of the names of makers, enterprises and services."""
         layers, reads = self._read

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 from sharkstat.running.content import Content
 from sharkstat.running.pairs import HEAD, pairs_of
 from sharkstat.running.splitter import CHUNK, FULL, MOST
-from sharkstat.running.walking import SECTION, Unsplittable, Walker
+from sharkstat.running.walking import SECTION, Packets, Unsplittable, Walker
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
+BATCH = 4 * CHUNK  # bytes of files that are looked at together
 BUCKETS = 4096  # that pairs are dealt out by: so many numbers say how, however many pairs there are
+LARGE = 256 << 20  # bytes: of larger shards each worker has several, up to so many, so that all end together
+SEVERAL = 4
 NEVER = -(2**63)  # before the first packet
 _INTERFACE, _SECRETS = 1, 10
 _HEADER = struct.pack("<IIIHHqI", SECTION, 28, 0x1A2B3C4D, 1, 0, -1, 28)
@@ -99,36 +102,38 @@ def buckets_of(pairs: Array) -> Array:
 def look(files: Sequence[tuple[int, str]]) -> Looked:
     """Look at every packet's headers in these files, given with their numbers, which are in order."""
     summary = Summary()
+    batch = _Batch(summary)
     try:
-        return Looked([_look_at(number, name, summary) for number, name in files], summary)
+        looked = [_look_at(number, name, batch) for number, name in files]
+        batch.finish()
     except Unsplittable as problem:
         return Looked([], Summary(problem=str(problem)))
+    return Looked(looked, summary)
 
 
-def _look_at(number: int, name: str, summary: Summary) -> LookedFile:
+def _look_at(number: int, name: str, batch: _Batch) -> LookedFile:
     import numpy as np
 
-    found, walker = LookedFile(number, name), Walker()
-    rest, at, newest = b"", 0, NEVER
+    found, walker, summary = LookedFile(number, name), Walker(), batch.summary
+    rest, newest = b"", NEVER
     early: list[bytes] = []  # interfaces before the first packet
-    pairs_in_all: list[tuple[Array, Array]] = []
-    rests: set[int] = {0}
     reader = Content([name]).reader()
     while piece := reader.read(CHUNK):
-        data = rest + piece
+        data = rest + piece if rest else piece
         packets = walker.walk(data)
-        if not at:
+        if not found.chunks:
             found.head = _head_of(data)
         times = packets.times
         if len(times):
             if int(times[0]) < newest or bool((times[1:] < times[:-1]).any()):
-                raise Unsplittable("its packets are not in time order")
+                raise Unsplittable(f"packets of {name} are not in time order")
             if newest == NEVER:
                 found.interfaces += [(int(times[0]), block) for block in early]
+                summary.since = int(times[0]) if summary.since is None else min(summary.since, int(times[0]))
         for begin, end in packets.others if not found.head else ():
             kind = int.from_bytes(data[begin : begin + 4], "little")
             if kind == _SECRETS:
-                raise Unsplittable("it has secrets to decrypt with")
+                raise Unsplittable(f"{name} has secrets to decrypt with")
             if kind == _INTERFACE:
                 before = int(np.searchsorted(packets.begins, begin))
                 due = int(times[before - 1]) if before else newest
@@ -136,28 +141,102 @@ def _look_at(number: int, name: str, summary: Summary) -> LookedFile:
                     early.append(data[begin:end])
                 else:
                     found.interfaces.append((int(times[0]) if due == NEVER else due, data[begin:end]))
+        newest = int(times[-1]) if len(times) else newest
+        begins, ends = packets.begins.astype(np.uint32), packets.ends.astype(np.uint32)
+        chunk = _Chunk(packets.end, begins, ends, np.zeros(0, np.uint64), times)
+        found.chunks.append(chunk)
         if len(times):
-            newest = int(times[-1])
-            looked = pairs_of(np.frombuffer(data + bytes(HEAD + 64), np.uint8), packets)
-            pairs_in_all.append(np.unique(looked.pairs, return_counts=True))
-            rests |= looked.rests
-            if summary.since is None or int(times[0]) < summary.since:
-                summary.since = int(times[0])
-            summary.cut |= bool((packets.kept < packets.lengths).any())
-            summary.announces |= looked.announces
-            summary.hides |= looked.hides
-            begins, ends = packets.begins.astype(np.uint32), packets.ends.astype(np.uint32)
-            found.chunks.append(_Chunk(packets.end, begins, ends, looked.pairs, times))
-        else:
-            none = np.zeros(0, np.uint32)
-            found.chunks.append(_Chunk(packets.end, none, none, none.astype(np.uint64), none.astype(np.int64)))
+            batch.add(chunk, data, packets)
+        found.size += packets.end
         rest = data[packets.end :]
-        at += packets.end
     if rest or not walker.known:
         raise Unsplittable(f"{name} is no whole pcap or pcapng")
-    found.size = at
-    _add(summary, found, pairs_in_all, rests)
+    if found.packets:
+        summary.heads[number] = found.head
+        summary.interfaces[number] = found.interfaces
+    summary.packets += found.packets
+    summary.size += found.size
     return found
+
+
+class _Batch:
+    """Looks at the packets of many pieces of files at once: of small files, each by itself would take far longer.
+
+    Their pairs go to their chunks, and what they say to the summary.
+    """
+
+    def __init__(self, summary: Summary) -> None:
+        self.summary = summary
+        self._pieces: list[tuple[_Chunk, bytes, Packets]] = []
+        self._size = 0
+        self._pairs: list[tuple[Array, Array]] = []
+        self._rest: set[int] = {0}
+
+    def add(self, chunk: _Chunk, data: bytes, packets: Packets) -> None:
+        if self._pieces and packets.link != self._pieces[0][2].link:
+            self._look()
+        self._pieces.append((chunk, data, packets))
+        self._size += len(data)
+        if self._size >= BATCH:
+            self._look()
+
+    def _look(self) -> None:
+        import numpy as np
+
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        if not pieces:
+            return
+        view = np.frombuffer(b"".join([*(data for _, data, _ in pieces), bytes(HEAD + 64)]), np.uint8)
+        packets = _one(pieces)
+        looked = pairs_of(view, packets)
+        counts = [len(chunk.begins) for chunk, _, _ in pieces]
+        for (chunk, _, _), pairs in zip(pieces, np.split(looked.pairs, np.cumsum(counts[:-1])), strict=True):
+            chunk.pairs = pairs
+        self._pairs.append(np.unique(looked.pairs, return_counts=True))
+        self._rest |= looked.rests
+        self.summary.cut |= bool((packets.kept < packets.lengths).any())
+        self.summary.announces |= looked.announces
+        self.summary.hides |= looked.hides
+
+    def finish(self) -> None:
+        """Have the summary tell of all of them."""
+        import numpy as np
+
+        self._look()
+        names = np.concatenate([np.zeros(0, np.uint64), *(names for names, _ in self._pairs)])
+        counts = np.concatenate([np.zeros(0, np.int64), *(counts for _, counts in self._pairs)])
+        rest = np.fromiter(self._rest, np.uint64, len(self._rest))
+        stays = np.isin(names, rest)
+        self.summary.counts = np.bincount(buckets_of(names[~stays]), counts[~stays], BUCKETS).astype(np.int64)
+        self.summary.rest, self.summary.rest_packets = np.sort(rest), int(counts[stays].sum())
+
+
+def _one(pieces: Sequence[tuple[_Chunk, bytes, Packets]]) -> Packets:
+    """The packets of all pieces, whose bytes follow one another."""
+    import numpy as np
+
+    if len(pieces) == 1:
+        return pieces[0][2]
+    at, begins = 0, []
+    for _, data, packets in pieces:
+        begins.append(np.full(len(packets.begins), at, np.int64))
+        at += len(data)
+    offsets = np.concatenate(begins)
+
+    def of_all(name: str) -> Array:
+        return np.concatenate([getattr(packets, name) for _, _, packets in pieces])
+
+    return Packets(
+        of_all("begins") + offsets,
+        of_all("ends") + offsets,
+        of_all("starts") + offsets,
+        of_all("kept"),
+        of_all("lengths"),
+        of_all("times"),
+        [],
+        at,
+        pieces[0][2].link,
+    )
 
 
 def _head_of(data: bytes) -> bytes:
@@ -167,25 +246,6 @@ def _head_of(data: bytes) -> bytes:
     if data[8:12] != b"\x4d\x3c\x2b\x1a":
         raise Unsplittable("its byte order is unusual")
     return b""
-
-
-def _add(summary: Summary, found: LookedFile, pairs: Sequence[tuple[Array, Array]], rests: set[int]) -> None:
-    """Have the summary tell of the file, too."""
-    import numpy as np
-
-    names = np.concatenate([one for one, _ in pairs]) if pairs else np.zeros(0, np.uint64)
-    counts = np.concatenate([one for _, one in pairs]) if pairs else np.zeros(0, np.int64)
-    rest = np.fromiter(rests, np.uint64, len(rests))
-    stays = np.isin(names, rest)
-    plain = np.bincount(buckets_of(names[~stays]), counts[~stays], BUCKETS).astype(np.int64)
-    summary.counts = plain if summary.counts is None else summary.counts + plain
-    summary.rest = rest if summary.rest is None else np.union1d(summary.rest, rest)
-    summary.rest_packets += int(counts[stays].sum())
-    summary.packets += found.packets
-    summary.size += found.size
-    if found.packets:
-        summary.heads[found.number] = found.head
-        summary.interfaces[found.number] = found.interfaces
 
 
 def summary_of(looked: Looked) -> Summary:
@@ -229,15 +289,19 @@ class Dealing:
         return found
 
 
-def deal_out(summaries: Sequence[Summary], shards: int, most: int) -> Dealing:
-    """Deal the buckets out so that shards are about equal: so many, or more where one would exceed `most` bytes."""
+def deal_out(summaries: Sequence[Summary], workers: int, most: int, lean: bool) -> Dealing:
+    """Deal the buckets out so that shards are about equal, and none exceeds `most` bytes.
+
+    There is one for each worker, or several if they are large. With `lean`, plain packets take tshark less time than
+    those of the first shard.
+    """
     try:
-        return _dealt(summaries, shards, most)
+        return _dealt(summaries, workers, most, FULL if lean else 1)
     except Unsplittable as problem:
         return Dealing(Overview(problem=str(problem)))
 
 
-def _dealt(summaries: Sequence[Summary], shards: int, most: int) -> Dealing:
+def _dealt(summaries: Sequence[Summary], workers: int, most: int, full: int) -> Dealing:
     import numpy as np
 
     for summary in summaries:
@@ -246,19 +310,19 @@ def _dealt(summaries: Sequence[Summary], shards: int, most: int) -> Dealing:
     packets, size = sum(one.packets for one in summaries), sum(one.size for one in summaries)
     if not packets:
         raise Unsplittable("it has no packets")
-    shards = max(shards, -(-size // most))
+    shards = max(workers * min(SEVERAL, max(1, size // (workers * LARGE))), -(-size // most))
     counts = sum(one.counts for one in summaries)
     rest = np.unique(np.concatenate([one.rest for one in summaries]))
     in_rest = sum(one.rest_packets for one in summaries)
     sizes, costs = [0] * shards, [0] * shards
-    sizes[0], costs[0] = in_rest, in_rest * FULL
+    sizes[0], costs[0] = in_rest, in_rest * full
     shard_of = np.zeros(BUCKETS, np.int16)
     for bucket in np.argsort(-counts, kind="stable").tolist():
         shard = min(range(shards), key=costs.__getitem__)
         count = int(counts[bucket])
         shard_of[bucket] = shard
         sizes[shard] += count
-        costs[shard] += count * (1 if shard else FULL)
+        costs[shard] += count * (1 if shard else full)
     largest = max(sizes)
     if largest > MOST * packets:
         raise Unsplittable(f"{largest:,} of {packets:,} packets would be in one shard")
@@ -368,7 +432,7 @@ def deal(looked: Looked, dealing: Dealing) -> list[Parts]:
 def _parts_of(file: LookedFile, dealing: Dealing) -> Iterator[Part | None]:
     import numpy as np
 
-    data: list[list[bytes]] = [[] for _ in range(dealing.overview.shards)]
+    data: list[list[memoryview]] = [[] for _ in range(dealing.overview.shards)]
     lengths: list[list[Array]] = [[] for _ in data]
     times: list[list[Array]] = [[] for _ in data]
     numbers: list[list[Array]] = [[] for _ in data]
@@ -384,7 +448,7 @@ def _parts_of(file: LookedFile, dealing: Dealing) -> Iterator[Part | None]:
             if one == other:
                 continue
             mine = order[one:other]
-            data[shard].append(b"".join([view[b:e] for b, e in zip(begins[one:other], ends[one:other], strict=True)]))
+            data[shard] += [view[b:e] for b, e in zip(begins[one:other], ends[one:other], strict=True)]
             lengths[shard].append(chunk.ends[mine] - chunk.begins[mine])
             times[shard].append(chunk.times[mine])
             numbers[shard].append((mine + before).astype(np.uint32))
@@ -394,8 +458,9 @@ def _parts_of(file: LookedFile, dealing: Dealing) -> Iterator[Part | None]:
             yield None
             continue
         all_lengths = np.concatenate(lengths[shard])
-        whole = np.frombuffer(bytearray(b"".join(records)), np.uint8)
+        whole = np.frombuffer(b"".join(records), np.uint8)
         if file.number in dealing.interfaces:
+            whole = whole.copy()
             _renumber(whole, all_lengths, dealing.interfaces[file.number])
         yield Part(file.number, whole, all_lengths, np.concatenate(times[shard]), np.concatenate(numbers[shard]))
 

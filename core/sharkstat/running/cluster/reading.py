@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("sharkstat")
 MISSING = "--cluster needs Dask: pip install 'sharkstat[cluster]'"
-GROUPS = 4  # of files, for each thread of a worker: so all have something to do, however large the files are
+GROUPS = 2  # of files, for each thread of a worker: so all have something to do, however large the files are
 RETRIES = 2  # of a task that failed for what may pass, such as a full disk
 PATIENCE = 10  # seconds for the scheduler to answer
 
@@ -186,7 +186,8 @@ class _Run:
         groups = [files[len(files) * at // count : len(files) * (at + 1) // count] for at in range(count)]
         looked = [self._submit("look", parts.look, group) for group in groups]
         summaries = [self._submit("summary", parts.summary_of, one) for one in looked]
-        dealing = self._submit("deal-out", parts.deal_out, summaries, self._threads, 1 << 30)
+        lean = plan.only(split).is_lean
+        dealing = self._submit("deal-out", parts.deal_out, summaries, self._threads, self._most, lean)
         (overview,) = self._wait([self._submit("overview", parts.overview_of, dealing)])
         if overview.problem:
             raise Unsplittable(overview.problem)
