@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from sharkstat.running.addresses import AddressBytes, is_address
 from sharkstat.running.formats import packing
 from sharkstat.running.merging import Merged
 from sharkstat.running.unpacking import Damaged, FileBytes
@@ -27,6 +28,10 @@ class Content:
         self._files: list[tuple[str, int, Callable[[], FileBytes]]] = []
         try:
             for name in names:
+                if is_address(name):
+                    self._head = b""
+                    self._files.append((name, 0, partial(AddressBytes, name, PIECE)))
+                    continue
                 with Path(name).open("rb") as file:
                     found = os.fstat(file.fileno())
                     self._head = file.read(12)

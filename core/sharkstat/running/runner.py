@@ -70,7 +70,8 @@ def _run_plan(plan: Plan, passes: Passes, interruption: Interruption, cluster: C
 
     try:
         with interruption:
-            refused, plan, outcome = _with_what_starts(plan, read)
+            again = cluster is not None or plan.source.live or plan.source.are_files
+            refused, plan, outcome = _with_what_starts(plan, read, again)
             from sharkstat.running.results import make_tables
 
             with interruption.softly(lambda: None):  # everything is read: what is counted is not thrown away
@@ -91,15 +92,17 @@ def _run_plan(plan: Plan, passes: Passes, interruption: Interruption, cluster: C
         ) from problem
 
 
-def _with_what_starts(plan: Plan, read: Callable[[Plan], Outcome]) -> tuple[dict[str, Failure], Plan, Outcome]:
-    """What came of the requests that could start; before them, the others, and why."""
+def _with_what_starts(
+    plan: Plan, read: Callable[[Plan], Outcome], again: bool
+) -> tuple[dict[str, Failure], Plan, Outcome]:
+    """What came of the requests that could start, if it can be read `again`; before them, the others, and why."""
     refused = dict(plan.refused)
     while True:
         try:
             return refused, plan, read(plan)
         except StatisticError as problem:
             others = plan.without(problem.failed)
-            if not problem.failed or not others.requests or not (plan.source.live or plan.source.are_files):
+            if not problem.failed or not others.requests or not again:
                 raise
             refused |= {text: Failure(said, traceback=problem.traceback) for text, said in problem.failed.items()}
             plan = others
@@ -165,8 +168,9 @@ def run(
         if client is not None:
             from sharkstat.running.cluster.reading import Cluster
 
-            if jobs is not None:
-                raise RequestError("jobs and client exclude each other: the cluster's workers have their own number")
+            if jobs is not None or registry is not None:
+                given = "registry" if jobs is None else "jobs"
+                raise RequestError(f"{given} is for this machine alone, and client for a cluster: leave out one")
             return run_plan(plan, find_tshark(), progress, cluster=Cluster(client))
         return run_plan(plan, find_tshark(), progress, jobs=plan.source.jobs(jobs))
     except StatisticError as problem:

@@ -26,8 +26,9 @@ BATCH = 4 * CHUNK  # bytes of files that are looked at together
 BUCKETS = 4096  # that pairs are dealt out by: so many numbers say how, however many pairs there are
 LARGE = 256 << 20  # bytes: of larger shards each worker has several, up to so many, so that all end together
 SEVERAL = 4
+_NANOSECONDS = (b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d")
 NEVER = -(2**63)  # before the first packet
-_INTERFACE, _SECRETS = 1, 10
+_INTERFACE, _ENHANCED, _SECRETS = 1, 6, 10
 _HEADER = struct.pack("<IIIHHqI", SECTION, 28, 0x1A2B3C4D, 1, 0, -1, 28)
 
 
@@ -151,6 +152,8 @@ def _look_at(number: int, name: str, batch: _Batch) -> LookedFile:
         rest = data[packets.end :]
     if rest or not walker.known:
         raise Unsplittable(f"{name} is no whole pcap or pcapng")
+    if found.head and newest != NEVER:
+        found.interfaces = [(int(next(c.times[0] for c in found.chunks if len(c.times))), _interface_of(found.head))]
     if found.packets:
         summary.heads[number] = found.head
         summary.interfaces[number] = found.interfaces
@@ -260,6 +263,7 @@ class Overview:
     problem: str = ""
     shards: int = 0
     packets: int = 0
+    size: int = 0
     rest: int = 0
     since: int = 0
     cut: bool = False
@@ -271,7 +275,7 @@ class Overview:
 class Dealing:
     """Which packets go to which shard, and how they are written; the rest goes to the first shard.
 
-    `interfaces` has by file the numbers that its interfaces have in what is written, where they are not its own.
+    `interfaces` has by file the numbers that its interfaces have in what is written, if that is a pcapng.
     """
 
     overview: Overview
@@ -332,6 +336,7 @@ def _dealt(summaries: Sequence[Summary], workers: int, most: int, full: int) -> 
         "",
         shards,
         packets,
+        size,
         in_rest,
         min(one.since for one in summaries if one.since is not None),
         any(one.cut for one in summaries),
@@ -346,33 +351,39 @@ def _dealt(summaries: Sequence[Summary], workers: int, most: int, full: int) -> 
 def _written_as(
     heads: dict[int, bytes], interfaces: dict[int, list[tuple[int, bytes]]]
 ) -> tuple[bytes, dict[int, Array]]:
-    """What a shard begins with, and the numbers of each file's interfaces in it."""
+    """What a shard begins with, and the numbers of each file's interfaces in it, unless all are pcap and alike."""
     import numpy as np
 
-    if all(heads.values()):
-        first = heads[min(heads)]
-        if any(head[:16] + head[20:] != first[:16] + first[20:] for head in heads.values()):
-            raise Unsplittable("its files are pcaps of several kinds")
-        order = "<" if first[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
+    first = heads[min(heads)]
+    if all(head and head[:16] + head[20:] == first[:16] + first[20:] for head in heads.values()):
+        order = order_of(first)
         longest = [struct.unpack(order + "I", head[16:20])[0] for head in heads.values()]
         return first[:16] + struct.pack(order + "I", 0 if 0 in longest else max(longest)) + first[20:], {}
-    if any(heads.values()):
-        raise Unsplittable("some of its files are pcap, and some pcapng")
     if len(interfaces) == 1:  # a capture by itself: as it is
-        (own,) = interfaces.values()
-        return b"".join([_HEADER, *(block for _, block in own)]), {}
+        ((number, own),) = interfaces.items()
+        return b"".join([_HEADER, *(block for _, block in own)]), {number: np.arange(len(own), dtype=np.uint32)}
     due = sorted(
         (time, number, at, block) for number, own in interfaces.items() for at, (time, block) in enumerate(own)
     )
     known: dict[bytes, int] = {}
     for *_, block in due:
         known.setdefault(block, len(known))
-    numbers = {
-        number: np.array([known[block] for _, block in own], np.uint32)
-        for number, own in interfaces.items()
-        if [known[block] for _, block in own] != list(range(len(own)))
-    }
+    numbers = {number: np.array([known[block] for _, block in own], np.uint32) for number, own in interfaces.items()}
     return b"".join([_HEADER, *known]), numbers
+
+
+def order_of(head: bytes) -> str:
+    """The byte order of a pcap, by its header."""
+    return "<" if head[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
+
+
+def _interface_of(head: bytes) -> bytes:
+    """The block of the only interface that a pcap has, as a pcapng."""
+    order = order_of(head)
+    snaplen, link = struct.unpack(order + "II", head[16:24])
+    options = struct.pack("<HHB3xHH", 9, 1, 9, 0, 0) if head[:4] in _NANOSECONDS else b""
+    length = 20 + len(options)
+    return struct.pack("<IIHHI", _INTERFACE, length, link, 0, snaplen) + options + struct.pack("<I", length)
 
 
 def overview_of(dealing: Dealing) -> Overview:
@@ -432,7 +443,7 @@ def deal(looked: Looked, dealing: Dealing) -> list[Parts]:
 def _parts_of(file: LookedFile, dealing: Dealing) -> Iterator[Part | None]:
     import numpy as np
 
-    data: list[list[memoryview]] = [[] for _ in range(dealing.overview.shards)]
+    data: list[list[Any]] = [[] for _ in range(dealing.overview.shards)]
     lengths: list[list[Array]] = [[] for _ in data]
     times: list[list[Array]] = [[] for _ in data]
     numbers: list[list[Array]] = [[] for _ in data]
@@ -457,12 +468,31 @@ def _parts_of(file: LookedFile, dealing: Dealing) -> Iterator[Part | None]:
         if not records:
             yield None
             continue
-        all_lengths = np.concatenate(lengths[shard])
+        all_lengths, all_times = np.concatenate(lengths[shard]), np.concatenate(times[shard])
+        known = dealing.interfaces.get(file.number)
+        if known is not None and file.head:
+            records, all_lengths = _as_blocks(records, file.head, int(known[0]))
         whole = np.frombuffer(b"".join(records), np.uint8)
-        if file.number in dealing.interfaces:
+        if known is not None and not file.head and known.tolist() != list(range(len(known))):
             whole = whole.copy()
-            _renumber(whole, all_lengths, dealing.interfaces[file.number])
-        yield Part(file.number, whole, all_lengths, np.concatenate(times[shard]), np.concatenate(numbers[shard]))
+            _renumber(whole, all_lengths, known)
+        yield Part(file.number, whole, all_lengths, all_times, np.concatenate(numbers[shard]))
+
+
+def _as_blocks(records: Sequence[bytes | memoryview], head: bytes, interface: int) -> tuple[list[bytes], Array]:
+    """The records of a pcap as blocks of a pcapng, and their lengths."""
+    import numpy as np
+
+    units = 10**9 if head[:4] in _NANOSECONDS else 10**6
+    unpack, pack = struct.Struct(order_of(head) + "IIII").unpack_from, struct.Struct("<IIIIIII").pack
+    blocks = []
+    for record in records:
+        seconds, fraction, kept, length = unpack(record)
+        time, padding = seconds * units + fraction, -kept % 4
+        size = 32 + kept + padding
+        begin = pack(_ENHANCED, size, interface, time >> 32, time & 0xFFFFFFFF, kept, length)
+        blocks.append(b"".join([begin, record[16:], bytes(padding), struct.pack("<I", size)]))
+    return blocks, np.array([len(block) for block in blocks], np.uint32)
 
 
 def _renumber(data: Array, lengths: Array, interfaces: Array) -> None:

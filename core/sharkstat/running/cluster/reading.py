@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("sharkstat")
 MISSING = "--cluster needs Dask: pip install 'sharkstat[cluster]'"
+LEAST, MOST = 64 << 20, 2 << 30  # bytes of a shard
+GRACE = 30  # seconds beyond --timeout in which a worker must have begun, and come to an end
 GROUPS = 2  # of files, for each thread of a worker: so all have something to do, however large the files are
 RETRIES = 2  # of a task that failed for what may pass, such as a full disk
 PATIENCE = 10  # seconds for the scheduler to answer
@@ -80,48 +82,45 @@ class Cluster:
             raise RequestError("--cluster reads files that all workers see: name them")
         if source.profile:
             raise RequestError("-C is read on this machine alone: leave it out, or leave out --cluster")
-        threads = self._threads()
-        return _Run(self.client, plan.instead(), self.plugins, interruption, progress, threads).outcome()
-
-    def _threads(self) -> int:
-        """How many tsharks may run at one time. RequestError for a worker with other versions than this machine's."""
-        found: dict[str, Facts] = self.client.run(facts, self.plugins, on_error="return")
-        if not found:
-            raise RequestError("the cluster has no workers: start some with `dask worker SCHEDULER`")
         here = facts(self.plugins)
         if here.problem:
             raise TsharkError(here.problem)
+        with interruption.allowed():
+            self._check_workers(here)
+        return _Run(self, plan.instead().with_all_rows(), here, interruption, progress).outcome()
+
+    def _check_workers(self, here: Facts) -> None:
+        """Raise an error if there are no workers, or one has something else than this machine."""
+        found: dict[str, Facts | BaseException] = self.client.run(facts, self.plugins, on_error="return")
+        if not found:
+            raise RequestError("the cluster has no workers: start some with `dask worker SCHEDULER`")
         for address, there in sorted(found.items()):
             if isinstance(there, BaseException):
-                raise TsharkError(f"worker {address} cannot run sharkstat: {there}: install the same version there")
-            if there.problem:
-                raise TsharkError(f"worker {address}: {there.problem}")
-            for name in sorted({*here.versions, *there.versions}):
-                ours, its = here.versions.get(name, "none"), there.versions.get(name, "none")
-                if ours != its:
-                    raise TsharkError(f"worker {address} has {name} {its}, this machine {ours}: make them the same")
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        self._room = min(worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["nthreads"])
-        return sum(worker["nthreads"] for worker in workers)
+                said = f"{type(there).__name__}: {there}"
+                raise TsharkError(f"worker {address} cannot run sharkstat ({said}): install the same version there")
+            here.check(there, address)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many tsharks may run at one time, and how many bytes of packets each may have in memory."""
+        workers = [one for one in self.client.scheduler_info(n_workers=-1)["workers"].values() if one["nthreads"]]
+        least = min((one["memory_limit"] or MOST) // one["nthreads"] for one in workers)
+        return sum(one["nthreads"] for one in workers), max(LEAST, min(MOST, least // 4))
 
 
 class _Run:
     """One plan on one cluster."""
 
     def __init__(
-        self,
-        client: Client,
-        plan: Plan,
-        plugins: Plugins,
-        interruption: Interruption,
-        progress: Progress | None,
-        threads: int,
+        self, cluster: Cluster, plan: Plan, here: Facts, interruption: Interruption, progress: Progress | None
     ) -> None:
-        self._client, self._plan, self._plugins = client, plan.with_all_rows(), plugins
-        self._interruption, self._progress, self._threads = interruption, progress, threads
+        self._client, self._plugins, self._plan, self._here = cluster.client, cluster.plugins, plan, here
+        self._interruption, self._progress = interruption, progress
+        self._threads, self._most = cluster.size
         self._name = uuid.uuid4().hex[:8]
         self._numbers: dict[str, int] = {}
         self._futures: list[Future] = []
+        self._bytes = 0  # of all files, once that is known
 
     def outcome(self) -> Outcome:
         try:
@@ -130,8 +129,9 @@ class _Run:
             except Unsplittable as reason:
                 LOG.debug("%s: read in one piece: %s", ", ".join(self._plan.source.names), reason)
                 return self._whole(range(len(self._plan.requests)))
-        finally:
-            self._client.cancel(self._futures)
+        except BaseException:
+            self._client.cancel(self._futures)  # ends what workers still read
+            raise
 
     def _submit(self, what: str, function: Callable[..., Any], *given: Any, **options: Any) -> Future:
         """A task, under a name that dashboards show."""
@@ -141,32 +141,53 @@ class _Run:
         self._futures.append(future)
         return future
 
-    def _wait(self, futures: Collection[Future]) -> list[Any]:
-        """What the tasks gave, in their order."""
-        from distributed import KilledWorker, as_completed
+    def _wait(self, futures: Collection[Future], seconds: float | None = None) -> list[Any]:
+        """What the tasks gave, in their order, within so many seconds."""
+        from distributed import KilledWorker, TimeoutError, as_completed
 
         try:
             with self._interruption.allowed():
-                for _, given in as_completed(futures, loop=self._client.loop, with_results=True):
-                    del given  # it is here; an error is raised at once
+                for future in as_completed(futures, loop=self._client.loop, timeout=seconds):
+                    if future.status == "error":
+                        future.result()  # the others do not matter any more
+                    self._tell()
             return [future.result() for future in futures]
         except KilledWorker as problem:
             raise TsharkError(
-                f"no results: {problem.last_worker} died, as others before it that read the same"
+                f"no results: {problem.last_worker} died, as others did before it with the same work: see their logs"
             ) from None
+        except TimeoutError:
+            raise TsharkError(f"no results within {seconds:g} s (--timeout): the workers have other work") from None
+
+    def _tell(self) -> None:
+        """Report to `progress`: how many bytes are done, if all tasks are about equal."""
+        if self._progress is not None and self._bytes:
+            done = sum(future.done() for future in self._futures)
+            self._progress(self._bytes * done // len(self._futures), self._bytes)
 
     def _whole(self, numbers: Sequence[int]) -> Outcome:
-        """All files in each pass, and the requests dealt out to workers."""
-        plan = self._plan.only(numbers)
-        groups = plan.dealt(self._threads)
-        given = self._wait([self._submit("read-whole", tasks.whole, self._order(plan.only(group))) for group in groups])
-        outcomes = [_outcome(plan.only(group), one) for group, one in zip(groups, given, strict=True)]
+        """Those requests, counted from all packets."""
+        return self._of_whole(numbers, self._begin_whole(numbers))
+
+    def _begin_whole(self, numbers: Sequence[int]) -> list[tuple[list[int], Future]]:
+        """Have workers read all files for these requests, dealt out to them."""
+        groups = [[numbers[at] for at in group] for group in self._plan.only(numbers).dealt(self._threads)]
+        orders = [self._order(self._plan.only(group)) for group in groups]
+        return [
+            (group, self._submit("read-whole", tasks.whole, order, self._here))
+            for group, order in zip(groups, orders, strict=True)
+        ]
+
+    def _of_whole(self, numbers: Sequence[int], begun: Sequence[tuple[list[int], Future]]) -> Outcome:
+        timeout = self._plan.source.timeout
+        given = self._wait([future for _, future in begun], None if timeout is None else timeout + GRACE)
+        outcomes = [_outcome(self._plan.only(group), one) for (group, _), one in zip(begun, given, strict=True)]
         answers = {
             number: answer
-            for group, outcome in zip(groups, outcomes, strict=True)
+            for (group, _), outcome in zip(begun, outcomes, strict=True)
             for number, answer in zip(group, outcome.answers, strict=True)
         }
-        return replace(outcomes[0], answers=[answers[number] for number in range(len(plan.requests))])
+        return replace(outcomes[0], answers=[answers[number] for number in numbers])
 
     def _order(self, plan: Plan) -> Order:
         return Order.of(plan, self._plugins)
@@ -191,26 +212,25 @@ class _Run:
         (overview,) = self._wait([self._submit("overview", parts.overview_of, dealing)])
         if overview.problem:
             raise Unsplittable(overview.problem)
+        self._bytes = overview.size
         uncertain = [number for number in split if not _is_certain(plan.requests[number], overview)]
         split = [number for number in split if number not in uncertain]
         for number in uncertain:
             LOG.debug("%s: read in one piece: where its streams begin may be uncertain", plan.requests[number].text)
         if not split:
             raise Unsplittable("where its streams begin may be uncertain, and all that is asked for numbers them")
+        others = [number for number in range(len(plan.requests)) if number not in split]
+        beside = self._begin_whole(others) if others else []
         part = plan.only(split)
         protocols = sorted({c.numbering for request in part.requests for c in request.columns} - {""})
         dealt = [self._submit("deal", parts.deal, one, dealing) for one in looked]
-        header = self._submit("header", parts.header_of, dealing)
+        order, header = self._order(part), self._submit("header", parts.header_of, dealing)
         shards = []
         for number in range(overview.shards):
             mine = [self._submit("part", getitem, one, number) for one in dealt]
             job = (("since", str(overview.since)), ("shard", "plain" if number else "rest", *protocols))
-            order = self._order(part)
-            shards.append(
-                self._submit(
-                    "read", tasks.shard, order, mine, header, job, overview.cut, True, priority=int(not number)
-                )
-            )
+            given = (order, self._here, mine, header, job, overview.cut, alone is None)
+            shards.append(self._submit("read", tasks.shard, *given, priority=int(not number)))
         read: list[Given] = self._wait(shards)
         for one in read:
             if one.problem is not None:
@@ -224,6 +244,8 @@ class _Run:
         )
         joined = replace(joined, screened=screened, reading=reading)
         answers = {split[at]: answer for at, answer in found.items()}
+        if beside:
+            answers.update(zip(others, self._of_whole(others, beside).answers, strict=True))
         missing = [number for number in range(len(plan.requests)) if number not in answers]
         if missing:
             answers.update(zip(missing, self._whole(missing).answers, strict=True))

@@ -8,13 +8,14 @@ import os
 import select
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sharkstat.engines.engine import Result
 from sharkstat.errors import SharkstatError, TsharkError
+from sharkstat.running.addresses import as_files
 from sharkstat.running.cluster.parts import Parts, Shard
 from sharkstat.running.duplicates import Duplicates
 from sharkstat.running.interruption import Interruption
@@ -169,9 +170,21 @@ def read_whole(order: Order, wanted: Callable[[], bool]) -> Given:
     """Have a tshark read all the files."""
     with _abandoned_unless(wanted) as interruption:
         try:
-            return Given.of(Passes(find_tshark()).read(order.plan(), interruption))
+            with as_files(order.source.files) as files:
+                here = replace(order, source=replace(order.source, files=tuple(files.values())))
+                given = Given.of(Passes(find_tshark()).read(here.plan(), interruption))
         except SharkstatError as problem:
             return Given(problem=problem)
+        if given.outcome is not None:
+            given.outcome.warnings = [_renamed(text, files) for text in given.outcome.warnings]
+        return given
+
+
+def _renamed(text: str, files: Mapping[str, str]) -> str:
+    """What is said of files, with the names that they were given by."""
+    for name, file in files.items():
+        text = text.replace(file, name)
+    return text
 
 
 def _most_memory(source: Source) -> int:
@@ -180,9 +193,9 @@ def _most_memory(source: Source) -> int:
 
 def screened(name: str) -> Screened | None:
     """What is found captured twice in a file that is read by itself: of a large one, only a sample is looked at."""
-    with tempfile.TemporaryDirectory() as folder:
+    with as_files([name]) as files, tempfile.TemporaryDirectory() as folder:
         screen = Screen(dedup=False, reorder=False, live=False, most=None, folder=Path(folder))
-        screen.look_at(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+        screen.look_at(os.open(files[name], os.O_RDONLY | os.O_CLOEXEC))
         return screen.finish()
 
 
@@ -256,16 +269,25 @@ class OpenedShard(Opened):
 class Facts:
     """What must be the same on all machines for their tables to be: by name, and why there is no tshark."""
 
-    versions: dict[str, str]
+    versions: Mapping[str, str]
     problem: str = ""
 
+    def check(self, there: Facts, worker: str) -> None:
+        """TsharkError where a worker has something else than this machine."""
+        if there.problem:
+            raise TsharkError(f"worker {worker}: {there.problem}")
+        for name in sorted({*self.versions, *there.versions}):
+            ours, its = self.versions.get(name, "none"), there.versions.get(name, "none")
+            if ours != its:
+                raise TsharkError(f"worker {worker} has {name} {its}, this machine {ours}: make them the same")
 
+
+@functools.lru_cache(maxsize=4)
 def facts(plugins: Plugins) -> Facts:
-    """What this machine has."""
+    """What this machine has, as of the first time that it is asked."""
     versions = {"sharkstat": _version(), "time zone": time_zone()}
     try:
-        registry = _registry(plugins)
-        for plugin in registry.plugins:
+        for plugin in _registry(plugins).plugins:
             if not plugin.origin.startswith("sharkstat "):
                 path = Path(plugin.origin)
                 kept = _digest([path]) if path.is_file() else plugin.origin
