@@ -13,6 +13,7 @@ local ceil, log, abs, format = math.ceil, math.log, math.abs, string.format
 -- Up to so many values are kept as they are.
 local EXACT = 100
 local GAMMA = 1.01 / 0.99
+local PER_LOG = 1 / log(GAMMA)
 local ERROR = 0.01
 local LEAST, MOST = 1e-300, 1.7976931348623157e308
 
@@ -44,9 +45,12 @@ function sketch.bucket(value)
   local size = abs(value)
   if size < LEAST then return "zero" end
   if size > MOST then size = MOST end
-  local index = ceil(log(size) / log(GAMMA))
-  while bound(index) < size do index = index + 1 end
-  while bound(index - 1) >= size do index = index - 1 end
+  local index = ceil(log(size) * PER_LOG)
+  local most, least = up[index], up[index - 1]
+  if not (most and least and size <= most and least < size) then -- the guess is nearly always right
+    while bound(index) < size do index = index + 1 end
+    while bound(index - 1) >= size do index = index - 1 end
+  end
   local names = value < 0 and negative or positive
   local name = names[index]
   if not name then
