@@ -392,7 +392,8 @@ def test_connections_inside_and_outside_of_networks(folder: Path) -> None:
     threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes())).start()
     assert [table.rows for table in sharkstat.run(pipe, asked)] == [table.rows for table in tables]
     assert [table.rows for table in sharkstat.run(path, asked, jobs=2)] == [table.rows for table in tables]
-    assert sharkstat.run(path, "services", engine="packets")[0].rows == services.rows
+    (counted,) = sharkstat.run(path, "services", engine="packets")
+    assert (counted.rows, counted.complete, counted.warnings) == (services.rows, True, services.warnings)
     for table in sharkstat.run(path, ["conv,tcp", "expert"], engine="tshark"):
         assert any(mixed in text for text in table.warnings), table.request
 

@@ -43,7 +43,7 @@
 -- "doubt ID FILTER" (packets to tell of), "stranger" (what is read may be no capture), "load FILE", "run ID NAME ARGUMENTS",
 -- "top ID COUNT ..." (only the first rows of a run are wanted: first_rows.lua), "flows" (rows are kept apart by connection),
 -- "cut" (packets may be cut), "whole" (if any is, tell), "partial ID FILTER PROTOCOL..." (a run counts what
--- packets that the filter takes say above their headers; of these protocols, where they are known), "streams ID FILTER PROTOCOLS" (a
+-- packets that the filter takes say above their headers; of these protocols, where they are known), "streams ID FILTER PROTOCOLS [apart]" (a
 -- run, or tshark's own statistic of those packets, depends on which packets are those of one connection), "networks" (some packets are in
 -- virtual networks, and some in none), "keys" (tshark may decrypt), "exact FIRST" (times
 -- from fields; FIRST as of X), "watch PATH" (a pipe that says when a snapshot is wanted),
@@ -290,7 +290,9 @@ for _, words in ipairs(jobs) do
     partials[#partials + 1] = { id = words[2], filter = words[3], protocols = { table.unpack(words, 4) } }
     sharkstat.cut_matters = true
   elseif verb == "streams" then
-    of_streams[words[2]] = { filter = words[3], protocols = words[4], one = not words[4]:find(" ") }
+    of_streams[words[2]] = {
+      filter = words[3], protocols = words[4], one = not words[4]:find(" "), apart = words[5] == "apart",
+    }
   elseif verb == "networks" then
     require("networks").all = true
   elseif verb == "keys" then
@@ -546,6 +548,8 @@ local function watch_networks(run, id)
   for protocol in streams.protocols:gmatch("%a+") do
     if streams.one then
       require("networks").watch(run, protocol, "they are counted as one")
+    elseif streams.apart then
+      if protocol == "tcp" then require("networks").watch(run, protocol, require("networks").APART) end
     else
       require("networks").watch(run, protocol, "what is counted of them may be wrong", nil, true)
     end

@@ -23,6 +23,7 @@ local moment = sharkstat.moment
 local networks = {
   all = false,              -- whether packets outside of all virtual networks are looked at
   missed = function() end,  -- called where they should have been
+  APART = "they are told apart, but neither is surely known what they carry nor what was sent again",
 }
 local Networks = {}
 Networks.__index = Networks

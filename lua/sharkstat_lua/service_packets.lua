@@ -47,7 +47,7 @@ function service_packets.new(run)
     walk.waiting, walk.book.room = {}, MOST_CONNECTIONS
   end
   walk.networks = { tcp = networks.of(run, "tcp"), udp = networks.of(run, "udp") }
-  networks.watch(run, "tcp", "they are told apart, but neither is surely known what they carry nor what was sent again")
+  networks.watch(run, "tcp", networks.APART)
   walk.lost = 0
   if sharkstat.cut then
     walk.lost_payload = require("sharkstat_cut").payload_reader(sharkstat)

@@ -83,6 +83,8 @@ class _Connection:
 class ServiceCounter(PacketCounter):
     """The same counting as lua/sharkstat_lua/services.lua, on packets."""
 
+    knows_networks = True
+
     def __init__(self, most: int, display_filter: str, every: int | None, intervals: int | None) -> None:
         ends = ("pinfo.src", "pinfo.src_port", "pinfo.dst", "pinfo.dst_port")
         self.listens = (Listen("frame", display_filter, ends),)

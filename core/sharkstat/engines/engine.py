@@ -104,6 +104,7 @@ class Task:
     `split` says how the packets may be dealt out to several tsharks, whose rows are then put together: "hosts" where
     those of two hosts must stay together, "whole" where all must. `plain` says what can be counted of plain TCP and UDP
     from headers alone, so that the rest is to be read.
+    It `knows_networks` if it separates connections of several virtual networks, which tshark takes for one.
     `remarks` are for the user, before the run; `speakers` begin a message that the user can understand as it is.
     """
 
@@ -115,6 +116,7 @@ class Task:
     remarks: tuple[str, ...] = ()
     split: Split = "whole"
     plain: OfWays | OfIntervals | None = None
+    knows_networks: bool = False
 
     @property
     def speakers(self) -> tuple[str, ...]:

@@ -52,12 +52,14 @@ class PacketCounter(ABC):
     `listens` selects the packets, `fields` the fields they carry. `fields` = None gives complete packets, like
     pyshark's own capture, but this is very slow. Of the fields in `named`, the names of their values are told in
     `Table.names`, for columns with the same `Column.named`. Before the first packet, `types` is set to the fields'
-    types, in tshark's terms ("UINT32", "RELATIVE_TIME").
+    types, in tshark's terms ("UINT32", "RELATIVE_TIME"). A counter `knows_networks` that separates connections of
+    several virtual networks (VLANs) with the same addresses and ports, which tshark takes for one.
     """
 
     listens: Sequence[Listen] = (Listen(),)
     fields: Sequence[str] | None = ()
     named: Sequence[str] = ()
+    knows_networks: bool = False
     types: Mapping[str, str] = MappingProxyType({})
     _warned: tuple[str, ...] = ()
     _not_told = 0
@@ -130,7 +132,8 @@ class Packets(Engine):
             raise ValueError(f"fields = ({counter.fields!r}) is one text: write fields = ({counter.fields!r},)")
         reads = [text for listen in counter.listens for text in (listen.tap, listen.filter)]
         if counter.fields is not None:
-            return PacketsTask(question, "transport", [*reads, *counter.fields], counter=counter)
+            reads += counter.fields
+            return PacketsTask(question, "transport", reads, counter=counter, knows_networks=counter.knows_networks)
         remark = (
             f"{question.text}: complete packets are slow (some hundred per second): declare in "
             f'{type(counter).__name__} which fields it reads, e.g. fields = ("ip.src", "tcp.len")'

@@ -292,7 +292,10 @@ class Plan:
             if request.above_transport
         ]
         lines += [
-            ("streams", str(i), r.any_filter, _CONVERSATIONS.get(r.statistic.name, "tcp udp"))
+            (
+                *("streams", str(i), r.any_filter, _CONVERSATIONS.get(r.statistic.name, "tcp udp")),
+                *(["apart"] if r.task.knows_networks else []),
+            )
             for i, r in enumerate(self.requests)
             if r.follows_streams
         ]
