@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import oracle
-from tests.command import frame, pcap
+from tests.command import DATA, TSHARK, ended, frame, pcap, started
 from tests.measure import CORPUS
 from tests.readers import asked
+from tests.test_workspace import child
 
 import sharkstat
 from sharkstat import Registry, RequestError, TextError
+from sharkstat.tshark.process import data_of
 from sharkstat_plugins.names import CREDENTIALS_HEAD, CREDENTIALS_RULE, HOSTS_HEAD, Credentials, Hosts
 
 corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="needs the captures beside the checkout")
@@ -162,3 +166,34 @@ def test_makers_of_network_cards_have_names_for_all_who_ask(tmp_path: Path) -> N
     (one,) = (name for name in names if name.startswith("Cisco"))
     assert sum(counted(f'endpoints,ip,eth.src.oui_resolved == "{one}"').values()) == 2
     assert sum(counted("endpoints,ip").values()) == 4
+
+
+def test_a_start_without_its_tables_of_names_changes_no_value_and_no_name() -> None:
+    """Any preference, even one at its default, has tshark read them."""
+    shown = oracle.output("tshark", "-n", "-r", str(DATA / "dhcp.pcapng"), "-T", "pdml").decode()
+    fields = sorted(set(re.findall(r'field name="((?:eth|ip|udp|dhcp)\.[\w.]+)"', shown)))
+    asked = [f"group,by={name}:all,count" for name in fields if not re.search(r"checksum|_stream", name)]
+    assert len(asked) > 40
+    lean, full = (
+        sharkstat.run(DATA / "dhcp.pcapng", asked[:50], preferences=preferences)
+        for preferences in ((), ("ip.defragment:TRUE",))
+    )
+    for one, other in zip(lean, full, strict=True):
+        assert one == other, one.request
+
+
+def test_tshark_4_0_starts_without_its_tables_of_names() -> None:
+    data = data_of(TSHARK)
+    assert (data is not None) == (oracle.version() < (4, 2))
+    process = started("run", "-", "-z", "conv,ip", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write((DATA / "dns.pcapng").read_bytes())
+    process.stdin.flush()  # and there may be more
+    tshark = child(process, "tshark")
+    given = dict(word.partition(b"=")[::2] for word in Path(f"/proc/{tshark}/environ").read_bytes().split(b"\0"))
+    if data is None:
+        assert b"WIRESHARK_DATA_DIR" not in given
+    else:
+        there = {path.name for path in Path(given[b"WIRESHARK_DATA_DIR"].decode()).iterdir()}
+        assert there < {path.name for path in data.iterdir()} and "init.lua" in there and "manuf" not in there
+    assert ended(process).returncode == 0
