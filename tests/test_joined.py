@@ -150,3 +150,20 @@ def test_a_bad_declaration_is_one_line(old: str, new: str, said: str, tmp_path: 
             sharkstat.run(DATA / "dns.pcapng", "dns,lookups", registry=registry)
         faults = [str(caught.value)]
     assert said in faults[0] and "\n" not in faults[0]
+
+
+def test_response_times_have_percentiles_and_values_have_names(tmp_path: Path) -> None:
+    plugin = tmp_path / "lookups.py"
+    by_name = '(sharkstat.Key("lower(dns.qry.name)", "name"),)'
+    plugin.write_text(DNS.replace(by_name, '(sharkstat.Key("dns.qry.type", names=True),)'))
+    (each, lua), (_, packets) = on_both(DATA / "dns.pcapng", ["dns,lookups", "dns,lookups,each=no"], plugin)
+    assert lua.rows == packets.rows and lua.columns == packets.columns
+    for table in (each, lua, packets):
+        assert {"dns.qry.type=1": "A", "dns.qry.type=28": "AAAA"}.items() <= table.names.items()
+        assert "\nAAAA " in str(table) or " AAAA " in str(table)
+    keys = ("dns_qry_type", "dns_flags_rcode")
+    for row in lua:
+        known = [one["response_time"] for one in each if all(one[key] == row[key] for key in keys)]
+        times = sorted(time for time in known if isinstance(time, int))
+        nearest = [times[-(-len(times) * percent // 100) - 1] if times else None for percent in (50, 95, 99)]
+        assert [row[f"p{percent}_time"] for percent in (50, 95, 99)] == nearest

@@ -2,23 +2,24 @@
 -- them. core/sharkstat/statistics/pairing.py makes the table of these rows, for both engines.
 --
 -- Its arguments are lines: the requests' filter, the responses' filter, and for each value "request FIELD[/FIELD...]:last"
--- or "response ...", with :first for the first of several values.
+-- or "response ...", with :first for the first of several values, and with :names behind it for their names, too.
 
 package.path = (__DIR__ or debug.getinfo(1, "S").source:match("@(.*[/\\])")) .. "?.lua;" .. package.path
 local sharkstat = require "sharkstat"
 local values = require "values"
 
 -- What gives the value of the first of the fields that a packet has, and the type of its column.
-local function reader(names, occurrence)
+local function reader(names, occurrence, named)
   local sources, column = {}, nil
   for name in names:gmatch("[^/]+") do
     local extractor = sharkstat.field(name)
     local kind = values.kind(extractor.type)
+    local key = named and values.naming(name, extractor.type, kind.key) or kind.key
     column = (column == nil or column == kind.column) and kind.column or "text"
     sources[#sources + 1] = function()
       local found = { extractor() }
       local one = found[occurrence == "last" and #found or 1]
-      if one then return kind.key(one) end
+      if one then return key(one) end
     end
   end
   local since_1970 = column == "time"
@@ -36,8 +37,9 @@ local function start(run)
   local columns = { { "packet", "integer" }, { "time", "time" }, { "sides", "integer" } }
   local readers = { request = {}, response = {} }
   for index = 3, #lines do
-    local side, names, occurrence = lines[index]:match("^(%l+) (.+):(%l+)$")
-    local read, column = reader(names, occurrence)
+    local line, named = lines[index]:gsub(":names$", "")
+    local side, names, occurrence = line:match("^(%l+) (.+):(%l+)$")
+    local read, column = reader(names, occurrence, named > 0)
     columns[#columns + 1] = { "value " .. index - 3, column }
     table.insert(readers[side], { at = #columns, read = read })
   end

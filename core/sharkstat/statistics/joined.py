@@ -106,7 +106,9 @@ class Joined(Statistic):
         joint = self._joint(arguments)
         lines = [" ".join(joint.request.split("\n")), " ".join(joint.response.split("\n"))]
         for word, side in (("request", REQUEST), ("response", RESPONSE)):
-            lines += [f"{word} {one.field}:{one.occurrence}" for one in joint.counted(side)]
+            lines += [
+                f"{word} {one.field}:{one.occurrence}{':names' if one.named else ''}" for one in joint.counted(side)
+            ]
         return "joined", "\n".join(lines)
 
     def _counter(self, filter: str, **parameters: Any) -> PacketCounter:
@@ -131,6 +133,7 @@ class _Counter(PacketCounter):
         self.fields = tuple(name for name in _fields_of(joint) if name not in GIVEN)
         self._values = FieldValues()
         self._sides = (joint.counted(REQUEST), joint.counted(RESPONSE))
+        self.named = [one.field for side in self._sides for one in side if one.named]
 
     def begin(self) -> None:
         self._values.types = self.types

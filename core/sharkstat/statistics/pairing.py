@@ -9,6 +9,7 @@ from sharkstat.statistics.expressions import Expression
 from sharkstat.statistics.field_values import text_of_value
 from sharkstat.statistics.keys import Counted, Key
 from sharkstat.tables.column import Column, Type, Value
+from sharkstat.tables.sketch import Sketch
 
 REQUEST, RESPONSE = 1, 2
 
@@ -31,7 +32,7 @@ class Joint:
         """What an engine reads of a packet of that side: the values that pair it, then those of its columns."""
         keys = self.keys if side == REQUEST else self.answer
         ends = (pair[side - REQUEST] for pair in self.pairs)
-        return [*map(Counted.of, ends), *(Counted.of(key.field, key.occurrence) for key in keys)]
+        return [*map(Counted.of, ends), *(Counted.of(key.field, key.occurrence, key.names) for key in keys)]
 
     def columns(self) -> tuple[Column, ...]:
         keys = [key.column for key in (*self.keys, *self.answer)]
@@ -58,8 +59,15 @@ class Joint:
             Column(total, "duration", "seconds", shown=False, description="sum of the response times"),
             Column("mean_time", "duration", "seconds", role="derived", ratio=(total, count)),
             Column("min_time", "duration", "seconds", merge="min", shown=False),
+            *(_percentile(percent) for percent in (50, 95, 99)),
             Column("max_time", "duration", "seconds", merge="max"),
+            Column("times", "set", merge="sketch", shown=False, description="sketch of the response times"),
         )
+
+
+def _percentile(percent: int) -> Column:
+    name, of = f"p{percent}_time", (float(percent), "times", "min_time", "max_time")
+    return Column(name, "duration", "seconds", role="derived", title=f"p{percent} time", percentile=of)
 
 
 @dataclass
@@ -173,6 +181,7 @@ class _Sums:
     duplicates: int = 0
     unasked: int = 0
     times: list[int] = field(default_factory=list)  # their sum, the least and the largest
+    sketch: Sketch = field(default_factory=Sketch)
 
     def add(self, one: Exchange) -> None:
         if not one.requests:
@@ -184,11 +193,13 @@ class _Sums:
         self.duplicates += max(one.responses - 1, 0)
         if state == "answered" and one.response_time is not None:
             total, least, most = self.times or (0, one.response_time, one.response_time)
+            self.sketch.add([one.response_time])
             self.times = [total + one.response_time, min(least, one.response_time), max(most, one.response_time)]
 
     def values(self) -> list[Value]:
         counts = [self.states.get(state, 0) for state in ("answered", "unanswered", "late")]
-        return [sum(counts), *counts, self.repeated, self.duplicates, self.unasked, *(self.times or (None, None, None))]
+        times = [*self.times, self.sketch.texts()] if self.times else [None] * 4
+        return [sum(counts), *counts, self.repeated, self.duplicates, self.unasked, *times]
 
 
 class JoinedRows:
