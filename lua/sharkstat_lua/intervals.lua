@@ -27,6 +27,7 @@ function intervals.new(length)
   local made = { length = length or LENGTHS[1] * MILLISECOND }
   local origin            -- when times are zero, in nanoseconds since 1970; nil where that is unknown
   local base, rest = nil, 0  -- the number of the interval of that moment, and how far into it that is
+  local from, to, current = 0, 0, nil  -- the interval of the last time that was asked for
   local unit = made.length % MILLISECOND == 0 and MILLISECOND or MICROSECOND
 
   local function place()
@@ -49,10 +50,12 @@ function intervals.new(length)
     if not base then begin(pinfo, time) end
     local size = made.length
     if type(time) ~= "number" then return base + exact.divided(exact.plus(time, rest), size) end
+    if time >= from and time < to then return current end
     local since = rest + time
     local at = floor(since / size)
     if at * size > since then at = at - 1 end  -- the quotient was rounded up
-    return base + at
+    from, to, current = at * size - rest, (at + 1) * size - rest, base + at
+    return current
   end
 
   -- When an interval begins and ends, in times of packets.
@@ -64,6 +67,7 @@ function intervals.new(length)
   function made.grow()
     step = step + 1
     local before = made.length
+    from, to = 0, 0
     made.length = LENGTHS[step] and LENGTHS[step] * MILLISECOND or before * 2
     place()
     return made.length / before

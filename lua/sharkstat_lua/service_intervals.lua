@@ -177,8 +177,10 @@ function Grid:add_one(c, from_first, at, bytes, time)
 end
 
 function Grid:add(c, from_first, pinfo, sum)
-  for _, fragment in ipairs(sum.fragments or {}) do
-    self:add_one(c, from_first, self:interval(pinfo, fragment.time), fragment.length, fragment.time)
+  if sum.fragments then
+    for _, fragment in ipairs(sum.fragments) do
+      self:add_one(c, from_first, self:interval(pinfo, fragment.time), fragment.length, fragment.time)
+    end
   end
   self:add_one(c, from_first, self:interval(pinfo, sum.time), sum.length, sum.time)
   return self.held > MOST_CELLS
@@ -230,8 +232,10 @@ function Grid:add_to_row(row, pinfo, sum)
     add_client(cell, client)
     if from_server then count_ways(cell, 0, 0, 1, bytes) else count_ways(cell, 1, bytes, 0, 0) end
   end
-  for _, fragment in ipairs(sum.fragments or {}) do
-    add(self:interval(pinfo, fragment.time), fragment.length, fragment.time)
+  if sum.fragments then
+    for _, fragment in ipairs(sum.fragments) do
+      add(self:interval(pinfo, fragment.time), fragment.length, fragment.time)
+    end
   end
   add(self:interval(pinfo, sum.time), sum.length, sum.time)
 end

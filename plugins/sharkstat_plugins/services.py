@@ -35,6 +35,7 @@ class Services(ShippedTap):
 
     def __init__(self) -> None:
         super().__init__("services.lua")
+        self.engines[0].shares = True
         self.engines = (*self.engines, Packets(self._counter))
 
     def _counter(self, filter: str, max: int, every: int | None, intervals: int | None) -> ServiceCounter:

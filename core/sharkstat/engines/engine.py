@@ -81,7 +81,8 @@ class Engine(ABC):
 
     `name` is its name for --engine. `own` says whether sharkstat or a plugin counts, rather than tshark. `resolve` has
     tshark's name resolution flags (-N) if it shows nothing without names. `file` is the Lua file that also counts in
-    plain tshark. `instead` is the engine that takes its place where it cannot count, or need not.
+    plain tshark. `instead` is the engine that takes its place where it cannot count, or need not. `shares` says that
+    requests for one statistic share much of their work, if they are counted in one pass.
     """
 
     name: ClassVar[str]
@@ -90,6 +91,7 @@ class Engine(ABC):
     resolve: str = ""
     file: Path | None = None
     instead: Engine | None = None
+    shares: bool = False
 
     @abstractmethod
     def ask(self, question: Question) -> Task:

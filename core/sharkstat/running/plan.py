@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import traceback
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -203,13 +204,20 @@ class Plan:
     def dealt(self, jobs: int) -> list[list[int]]:
         """The numbers of the requests, dealt out to as many passes as are worth it: at most so many, at least one.
 
-        Requests that look equally far up the layers are in one pass, since tshark goes as far as any of them looks.
+        Requests that look equally far up the layers are in one pass, since tshark goes as far as any of them looks, and
+        so are those that share their work.
         """
         if jobs == 1 or len(self.requests) == 1:
             return [list(range(len(self.requests)))]
         order = sorted(range(len(self.requests)), key=lambda number: LEVELS.index(self.requests[number].level))
-        passes = min(jobs, len(order))
-        return [order[len(order) * at // passes : len(order) * (at + 1) // passes] for at in range(passes)]
+        units: dict[object, list[int]] = {}
+        for number in order:
+            one = self.requests[number]
+            units.setdefault(one.task.question.name if one.engine.shares else number, []).append(number)
+        together = list(units.values())
+        passes = min(jobs, len(together))
+        cuts = [len(together) * at // passes for at in range(passes + 1)]
+        return [[number for unit in together[a:b] for number in unit] for a, b in itertools.pairwise(cuts)]
 
     def leaf_options(self, plain: bool = False) -> list[str]:
         """tshark options that skip dissection nobody needs; where packets are `plain`, all of it above TCP and UDP."""
