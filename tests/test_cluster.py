@@ -237,6 +237,8 @@ def test_what_a_cluster_cannot_do_is_said(
     ):
         with pytest.raises(library.RequestError, match=said):
             library.run(source, "io,stat,1", client=dask.client)
+    with pytest.raises(library.RequestError, match="--engine headers counts on one machine"):
+        library.run(files, "io,stat,1", engine="headers", client=dask.client)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(library.RequestError, match=r"^--cluster needs Dask: pip install 'sharkstat\[cluster\]'$"):
         Cluster.at("tcp://127.0.0.1:1", Plugins())

@@ -82,6 +82,8 @@ class Cluster:
             raise RequestError("--cluster reads files that all workers see: name them")
         if source.profile:
             raise RequestError("-C is read on this machine alone: leave it out, or leave out --cluster")
+        if plan.named and any(request.engine.instead for request in plan.requests):
+            raise RequestError("--engine headers counts on one machine: leave it out, or leave out --cluster")
         here = facts(self.plugins)
         if here.problem:
             raise TsharkError(here.problem)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sharkstat.engines.engine import Result
-from sharkstat.errors import SharkstatError, TsharkError
+from sharkstat.errors import SharkstatError, SourceError, TsharkError
 from sharkstat.running.addresses import as_files
 from sharkstat.running.cluster.parts import Parts, Shard
 from sharkstat.running.duplicates import Duplicates
@@ -193,10 +193,13 @@ def _most_memory(source: Source) -> int:
 
 def screened(name: str) -> Screened | None:
     """What is found captured twice in a file that is read by itself: of a large one, only a sample is looked at."""
-    with as_files([name]) as files, tempfile.TemporaryDirectory() as folder:
-        screen = Screen(dedup=False, reorder=False, live=False, most=None, folder=Path(folder))
-        screen.look_at(os.open(files[name], os.O_RDONLY | os.O_CLOEXEC))
-        return screen.finish()
+    try:
+        with as_files([name]) as files, tempfile.TemporaryDirectory() as folder:
+            screen = Screen(dedup=False, reorder=False, live=False, most=None, folder=Path(folder))
+            screen.look_at(os.open(files[name], os.O_RDONLY | os.O_CLOEXEC))
+            return screen.finish()
+    except (OSError, SourceError):
+        return None  # whoever reads it says why
 
 
 class Abandoned(Exception):
