@@ -474,15 +474,13 @@ local function count_lost(partial)
   if partial.count then return end
   local reads = run and run.reads or #partial.protocols > 0 and { protocols = partial.protocols }
   if reads then
-    partial.count = require("sharkstat_cut").count_lost(sharkstat, reads, function(filter, packet)
-      sharkstat.share("frame", sharkstat.all_of(partial.filter, filter), packet)
-    end)
+    partial.count = require("sharkstat_cut").count_lost(sharkstat, reads, sharkstat.all_of(partial.filter))
     return
   end
   local count = 0
   function partial.count() return count end
-  sharkstat.share("frame", sharkstat.all_of(partial.filter), function(pinfo)
-    if pinfo.caplen < pinfo.len then count = count + 1 end
+  sharkstat.share("frame", sharkstat.all_of(partial.filter), function(pinfo, _, _, _, length)
+    if pinfo.caplen < length then count = count + 1 end
   end)
 end
 if sharkstat.cut and ready then

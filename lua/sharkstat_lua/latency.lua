@@ -45,11 +45,13 @@ local NAMES = {
 }
 -- What a packet may hold beside protocols that have such a field (or their parts), without bringing one.
 local TIMELESS, TIMED = {}, {}
-for name in ([[arp data data-text-lines dhcp dhcpv6 dtls eth ethertype gre icmp icmpv6 igmp image-gif image-jfif ip ipv6 json llc lldp
-  media ntp png quic rtcp rtp sll ssh stp tcp tls udp urlencoded-form vlan vxlan websocket x509sat xml]]):gmatch("%S+") do
+for name in ([[arp bgp data data-text-lines db-lsp-disc dhcp dhcpv6 dtls eap eapol esp eth ethertype ftp ftp-data gquic gre hsrp icmp
+  icmpv6 igmp image-gif image-jfif imf ip ipv6 json llc lldp mbtcp media mqtt nbns ntp ocsp openvpn ospf pkix1explicit pkix1implicit
+  png pop quic rtcp rtp rtsp sdp sll smtp ssh stp syslog tcp tftp tls udp urlencoded-form vlan vnc vxlan websocket wg x509ce x509sat
+  xml]]):gmatch("%S+") do
   TIMELESS[name] = true
 end
-for name in ("dns http http2 icmp icmpv6 stun"):gmatch("%S+") do TIMED[name] = true end
+for name in ("dns http http2 icmp icmpv6 imap modbus radius sip snmp stun"):gmatch("%S+") do TIMED[name] = true end
 local SAME = { mdns = "dns", llmnr = "dns", ssdp = "http" }
 local WITHOUT_PORTS = { icmp = true, icmpv6 = true, usb = true, aoe = true }
 

@@ -112,17 +112,65 @@ local BELOW = {
 -- What these carry cannot be read without keys (sharkstat.has_keys), and what is cut not even with them.
 local OPAQUE = { tls = true, dtls = true, ssh = true, esp = true, wg = true }
 
--- Counts the cut packets in which a run may have lost something that it reads. `reads` has the protocols that it reads;
--- `whole`, a filter for packets that have all of it, though cut; and `needs(stream)`, which says whether anything of that
--- TCP connection is needed still. A packet of another protocol lost nothing, unless its connection has one of those, too;
--- one of an unknown protocol may be of them. Instead of protocols, `opaque` says that it reads all but what is encrypted.
--- `listen(filter, packet)` listens to all packets that are to be looked at.
--- Gives a function that gives the number.
-function cut.count_lost(sharkstat, reads, listen)
-  local path_of, lost_payload = require("layers").reader(), cut.payload_reader(sharkstat)
+local CUT = "frame.cap_len < frame.len"
+
+-- The connections of the packets that a filter takes: which of them tshark knows, and what its packets are to the runs that
+-- ask. A packet is looked at once for all of them.
+local watchers = {}
+local function watcher_of(sharkstat, filter)
+  local key = filter or ""
+  if watchers[key] then return watchers[key] end
+  local watcher = { known = {}, judges = {} }
+  watchers[key] = watcher
+  local path_of = require("layers").reader()
   local numbers = { tcp = sharkstat.field "tcp.stream", udp = sharkstat.field "udp.stream" }
-  local lost = 0
-  local has, known = {}, {}  -- connections with one of the protocols, or with any
+
+  -- The path of a packet, the number of its stream, and what tells its connection from all others; nil where it has none.
+  function watcher.place(number, path)
+    path = path or path_of(number)
+    local field = path.transport and numbers[path.transport]
+    local stream = field and last(field)
+    stream = stream and stream.value
+    return path, stream, stream and 2 * stream + (path.transport == "tcp" and 1 or 0)
+  end
+
+  -- By path: whether it shows a protocol, and the connections that it belongs to of each run that reads it.
+  local of_path = setmetatable({}, { __mode = "k" })
+  local function marks_of(path)
+    local marks = { path.protocol or path.carrier or false }
+    for _, judge in ipairs(watcher.judges) do
+      if judge.reads(path) then marks[#marks + 1] = judge.has end
+    end
+    if marks[1] then marks[1] = watcher.known else table.remove(marks, 1) end
+    of_path[path] = marks
+    return marks
+  end
+
+  sharkstat.share("frame", filter, function(pinfo, tvb, _, number, length, _, path)
+    path = path or path_of(number)
+    local marks, is_cut = of_path[path] or marks_of(path), pinfo.caplen < length
+    if #marks == 0 and not is_cut then return end
+    local _, stream, connection = watcher.place(number, path)
+    if connection then
+      for index = 1, #marks do marks[index][connection] = true end
+    end
+    if not is_cut then return end
+    for _, judge in ipairs(watcher.judges) do
+      if not judge.whole then judge.cut(pinfo, tvb, path, stream, connection) end
+    end
+  end)
+  return watcher
+end
+
+-- Counts the cut packets in which a run may have lost something that it reads, of those that `filter` takes. `reads` has the
+-- protocols that it reads; `whole`, a filter for packets that have all of it, though cut; and `needs(stream)`, which says
+-- whether anything of that TCP connection is needed still. A packet of another protocol lost nothing, unless its connection
+-- has one of those, too; one of an unknown protocol may be of them. Instead of protocols, `opaque` says that it reads all but
+-- what is encrypted. Gives a function that gives the number.
+function cut.count_lost(sharkstat, reads, filter)
+  local watcher, lost_payload = watcher_of(sharkstat, filter), cut.payload_reader(sharkstat)
+  local known, lost = watcher.known, 0
+  local has = {}  -- connections with one of the protocols
   local other, unknown = {}, {} -- how many cut packets they have
 
   local function reads_any(path)
@@ -134,34 +182,30 @@ function cut.count_lost(sharkstat, reads, listen)
     return false
   end
 
-  local function judge(pinfo, tvb, is_whole)
-    local path = path_of(pinfo.number)
-    local number = path.transport and numbers[path.transport] and last(numbers[path.transport])
-    local key = number and path.transport .. number.value
+  local function judge(pinfo, tvb, path, stream, connection)
     local its_own = reads_any(path)
-    if key then
-      if its_own then has[key] = true end
-      if path.protocol or path.carrier then known[key] = true end
-    end
-    if pinfo.caplen >= pinfo.len or is_whole then return end
-    if not key then
+    if not connection then
       if its_own or path.transport or path.fragment or BELOW[path.protocol] then lost = lost + 1 end
       return
     end
     local any, told = lost_payload(pinfo, tvb, path)
-    if not any or (path.transport == "tcp" and reads.needs and not reads.needs(number.value)) then return end
+    if not any or (path.transport == "tcp" and reads.needs and not reads.needs(stream)) then return end
     local decrypted = sharkstat.has_keys and (path.holds.tls or path.holds.quic)
     if its_own or TUNNELS[path.protocol] or decrypted then
       lost = lost + 1
     elseif path.protocol or path.carrier or told then
-      other[key] = (other[key] or 0) + 1
+      other[connection] = (other[connection] or 0) + 1
     else
-      unknown[key] = (unknown[key] or 0) + 1
+      unknown[connection] = (unknown[connection] or 0) + 1
     end
   end
 
-  if reads.whole then listen(reads.whole, function(pinfo, tvb) judge(pinfo, tvb, true) end) end
-  listen(reads.whole and "!(" .. reads.whole .. ")", function(pinfo, tvb) judge(pinfo, tvb, false) end)
+  watcher.judges[#watcher.judges + 1] = { reads = reads_any, has = has, cut = judge, whole = reads.whole }
+  if reads.whole then
+    sharkstat.share("frame", sharkstat.all_of(filter, CUT, "!(" .. reads.whole .. ")"), function(pinfo, tvb, _, number, _, _, path)
+      judge(pinfo, tvb, watcher.place(number, path))
+    end)
+  end
   return function()
     local sum = lost
     for key, count in pairs(other) do
