@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from sharkstat.errors import RequestError, SourceError
 from sharkstat.running import formats
 from sharkstat.running.capturefile import is_plain
-from sharkstat.running.drops import InterfaceDrops, KernelDrops
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.merging import Merge
 from sharkstat.running.pacing import Pacing
@@ -40,6 +39,7 @@ LAST_SECONDS = 3.0
 GRACE = 5.0
 
 if TYPE_CHECKING:
+    from sharkstat.running.drops import InterfaceDrops, KernelDrops
     from sharkstat.running.sockets import Sockets
 
 
@@ -287,6 +287,8 @@ class Opened:
 
             self.sockets, self._own_sockets = Sockets(), True
             self.sockets.start()
+        from sharkstat.running.drops import InterfaceDrops
+
         self._interface_drops = InterfaceDrops(source.interfaces)
         command = [find_tool("dumpcap", self.workspace.tshark), "-q", "-w", "-"]
         for interface in source.interfaces:
@@ -347,6 +349,8 @@ class Opened:
             # dumpcap's first words come before it opens the interfaces, these after it.
             if helper.name == "dumpcap" and text.startswith("File:") and self.capturing_since is None:
                 self.capturing_since, self._began = time.time(), time.monotonic()
+                from sharkstat.running.drops import KernelDrops
+
                 with contextlib.suppress(OSError):
                     self._kernel_drops = KernelDrops(helper.process.pid)
                 if self._capturing is not None:
