@@ -164,6 +164,30 @@ ABOVE = [
 MORE = [pytest.param(name, marks=pytest.mark.long) for name in ("tls", "quic", "tunnel")]
 
 
+def test_what_is_cut_within_a_tunnel_is_said(snapped: Callable[[str, int], Path]) -> None:
+    """66 bytes of GRE, 6in4 and VXLAN: the addresses inside are cut off, those outside are not."""
+    asked = [
+        "conv,ip",
+        "conv,eth",
+        "endpoints,ipv6",
+        "tcp,connections",
+        "talkers",
+        "io,stat,0,tcp",
+        "group,by=tcp.port",
+    ]
+    whole, path = sharkstat.run(DATA / "tunnel.pcapng", asked), snapped("tunnel.pcapng", 66)
+    for table, cut in zip(whole, sharkstat.run(path, asked), strict=True):
+        assert cut.rows != table.rows and not cut.complete and "truncated" in cut.warnings[0], table.request
+    for request in asked[-2:]:  # alone, the capture need not be read for headers that are cut
+        (alone,) = sharkstat.run(path, request)
+        assert not alone.complete
+    (without,) = sharkstat.run(path, "io,stat,0")
+    assert without.complete
+    for kept in (34, 42):  # within the TCP header
+        for cut in sharkstat.run(snapped("connections.pcapng", kept), asked[-2:]):
+            assert not cut.complete
+
+
 @pytest.mark.parametrize("name", ["dns", "story-after", *MORE])
 def test_what_is_complete_is_as_if_nothing_were_cut(snapped: Callable[[str, int], Path], name: str) -> None:
     """Only where a packet lost something that a statistic reads is its table not complete."""

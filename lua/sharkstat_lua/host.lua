@@ -411,7 +411,7 @@ function sharkstat.epoch(pinfo)
 end
 
 local headless = 0
-local UP_TO_NETWORK = 62  -- bytes of the longest usual headers: Ethernet, two VLANs, IPv6
+local UP_TO_NETWORK = 118  -- bytes of the longest usual headers: Ethernet, IPv4, VXLAN, Ethernet, two VLANs, IPv6
 
 local function note_cut(pinfo)
   cut = cut + 1
@@ -460,7 +460,13 @@ ready = attempt("-", function()
 end) and ready
 
 if sharkstat.cut then
-  sharkstat.share("frame", require("sharkstat_cut").HEADLESS, function() headless = headless + 1 end)
+  local truncated = require "sharkstat_cut"
+  local protocols, port = sharkstat.field "frame.protocols", sharkstat.field "udp.dstport"
+  sharkstat.share("frame", truncated.HEADLESS, function() headless = headless + 1 end)
+  sharkstat.share("frame", truncated.BEHIND_NETWORK, function()
+    local sent_to = port()
+    if truncated.in_tunnel(protocols().value, sent_to and sent_to.value) then headless = headless + 1 end
+  end)
 end
 
 for _, words in ipairs(starts) do start_run(words[2], words[3], words[4]) end
@@ -472,14 +478,16 @@ local function count_lost(partial)
   for _, one in ipairs(runs) do run = one.id == partial.id and one or run end
   if run and run.lost then partial.count = run.lost end
   if partial.count then return end
-  local reads = run and run.reads or #partial.protocols > 0 and { protocols = partial.protocols }
+  local named = #partial.protocols > 0 and partial.protocols[1] ~= "ports"
+  local reads = run and run.reads or named and { protocols = partial.protocols }
   if reads then
     partial.count = require("sharkstat_cut").count_lost(sharkstat, reads, sharkstat.all_of(partial.filter))
     return
   end
   local count = 0
   function partial.count() return count end
-  sharkstat.share("frame", sharkstat.all_of(partial.filter), function(pinfo, _, _, _, length)
+  local ports = partial.protocols[1] == "ports" and require("sharkstat_cut").WITHOUT_PORTS
+  sharkstat.share("frame", sharkstat.all_of(partial.filter, ports or nil), function(pinfo, _, _, _, length)
     if pinfo.caplen < length then count = count + 1 end
   end)
 end

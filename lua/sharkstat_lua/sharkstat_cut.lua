@@ -27,6 +27,31 @@ local STANDINS = {
 -- HEADLESS: packets whose network header is not whole.
 local cut = { HEADLESS = SHORT .. " && !" .. NETWORK }
 
+-- What a tunnel carries, and below which nothing was in sight: its packets' own addresses are not known.
+local CARRIED = {
+  eth = true, ethertype = true, ip = true, ipv6 = true, gre = true, vxlan = true, geneve = true, gtp = true, l2tp = true,
+  ppp = true, pppoes = true, mpls = true, vlan = true, ieee8021ad = true, nsh = true, erspan = true, llc = true,
+}
+
+-- UDP ports of tunnels: of GTP, VXLAN, Geneve, L2TP, LISP, Teredo, GRE and MPLS.
+local TUNNEL_PORTS = {
+  [2152] = true, [4789] = true, [8472] = true, [6081] = true, [1701] = true, [4341] = true, [3544] = true, [4754] = true,
+  [6635] = true,
+}
+
+-- Whether a packet with these protocols that is cut in a header is so in a tunnel: behind a network header. `port` is what its
+-- datagram is sent to.
+function cut.in_tunnel(protocols, port)
+  local carriers, last = (":" .. protocols):match("^(.*:)([^:]+)$")
+  if last == "udp" then return TUNNEL_PORTS[port] or false end
+  return CARRIED[last] and carriers:find(":ipv?6?:") ~= nil
+end
+
+-- Cut in a header, with a network header before.
+cut.BEHIND_NETWORK = SHORT .. " && " .. NETWORK
+-- Of the packets that have a network header: the transport header is not in sight.
+cut.WITHOUT_PORTS = "(" .. STANDINS.tcp.lost .. " || " .. STANDINS.udp.lost .. ")"
+
 -- Calls `count` for each packet of a run that is cut in TCP's options: tshark remarks nothing on it (tcp.analysis).
 function cut.unremarked(sharkstat, run, count)
   local port, size = sharkstat.field "tcp.srcport", sharkstat.field "tcp.hdr_len"

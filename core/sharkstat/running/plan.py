@@ -29,6 +29,7 @@ _ICMP = re.compile(r"\bicmp(?:v6)?\b[\w.]*")
 # tshark's own statistics that count by streams, and those (beside endpoints) that count packets one by one.
 _CONVERSATIONS = {"conv,tcp": "tcp", "conv,udp": "udp", "conv,dccp": "dccp"}
 _OF_PACKETS = re.compile(r"(?:io,(?:stat|phs)|plen|dests|ip_\w+|ipv6_\w+|ptype)\b")
+_OF_PORTS = re.compile(r"\b(?:tcp|udp)\b(?!\.analysis)")
 _OF_STREAMS = re.compile(r"\b(?:tcp|udp|dccp)\.(?:stream|time_|analysis|completeness)")
 
 
@@ -78,6 +79,13 @@ class Request:
             return self.above_transport
         family, name = self.statistic.family, self.statistic.name
         return name in _CONVERSATIONS if family in ("conv", "endpoints") else not _OF_PACKETS.match(name)
+
+    @property
+    def reads_ports(self) -> bool:
+        """Whether it reads fields of TCP or UDP, and none above: it lacks packets that are cut before those."""
+        if not self.engine.own or self.above_transport or self.statistic.family in ("conv", "endpoints"):
+            return False
+        return any(map(_OF_PORTS.search, (self.question.display_filter, *self.filters, *self.task.reads)))
 
     @property
     def read_above(self) -> tuple[str, ...]:
@@ -299,6 +307,7 @@ class Plan:
             for i, request in enumerate(self.requests)
             if request.above_transport
         ]
+        lines += [("partial", str(i), "", "ports") for i, request in enumerate(self.requests) if request.reads_ports]
         lines += [
             (
                 *("streams", str(i), r.any_filter, _CONVERSATIONS.get(r.statistic.name, "tcp udp")),

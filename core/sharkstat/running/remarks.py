@@ -77,8 +77,8 @@ def cuts(request: Request, reading: Reading, headless: int, skipped: int, partia
         said.append(f"{_share(skipped, reading.packets)} are truncated within the headers counted here, and ignored")
     elif headless and (request.filters or request.statistic.family != "io_stat"):
         said.append(
-            f"{_share(headless, reading.packets)} are truncated within the network header: their addresses and "
-            "ports are unknown"
+            f"{_share(headless, reading.packets)} are truncated within the network header, or before it in a tunnel: "
+            "their addresses and ports are unknown"
         )
     if partial and not (said and not skipped and partial <= headless):
         said.append(
