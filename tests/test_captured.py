@@ -168,7 +168,6 @@ def test_what_is_cut_within_a_tunnel_is_said(snapped: Callable[[str, int], Path]
     """66 bytes of GRE, 6in4 and VXLAN: the addresses inside are cut off, those outside are not."""
     asked = [
         "conv,ip",
-        "conv,eth",
         "endpoints,ipv6",
         "tcp,connections",
         "talkers",
