@@ -96,3 +96,23 @@ def test_a_load_of_a_day_in_milliseconds(tmp_path: Path) -> None:
         ]
         waited = 50 * day + 2 * 10**6 * sum(range(50))
         assert table.total("busy(dns.time)") == all_time.rows[0]["sum(dns.time)"] == waited
+
+
+def test_groups_beyond_a_bound_are_added_up() -> None:
+    groups = (
+        "by=ip.src,by=tcp.dstport/udp.dstport,count,sum=frame.len,min=frame.time_epoch,max=frame.len",
+        "by=tcp.srcport,sum=tcp.time_relative,distinct=ip.dst",
+        "every=500ms,count,sum=frame.len",
+        "by=ip.src/24,by=udp.srcport,count",
+    )
+    requests = [f"group,{text}{most}" for text in groups for most in ("", ",max=0", ",max=3")]
+    for engine in ("lua", "packets"):
+        tables = sharkstat.run(DATA / "story-after.pcapng", requests, engine=engine)
+        for whole, *some in zip(tables[::3], tables[1::3], tables[2::3], strict=True):
+            for most, table in zip((0, 3), some, strict=True):
+                assert table.rows[:most] == whole.rows[:most] and len(table) == most + 1 < len(whole) and table.capped
+                for column in whole.columns:
+                    values = [row[column.name] for row in whole.rows[most:] if row[column.name] is not None]
+                    if column.role == "measure" and column.merge in ("sum", "min", "max"):
+                        added = {"sum": sum, "min": min, "max": max}[column.merge](values)  # type: ignore[operator]
+                        assert table.rows[most][column.name] == added, (engine, table.request, column.name)

@@ -124,7 +124,7 @@ local function new(run, count, when, words)
     elseif kind == "merge" then
       local place, rule = rest:match("^(%d+):(%l+)$")
       place = tonumber(place)
-      if rule == "union" or rule == "sketch" then return nil end -- Python adds them up, of all rows
+      if columns[place][2] == "set" then return nil end -- Python adds them up, of all rows
       if NUMBERS[columns[place][2]] and (rule == "sum" or rule == "min" or rule == "max") then
         table.insert(made.merges, { place = place, rule = rule, value = plain(place, columns[place][2]) })
       end

@@ -24,7 +24,7 @@ class AnyGroup(Declared):
         'regex(FIELD, "PATTERN"), segment(FIELD, NUMBER), template(FIELD), second_level(FIELD) or '
         "bucket(FIELD, BOUND, BOUND...); host and conversation group by both ends of a packet. "
         "Packets without the field are in a row of their own. Without a key, the table is one row, the total. "
-        "By default, packets are counted."
+        "By default, packets are counted. Beyond 100,000 rows, or max=NUMBER, the others are added up in one."
     )
     example = "by=ip.src,sum=frame.len"
 

@@ -107,6 +107,10 @@ class Declared(Statistic):
         group, rest = (self.group(parameters), filter) if parameters else self.asked(filter)
         return GroupCounter(group, both_filters(group.filter, rest))
 
+    def bound(self, arguments: str) -> int | None:
+        """That of its group, by default 100,000 rows."""
+        return self.asked(arguments)[0].most
+
     def ranking(self, arguments: str) -> Sequence[str]:
         """The same order, unless a subclass has one of its own, or rows are a tree."""
         columns = self.columns(arguments)

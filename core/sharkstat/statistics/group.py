@@ -16,6 +16,7 @@ from sharkstat.statistics.expressions import Expression, end_of_word
 from sharkstat.statistics.keys import KEY_WORDS, AnyKey, Directions, Every, Key, Tree, key_of, named
 from sharkstat.statistics.measures import BARE, MEASURES, OF_COLUMNS, Count, Measure, OfColumns, measure_of
 from sharkstat.statistics.parameter import duration
+from sharkstat.tables.bounds import MOST_ROWS
 from sharkstat.tables.column import Column
 
 
@@ -23,12 +24,14 @@ from sharkstat.tables.column import Column
 class Group:
     """Keys, measures and a display filter.
 
-    Raises ValueError for invalid keys or measures, and for two columns with the same name.
+    Its table has at most `most` rows; one more adds up the others (a tree has all of them). Raises ValueError for
+    invalid keys or measures, and for two columns with the same name.
     """
 
     keys: Sequence[AnyKey | Expression | str] = ()
     measures: Sequence[Measure] = field(default_factory=lambda: (Count(),))
     filter: str = ""
+    most: int = MOST_ROWS
 
     def __post_init__(self) -> None:
         for name, kind, example in (
@@ -139,6 +142,7 @@ class Group:
         measures: list[Measure] = []
         names = False
         rest = text.strip()
+        most = MOST_ROWS
         while found := _WORD.match(rest):
             word, is_given = found[1], found[2] == "="
             if not is_given and word not in BARE:
@@ -146,7 +150,9 @@ class Group:
             try:
                 end = end_of_word(rest, found.end())
                 value = rest[found.end() : end].strip()
-                if word == "names":
+                if word == "max" and value.isdecimal():  # no field has such a name
+                    most = int(value)
+                elif word == "names":
                     names = _CHOICES[value.lower()] if value.lower() in _CHOICES else _no_choice(value)
                 elif word in KEY_WORDS:
                     keys.append(key_of(word, value))
@@ -157,7 +163,7 @@ class Group:
                 raise RequestError(f"group: {problem}") from None
             rest = rest[end:].removeprefix(",").lstrip()
         try:
-            return cls(list(map(_with_names, keys)) if names else keys, measures or (Count(),), rest)
+            return cls(list(map(_with_names, keys)) if names else keys, measures or (Count(),), rest, most)
         except ValueError as problem:
             raise RequestError(f"group: {problem}") from None
 
