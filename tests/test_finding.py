@@ -97,10 +97,11 @@ def test_the_shell_completes_names_columns_and_formats() -> None:
 def test_at_80_columns_what_answers_the_question_stays() -> None:
     from sharkstat.tables.view import text
 
-    tables = library.run(STORY, ["http,requests", "talkers", "services", "http_req,tree"])
-    requests, talkers, services, tree = (text(table, width=80).splitlines() for table in tables)
+    tables = library.run(STORY, ["http,requests", "talkers", "services", "http_req,tree", "services,every=1s"])
+    requests, talkers, services, tree, seconds = (text(table, width=80).splitlines() for table in tables)
+    assert seconds[1].split()[0] == "Start" and "Bytes" in seconds[1] and "2026-11-23" in seconds[3]
     assert "bytes" in requests[2] and "time" in requests[2]
     assert "Services" in talkers[1] and "http" in talkers[3]
     assert "Bytes" in services[1] and "198.51.100.80" in services[4]
     assert any("/backup" in line and line.split()[1].endswith("/&max-keys=20") for line in tree if "├─" in line)
-    assert all(len(line) <= 80 for lines in (requests, talkers, services, tree) for line in lines)
+    assert all(len(line) <= 80 for lines in (requests, talkers, services, tree, seconds) for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from sharkstat.tables.wording import cause_text, first_line, percent
 
 # Of a table; the rest is said. A page stays below some megabytes, and a browser quick.
 MOST_ROWS = 2_000
+_PERCENTILE = re.compile(r"p[0-9]")
 _NUMERIC = ("integer", "number", "time", "duration")
 
 
@@ -126,7 +128,7 @@ def sheet_of(table: Table, names: Sequence[str] = (), shared: str = "") -> Sheet
             row[0] = Cell(texts.read(one[-1]) if one else "-")
     lines = [Line(*line) for line in zip(cells, depths, folds, strict=True)]
     return Sheet(
-        [heading[:1].upper() + heading[1:] for heading, _, _ in chosen],
+        [heading if _PERCENTILE.match(heading) else heading[:1].upper() + heading[1:] for heading, _, _ in chosen],
         [numeric for _, numeric, _ in chosen],
         lines,
         omitted,

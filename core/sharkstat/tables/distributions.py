@@ -107,10 +107,12 @@ def _of_sketch(table: Table, columns: Sequence[Column], width: int) -> Iterator[
 
 
 def _title(column: Column, names: Sequence[str]) -> str:
-    """What is measured: the heading without the percentile."""
-    words = safe(column.label).split()
-    left = [word for word in words if word.lower() not in names and word != "of"]
-    return " ".join(left) or "value"
+    """What is measured: the heading without the percentile, or the name where it says no more."""
+    for words in (safe(column.label).split(), column.name.split("_")):
+        left = [word for word in words if word.lower() not in names and word != "of"]
+        if left:
+            return " ".join(left)
+    return "value"
 
 
 def _binned(

@@ -194,10 +194,14 @@ def fit(laid: Grid, width: int, wanted: Sequence[str] = ()) -> list[str]:
 
 
 def _important(table: Table) -> list[str]:
-    """The columns that answer the statistic's question: those of its block in the overview, where it has one."""
+    """The columns that answer the statistic's question: those of its block in the overview, where it has one.
+
+    Of rows over time, when each is, too: without that, several would look alike.
+    """
     section = getattr(getattr(table, "statistic", None), "section", None)
     names = getattr(section, "columns", ())
-    return [name for text in names for name in re.split("[:/]", text.partition("=")[0])]
+    times = [column.name for column in table.keys if column.type == "time"] if names else []
+    return [*times, *(name for text in names for name in re.split("[:/]", text.partition("=")[0]))]
 
 
 def _least(laid: Grid, wanted: Sequence[str]) -> int:
