@@ -200,7 +200,7 @@ def _important(table: Table) -> list[str]:
     """
     section = getattr(getattr(table, "statistic", None), "section", None)
     names = getattr(section, "columns", ())
-    times = [column.name for column in table.keys if column.type == "time"] if names else []
+    times = [c.name for c in table.columns if c.role == "key" and c.type == "time"] if names else []
     return [*times, *(name for text in names for name in re.split("[:/]", text.partition("=")[0]))]
 
 
