@@ -52,8 +52,8 @@ def ratio(capture: Path, ours: Sequence[str], theirs: Sequence[str], rounds: int
     """One row: two commands in turn."""
     one, other = Measured(), Measured()
     for _ in range(rounds):
-        measure(ours, one, core)
-        measure(theirs, other, core)
+        measure(ours, one, [core])
+        measure(theirs, other, [core])
     middle = statistics.median
     return [
         f"{middle(one.wall):.2f}",

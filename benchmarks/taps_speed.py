@@ -70,9 +70,9 @@ def main() -> None:
         tshark = ["tshark", "-q", "-n", "-r", str(capture), *decode]
         for _ in range(options.rounds):
             for request in wanted:
-                measure([*run, "-z", request], ours[request], options.core)
-                measure([*tshark, "-z", NEAREST[request]], theirs[request], options.core)
-            measure([*run, *(part for request in every_tap for part in ("-z", request))], together, options.core)
+                measure([*run, "-z", request], ours[request], [options.core])
+                measure([*tshark, "-z", NEAREST[request]], theirs[request], [options.core])
+            measure([*run, *(part for request in every_tap for part in ("-z", request))], together, [options.core])
     middle = statistics.median
     rows = []
     for request in wanted:
