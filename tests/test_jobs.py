@@ -150,7 +150,7 @@ def mixed(path: Path, pcapng: bool = False, late: int = 0) -> Counter[str]:
     for number in range(3000):
         client, server = dice.randrange(40), dice.randrange(5)
         ports = 40000 + dice.randrange(3), (80, 443, 8123)[server % 3]
-        flags = dice.choice((0x02, 0x10, 0x18, 0x18, 0x11))
+        flags = dice.choice((0x02, 0x12, 0x10, 0x18, 0x18, 0x11))
         payload = bytes(dice.randrange(200)) if flags == 0x18 else b""
         if dice.random() < 0.2:
             kind, packet = "udp", ip(17, client, server, struct.pack(">HHHH", *ports, 8 + len(payload), 0) + payload)
@@ -191,7 +191,7 @@ def test_a_capture_in_shards_gives_the_same_tables(
     one = sharkstat.run(path, IN_SHARDS, jobs=1)
     with caplog.at_level(logging.DEBUG, "sharkstat"):
         several = sharkstat.run(path, IN_SHARDS, jobs=3)
-    assert not caplog.messages  # nothing was read in one piece
+    assert "one piece" not in caplog.text
     assert one == several
     by_name = {table.name: table for table in several}
     assert by_name["io,stat"].total("frames") == 3000
@@ -211,7 +211,7 @@ def test_many_and_packed_files_in_shards_give_the_same_tables(tmp_path: Path, ca
     with caplog.at_level(logging.DEBUG, "sharkstat"):
         several = sharkstat.run(parts, IN_SHARDS, jobs=3)
         of_packed = [sharkstat.run(name, IN_SHARDS, jobs=2) for name in packed]
-    assert not caplog.messages  # nothing was read in one piece
+    assert "one piece" not in caplog.text
     assert several == one
     for tables in (one, *of_packed):
         assert [table.rows for table in tables] == [table.rows for table in whole]

@@ -67,9 +67,11 @@ local function watch_streams(plain, protocol, tell)
   end
   local reused = protocol == "tcp" and sharkstat.field "tcp.analysis.reused_ports"
   if reused then
-    -- Where a port is used again tshark may tell the old stream's number, though a new one begins.
+    -- Where a port is used again tshark may tell the old stream's number, though a new one begins. A SYN begins it: a
+    -- SYN and ACK with another number is marked as well, and begins none.
     sharkstat.share("tcp", nil, function(pinfo, _, info)
-      if floor(info.th_flags / 2) % 2 == 1 and info.th_stream <= newest and first[info.th_stream] ~= pinfo.number
+      local flags = info.th_flags
+      if floor(flags / 2) % 2 == 1 and floor(flags / 16) % 2 == 0 and info.th_stream <= newest and first[info.th_stream] ~= pinfo.number
         and reused() then
         note(newest + 1, pinfo.number)
       end

@@ -14,7 +14,6 @@ from sharkstat.running.memory import available
 from sharkstat.running.one_pass import Pass, Progress
 from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Plan
-from sharkstat.running.source import LARGE
 from sharkstat.running.together import together
 from sharkstat.running.watching import Ticker, Watch
 from sharkstat.tshark.process import Tshark
@@ -61,6 +60,15 @@ class Passes:
                 _note("%s: read in one piece: %s", ", ".join(plan.source.names), why)
             return self._once(plan, interruption)
         if self.jobs > 1:
+            plain = [number for number, one in enumerate(plan.requests) if one.from_headers() is not None]
+            outcome = self._with_headers(plan, plain, interruption) if plain else None
+            if outcome is not None:
+                return outcome
+        return self._by_tsharks(plan, interruption)
+
+    def _by_tsharks(self, plan: Plan, interruption: Interruption) -> Outcome:
+        """Files, all of whose packets go to tsharks: in shards, where that is possible."""
+        if self.jobs > 1:
             from sharkstat.running.walking import Unsplittable
 
             try:
@@ -68,6 +76,38 @@ class Passes:
             except Unsplittable as reason:
                 _note("%s: read in one piece: %s", ", ".join(plan.source.names), reason)
         return self._whole(plan, interruption)
+
+    def _with_headers(self, plan: Plan, plain: Sequence[int], interruption: Interruption) -> Outcome | None:
+        """The requests of these numbers from headers, and the others beside them. None if headers do not tell."""
+        from sharkstat.running.walking import Unsplittable
+
+        others = [number for number in range(len(plan.requests)) if number not in plain]
+        asked = [request for number in plain if (request := plan.requests[number].from_headers()) is not None]
+
+        def read_headers(own: Interruption) -> Outcome | None:
+            try:
+                return self._from_headers(Plan(plan.source, asked), own)
+            except Unsplittable as reason:
+                names = ", ".join(request.text for request in asked)
+                _note("%s: not counted from headers alone: %s", names, reason)
+                return None
+
+        def read_others(own: Interruption) -> Outcome | None:
+            return replace(self._beside(), jobs=self.jobs - 1)._by_tsharks(plan.only(others), own)
+
+        outcomes = together([read_headers, read_others] if others else [read_headers], interruption)
+        counted = outcomes[0]
+        if counted is None:
+            if not others:
+                return None
+            counted = self._by_tsharks(plan.only(plain), interruption)
+        answers = dict(zip(plain, counted.answers, strict=True))
+        for outcome in outcomes[1:]:
+            assert outcome is not None
+            answers.update(zip(others, outcome.answers, strict=True))
+        return replace(
+            counted, answers=[replace(answers[number], request=one) for number, one in enumerate(plan.requests)]
+        )
 
     def _beside(self) -> Passes:
         """For a pass beside the first, which alone tells of what all of them see."""
@@ -86,8 +126,6 @@ class Passes:
             raise Unsplittable("it is no file")
         if importlib.util.find_spec("numpy") is None:
             raise Unsplittable("it needs numpy: pip install 'sharkstat[jobs]'")
-        if not plan.named and plan.source.size < LARGE:
-            raise Unsplittable("the capture is small")
         from sharkstat.running.headers import Headers
         from sharkstat.running.shards import OpenedShard
 

@@ -128,6 +128,14 @@ class Request:
         """What says that all rows are wanted that its table may have; None where nothing bounds them in tshark."""
         return _all_rows(self.statistic, self.question)
 
+    def from_headers(self) -> Request | None:
+        """The same request where plain packets are counted from their headers alone, if that is possible."""
+        for engine in self.statistic.engines:
+            if engine.instead is self.engine and self.engine.instead is None:
+                task = engine.ask(self.question)
+                return replace(self, engine=engine, task=task) if task.plain is not None else None
+        return None
+
     def first_rows(self, chosen: Selection, count: int, final: bool) -> FirstRows | None:
         """What says that no more than the first rows of a selection are wanted; None where all are needed for them."""
         if self.question.most is not None and count > self.question.most:
