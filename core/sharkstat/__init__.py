@@ -21,7 +21,7 @@ from sharkstat.errors import (
 # Other names are loaded on first use: --help needs none of them, and most runs do not need pyshark.
 _ROOMS = {
     "sharkstat.engines.engine": ("Engine", "Layer"),
-    "sharkstat.engines.headers": ("Headers", "Interval", "OfIntervals", "OfWays", "Way"),
+    "sharkstat.engines.headers": ("Headers", "Interval", "OfIntervals", "OfMessages", "OfWays", "Way"),
     "sharkstat.engines.packet": ("Packet",),
     "sharkstat.engines.packets": ("Listen", "PacketCounter", "Packets"),
     "sharkstat.engines.tap": ("Tap",),
@@ -81,7 +81,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 if TYPE_CHECKING:
     from sharkstat.engines.engine import Engine, Layer
-    from sharkstat.engines.headers import Headers, Interval, OfIntervals, OfWays, Way
+    from sharkstat.engines.headers import Headers, Interval, OfIntervals, OfMessages, OfWays, Way
     from sharkstat.engines.packet import Packet
     from sharkstat.engines.packets import Listen, PacketCounter, Packets
     from sharkstat.engines.tap import Tap
@@ -167,6 +167,7 @@ __all__ = [
     "MergeError",
     "Min",
     "OfIntervals",
+    "OfMessages",
     "OfWays",
     "OutputError",
     "Overview",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sharkstat_lua
-from sharkstat import Listen, PacketCounter, Packets, Tap, TsharkText, Value, hookimpl
+from sharkstat import Headers, Listen, OfMessages, PacketCounter, Packets, Tap, TsharkText, Value, hookimpl
 from sharkstat_plugins.tree import Tree, TreeStatistic
 
 if TYPE_CHECKING:
@@ -135,9 +135,11 @@ class HttpTree(TreeStatistic):
         self.usage = f"{name}[,FILTER]"
         self.description = description
         doubts = [f'{field} matches "^[ ]"' for field in ("http.host", "http.request.uri")]
+        tap = Tap(Path(sharkstat_lua.__file__).with_name("http.lua"), "http")
         self.engines = (
-            Tap(Path(sharkstat_lua.__file__).with_name("http.lua"), "http"),
+            tap,
             Packets(counter),
+            Headers(tap, lambda arguments: None if arguments.strip() else OfMessages()),
             TsharkText(self.parse, layer="http", doubts=doubts),
         )
 

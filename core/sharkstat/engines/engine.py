@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from sharkstat.engines.headers import OfIntervals, OfWays
+    from sharkstat.engines.headers import OfIntervals, OfMessages, OfWays
     from sharkstat.tables.column import Column, Row
     from sharkstat.tshark.output import Output
     from sharkstat.tshark.records import Records
@@ -117,7 +117,7 @@ class Task:
     reads: Sequence[str] = ()
     remarks: tuple[str, ...] = ()
     split: Split = "whole"
-    plain: OfWays | OfIntervals | None = None
+    plain: OfWays | OfIntervals | OfMessages | None = None
     knows_networks: bool = False
 
     @property

@@ -64,6 +64,11 @@ class OfIntervals:
     rows: Callable[[Sequence[Interval]], list[list[Value]]]
 
 
+@dataclass(frozen=True)
+class OfMessages:
+    """A count of HTTP messages: connections that cannot have any have nothing to be counted."""
+
+
 class Headers(Engine):
     """Counts plain TCP and UDP from the headers, and gives all other packets to a tap.
 
@@ -75,7 +80,7 @@ class Headers(Engine):
     name = "headers"
     by_flow = True
 
-    def __init__(self, tap: Tap, count: Callable[[str], OfWays | OfIntervals | None]) -> None:
+    def __init__(self, tap: Tap, count: Callable[[str], OfWays | OfIntervals | OfMessages | None]) -> None:
         self.instead: Tap = tap
         self._count = count
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sharkstat.engines.engine import Result
+from sharkstat.engines.headers import OfMessages
 from sharkstat.running.interruption import Interruption
 from sharkstat.running.plan import Plan, Request
 from sharkstat.running.results import Answer, Outcome
 from sharkstat.running.shards import Shards
-from sharkstat.running.splitter import Split, apart, scan
+from sharkstat.running.splitter import Feed, Split, apart, scan
 from sharkstat.running.tally import Results, Tally
 from sharkstat.running.walking import Unsplittable
 from sharkstat.tables.column import Row
@@ -36,9 +38,30 @@ class Headers(Shards):
         rest = found.sizes[0]
         if rest == found.scan.packets or (rest > MOST * found.scan.packets and not self._always):
             raise Unsplittable(f"{rest:,} of {found.scan.packets:,} packets are not plain TCP or UDP")
+        asked = [request.task.plain for request in self._plan.requests]
+        if found.scan.secrets and any(isinstance(one, OfMessages) for one in asked):
+            raise Unsplittable("it has keys, and what is decrypted may be HTTP")
         if "tcp" in self.protocols and found.scan.hides:
             raise Unsplittable("a tunnel or proxy in it may begin streams that no packet tells")
         return found
+
+    def joined(self, outcomes: Sequence[Outcome], records: Sequence[Records]) -> tuple[Outcome, dict[int, Answer]]:
+        """As for any shards. What is to be said of the rest is said of all, since plain packets have no part in it."""
+        said = [() if one.result is None else one.result.warnings for one in outcomes[0].answers]
+        silent = [
+            one if one.result is None else replace(one, result=replace(one.result, warnings=()))
+            for one in outcomes[0].answers
+        ]
+        joined, found = super().joined([replace(outcomes[0], answers=silent), *outcomes[1:]], records)
+        for number, one in found.items():
+            if one.result is not None:
+                one.result.warnings = said[number]
+        return joined, found
+
+    def again(self) -> None:
+        """Deal the packets out once more, to a tshark that begins anew."""
+        self.feed.close()
+        self.feed = Feed(self.content, self.split)
 
     def counted(self, outcome: Outcome) -> tuple[Outcome, Records]:
         """What the second shard gives, as if a tshark had read it; `outcome` is that of the rest."""

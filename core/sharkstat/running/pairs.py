@@ -75,7 +75,8 @@ class Looked:
     `pairs` has the number of each packet's two hosts (0: none), `rests` the pairs that stay together. `announces` says
     whether any packet announces conversations, `hides` whether tshark may begin streams of TCP that no packet tells. Of
     the packets that are `tcp` or `udp` and nothing else, `head` has the first bytes from the network header on, `inner`
-    where the transport header begins in it, and `tags` their VLANs.
+    where the transport header begins in it, and `tags` their VLANs; `payloads` and `ends` are where what TCP carries
+    begins, and where it ends, as far as it was captured.
     """
 
     pairs: Array
@@ -88,6 +89,8 @@ class Looked:
     head: Array
     inner: Array
     tags: Array
+    payloads: Array
+    ends: Array
 
 
 def pairs_of(view: Array, packets: Packets) -> Looked:
@@ -154,7 +157,18 @@ def pairs_of(view: Array, packets: Packets) -> Looked:
     announcing[[*ANNOUNCERS]] = True
     announces = (tcp | udp) & (announcing[ports[0]] | announcing[ports[1]])
     return Looked(
-        pairs, rests, bool(announces.any()), bool(hides.any()), tcp & plain, udp & plain, v4, head, header, tags
+        pairs,
+        rests,
+        bool(announces.any()),
+        bool(hides.any()),
+        tcp & plain,
+        udp & plain,
+        v4,
+        head,
+        header,
+        tags,
+        network + header + offset,
+        network + np.minimum(length, room),
     )
 
 

@@ -131,15 +131,20 @@ class Passes:
 
         plan = plan.with_all_rows(unbounded=True)
         with Headers(plan, interruption, plan.named) as shards:
-            with (
-                Workspace(self.tshark) as workspace,
-                Ticker(None, workspace) as ticker,
-                OpenedShard(plan.source, workspace, interruption, shards, 0) as opened,
-            ):
-                reading = self._pass(
-                    plan.instead(), workspace, opened, interruption, None, shards.cut, ticker, shards.job(0)
-                )
-                rest = reading.run()
+            for networks in (False, True):
+                with (
+                    Workspace(self.tshark) as workspace,
+                    Ticker(None, workspace) as ticker,
+                    OpenedShard(plan.source, workspace, interruption, shards, 0) as opened,
+                ):
+                    cut, job = shards.cut, shards.job(0)
+                    reading = self._pass(
+                        plan.instead(), workspace, opened, interruption, None, cut, ticker, job, networks
+                    )
+                    rest = reading.run()
+                if rest is not None or not reading.records.networks:
+                    break
+                shards.again()
             if rest is None:
                 raise Unsplittable("its packets have unusual times, or are cut")
             counted, records = shards.counted(rest)

@@ -52,6 +52,7 @@ class Scan:
     cut: bool = False  # some packets were captured only in part
     announces: bool = False  # a protocol that announces conversations of others is in it
     hides: bool = False  # tshark may begin streams of TCP that no packet tells
+    secrets: bool = False  # it has keys, with which tshark decrypts
     counts: dict[int, int] = field(default_factory=dict)  # packets of each pair
     rest: set[int] = field(default_factory=set)  # the pairs that stay together
 
@@ -106,6 +107,7 @@ def scan(content: Content, stopped: threading.Event, tally: Tally | None = None,
         raise Unsplittable("it is no whole pcap or pcapng")
     if not found.packets:
         raise Unsplittable("it has no packets")
+    found.secrets = walker.secrets
     found.rest.add(0)
     if tally is not None and found.packets:
         found.rest |= tally.uncertain()

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sharkstat.engines.headers import Interval, OfIntervals, OfWays, Way
+from sharkstat.engines.headers import Interval, OfIntervals, OfMessages, OfWays, Way
+from sharkstat.running.messages import pairs_with_http
 from sharkstat.running.pairs import Looked
 from sharkstat.running.walking import Packets, Unsplittable, columns
 
@@ -115,7 +116,9 @@ class _Pile:
 class Tally:
     """Counts what tasks ask for, of all plain packets of a capture, as they come."""
 
-    def __init__(self, asked: Sequence[OfWays | OfIntervals]) -> None:
+    def __init__(self, asked: Sequence[OfWays | OfIntervals | OfMessages]) -> None:
+        self._looks_for_http = any(isinstance(one, OfMessages) for one in asked)
+        self._with_http: set[int] = set()  # pairs
         self._ways = _Pile()
         self._intervals = {one.microseconds: _Pile() for one in asked if isinstance(one, OfIntervals)}
         self._since = 0
@@ -133,6 +136,8 @@ class Tally:
         found.least[:, NUMBER] = rows + (before + 1)
         _mark(found, looked, rows, np.nonzero(looked.tcp[rows])[0], before)
         self._ways.add(found)
+        if self._looks_for_http:
+            self._with_http |= pairs_with_http(view, packets, looked, rows, found.keys[:, PORTS])
         for microseconds, pile in self._intervals.items():
             into = (packets.times[rows] - self._since + 500) // 1000
             keys = np.zeros((len(rows), 3), np.uint64)
@@ -142,7 +147,10 @@ class Tally:
             pile.add(Ways(keys, found.sums, found.least[:, :1], found.most[:, :1]))
 
     def uncertain(self) -> set[int]:
-        """The pairs for which headers do not surely tell what tshark would: a port is used again, or VLANs differ."""
+        """The pairs for which headers do not surely tell what tshark would: a port is used again, or VLANs differ.
+
+        Those that may have HTTP messages are among them, where these are to be counted.
+        """
         import numpy as np
 
         ways = self._ways.all()
@@ -163,7 +171,7 @@ class Tally:
         doubt |= np.maximum(most[:, LAST_SYN], other_last) >= np.minimum(mine[:, END], other[:, END])
         # Two ends with one address: which of them sent a packet is not always told by its ports.
         doubt |= (tcp.keys[:, SOURCE] == tcp.keys[:, TARGET]).all(axis=1)
-        return {*names[counts > 1].tolist(), *np.unique(tcp.keys[doubt, PAIR]).tolist()}
+        return {*names[counts > 1].tolist(), *np.unique(tcp.keys[doubt, PAIR]).tolist(), *self._with_http}
 
     def results(self, rest: set[int]) -> Results:
         """What was counted of all pairs but those of the rest."""
@@ -197,8 +205,10 @@ class Results:
         packets, size, cut = ways.sums.sum(axis=0).tolist()
         return packets, size, int(ways.least[:, FIRST].min()), int(ways.most[:, LAST].max()), cut
 
-    def of(self, asked: OfWays | OfIntervals) -> list[list[Any]]:
+    def of(self, asked: OfWays | OfIntervals | OfMessages) -> list[list[Any]]:
         """The rows that a task makes of it."""
+        if isinstance(asked, OfMessages):
+            return []
         if isinstance(asked, OfWays):
             return asked.rows(self._ways(asked.kind))
         found = self._intervals[asked.microseconds]

@@ -54,6 +54,7 @@ class Walker:
 
     def __init__(self) -> None:
         self._reader = CaptureReader()
+        self.secrets = False  # keys were found, with which tshark decrypts
 
     @property
     def known(self) -> bool:
@@ -138,6 +139,7 @@ class Walker:
                     break
                 if kind == _INTERFACE:
                     list(reader.records(data[at : at + length]))
+                self.secrets = self.secrets or kind == _SECRETS
                 others.append((at, at + length))
             else:
                 if length < 32 or length % 4 or length > LONGEST << 1:
