@@ -11,6 +11,7 @@ import pytest
 from tests.command import DATA
 from tests.measure import CORPUS, corpus_captures
 from tests.test_jobs import mixed
+from tests.traffic.capturefiles import SECOND, tcp_frame, write_pcap
 
 import sharkstat
 from sharkstat.running import headers
@@ -18,6 +19,7 @@ from sharkstat.running import headers
 KINDS = ("eth", "ip", "ipv6", "tcp", "udp")
 REQUESTS = [
     *(f"{name},{kind}" for name in ("conv", "endpoints") for kind in KINDS),
+    *("http,tree", "http_req,tree", "http_srv,tree"),
     *("io,stat,1", "io,stat,0", "io,stat,0.37,tcp,udp,ipv6,FRAMES()ip"),
 ]
 
@@ -69,6 +71,22 @@ def test_headers_count_what_was_sent(tmp_path: Path, pcapng: bool, monkeypatch: 
 )
 def test_headers_of_real_traffic_give_the_same_tables(name: str) -> None:
     _check_same(DATA / name)
+
+
+def test_http_is_found_on_any_port_and_what_has_none_is_left_out(tmp_path: Path) -> None:
+    """Requests on odd ports, one whose first line is in two segments, and connections that carry something else."""
+    path, frames = tmp_path / "http.pcap", []
+    request = b"GET /%d HTTP/1.1\r\nHost: a.example\r\n\r\n"
+    for number in range(40):
+        client, server = (f"192.0.2.{number + 1}", 40000 + number), ("198.51.100.9", 9000 + number)
+        payload = request % number if number % 4 == 0 else bytes(range(200, 250))
+        cut = len(payload) - 32 if number % 8 == 0 else len(payload)  # within the word by which tshark knows it
+        frames += [tcp_frame(client, server, payload[:cut]), tcp_frame(client, server, payload[cut:], 1 + cut)]
+    write_pcap(path, [(SECOND * at, frame) for at, frame in enumerate(frames, 1)])
+    trees = ["http,tree", "http_req,tree", "http_srv,tree"]
+    alone = sharkstat.run(path, [*trees, "conv,ip"], engine="lua", jobs=1)
+    assert _of_headers(path, [*trees, "conv,ip"]) == alone
+    assert alone[1].rows[0]["count"] == 5  # what is in one segment
 
 
 def test_what_headers_do_not_tell_is_refused_or_left_to_the_tap(caplog: pytest.LogCaptureFixture) -> None:

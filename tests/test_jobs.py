@@ -29,7 +29,7 @@ REQUESTS = [*OURS, "services", "traffic", "timeline", "group,by=ip.src,distinct=
 
 
 # What can be counted in parts of a capture.
-SPLIT = ["io,stat,1,tcp,udp", *ADDRESSES, "icmp,errors", "arp,hosts"]
+SPLIT = ["io,stat,1,tcp,udp", "http,tree", *ADDRESSES, "icmp,errors", "arp,hosts"]
 
 
 def _same(path: Path, requests: list[str]) -> None:

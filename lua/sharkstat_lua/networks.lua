@@ -301,7 +301,8 @@ local function watch_with_filters(run, protocol, port)
       if networks.all then key_of(watched, info[stream], NONE, info[port], pinfo) end
     end, "!" .. VIRTUAL .. only)
   end
-  if networks.all or not sharkstat.hosted then
+  -- Where headers may be cut a listener has fields of its own, which must be there before the first packet.
+  if networks.all or not sharkstat.hosted or sharkstat.cut then
     listen_to_others()
   else
     networks.waiting = networks.waiting or {}

@@ -105,9 +105,9 @@ class Passes:
         for outcome in outcomes[1:]:
             assert outcome is not None
             answers.update(zip(others, outcome.answers, strict=True))
-        return replace(
-            counted, answers=[replace(answers[number], request=one) for number, one in enumerate(plan.requests)]
-        )
+        for number, answer in answers.items():  # whoever counts, a table is that of the engine that was asked for
+            answers[number] = replace(answer, request=plan.requests[number])
+        return replace(counted, answers=[answers[number] for number in range(len(plan.requests))])
 
     def _beside(self) -> Passes:
         """For a pass beside the first, which alone tells of what all of them see."""
