@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+AMONG_REST = 1.3  # what tshark takes for a plain packet among the rest, as a multiple of what it takes elsewhere
 BATCH = 4 * CHUNK  # bytes of files that are looked at together
 BUCKETS = 4096  # that pairs are dealt out by: so many numbers say how, however many pairs there are
 LARGE = 256 << 20  # bytes: of larger shards each worker has several, up to so many, so that all end together
@@ -300,12 +301,12 @@ def deal_out(summaries: Sequence[Summary], workers: int, most: int, lean: bool) 
     those of the first shard.
     """
     try:
-        return _dealt(summaries, workers, most, FULL if lean else 1)
+        return _dealt(summaries, workers, most, lean)
     except Unsplittable as problem:
         return Dealing(Overview(problem=str(problem)))
 
 
-def _dealt(summaries: Sequence[Summary], workers: int, most: int, full: int) -> Dealing:
+def _dealt(summaries: Sequence[Summary], workers: int, most: int, lean: bool) -> Dealing:
     import numpy as np
 
     for summary in summaries:
@@ -318,15 +319,15 @@ def _dealt(summaries: Sequence[Summary], workers: int, most: int, full: int) -> 
     counts = sum(one.counts for one in summaries)
     rest = np.unique(np.concatenate([one.rest for one in summaries]))
     in_rest = sum(one.rest_packets for one in summaries)
-    sizes, costs = [0] * shards, [0] * shards
-    sizes[0], costs[0] = in_rest, in_rest * full
+    sizes, costs = [0] * shards, [0.0] * shards
+    sizes[0], costs[0] = in_rest, in_rest * (FULL if lean else AMONG_REST)
     shard_of = np.zeros(BUCKETS, np.int16)
     for bucket in np.argsort(-counts, kind="stable").tolist():
         shard = min(range(shards), key=costs.__getitem__)
         count = int(counts[bucket])
         shard_of[bucket] = shard
         sizes[shard] += count
-        costs[shard] += count * (1 if shard else full)
+        costs[shard] += count * (1 if shard else AMONG_REST)
     largest = max(sizes)
     if largest > MOST * packets:
         raise Unsplittable(f"{largest:,} of {packets:,} packets would be in one shard")
