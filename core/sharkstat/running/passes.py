@@ -59,7 +59,7 @@ class Passes:
                 why = "which packets can be dealt out is only known at the end, and it cannot be read twice"
                 _note("%s: read in one piece: %s", ", ".join(plan.source.names), why)
             return self._once(plan, interruption)
-        if self.jobs > 1:
+        if self.jobs > 1 and not plan.named:
             plain = [number for number, one in enumerate(plan.requests) if one.from_headers() is not None]
             outcome = self._with_headers(plan, plain, interruption) if plain else None
             if outcome is not None:
