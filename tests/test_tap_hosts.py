@@ -95,6 +95,17 @@ def test_a_hostname_forges_no_row() -> None:
     assert name.startswith("tab") and "here" in name and "new" in name
 
 
+def test_a_host_called_full_fills_no_set(tmp_path: Path) -> None:
+    """full is a word of ours, too: the set of at most 100 values would say that it has no room."""
+    sent = (DATA / "dhcp.pcapng").read_bytes()
+    assert b"\x0c\x06laptop" in sent
+    (tmp_path / "full.pcapng").write_bytes(sent.replace(b"\x0c\x06laptop", b"\x0c\x04full\0\0"))
+    table = hosts(tmp_path / "full.pcapng", "dhcp,leases")
+    rows = {row["client_mac"]: row for row in Table.merge([table, hosts(DATA / "dhcp.pcapng", "dhcp,leases")])}
+    names = rows["02:00:00:00:06:01"]["hostnames"]
+    assert isinstance(names, tuple) and set(names) == {"full", "laptop"}
+
+
 @pytest.mark.parametrize(
     "capture",
     [DATA / "dhcp.pcapng", *real("wireshark/dhcp.pcap", "wireshark/dhcp-nanosecond.pcap")],

@@ -161,12 +161,17 @@ end
 -- Adds a text to a set, which a column of the type set takes as it is. A sender may make up as many as it likes, so
 -- there are at most 100; then the set is `full`.
 function rows.add(set, text)
-  if text == nil or set[text] then return end
+  local has = set.has -- apart: a text may be "full"
+  if not has then
+    has = {}
+    set.has = has
+  end
+  if text == nil or has[text] then return end
   if #set >= 100 then
     set.full = true
     return
   end
-  set[text] = true
+  has[text] = true
   set[#set + 1] = text
 end
 
