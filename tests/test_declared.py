@@ -212,6 +212,17 @@ def test_ten_in_one_run_are_what_each_is_alone() -> None:
         assert counted(TLS, request).rows == table.rows
 
 
+def test_a_hundred_in_one_run_are_what_python_counts() -> None:
+    """More than one function of Lua's has room for."""
+    known = [line.split("\t") for line in oracle.output("tshark", "-G", "fields").decode().splitlines()]
+    integers = [line[2] for line in known if line[0] == "F" and line[3].startswith("FT_UINT")]
+    fields = [name for name in integers if name.startswith(("ip.", "tcp.", "udp.", "eth."))][:100]
+    asked = [f"group,by={field}:all,count" for field in fields]
+    lua, packets = engines(DATA / "story-after.pcapng", asked)
+    assert [table.rows for table in lua] == [table.rows for table in packets]
+    assert sum(table.total("packets") > 0 for table in lua) > 30
+
+
 # Merging --------------------------------------------------------------------------------------------
 
 

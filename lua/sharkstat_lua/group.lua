@@ -122,7 +122,7 @@ local function start(run)
     end
   end
   local shared = writers[filter]
-  if not shared or not sharkstat.hosted then
+  if not shared or not sharkstat.hosted or shared.writer:is_full() then
     shared = { writer = Writer.new(), run = run }
     writers[filter] = shared
     local packet

@@ -15,10 +15,11 @@ local given = {
   ["frame.time"] = { "ns", "time" },
 }
 
--- A function's locals are limited to 200.
+-- A function's locals are limited to 200: a field has two, and whatever a request needs from outside has one.
 local MOST_FIELDS = 80
+local FULL = 60 -- locals of either kind, so that there is room for one more request
 
--- All requests with the same filter are one function. Its lines, the values from outside that it needs, and the
+-- Requests with the same filter are one function, until it is full. Its lines, the values from outside that it needs, and the
 -- fields that it reads: each once a packet, into a local for the first value and one for a list of the others.
 local Writer = {}
 Writer.__index = Writer
@@ -29,6 +30,9 @@ function Writer.new()
 end
 
 function Writer.fail(text, ...) error("group: " .. text:format(...), 0) end
+
+-- Whether the next request needs a function of its own.
+function Writer:is_full() return 2 * self.count > FULL or #self.values > FULL end
 
 -- A name in the written function for a value that it needs.
 function Writer:outside(value)
@@ -54,7 +58,7 @@ function Writer:field(name, how)
   local known = self.fields[how .. " " .. name]
   if known then return known[1], known[2], known[3] end
   self.count = self.count + 1
-  if self.count > MOST_FIELDS then Writer.fail("more than %d fields in requests with the same filter: split them over several runs", MOST_FIELDS) end
+  if self.count > MOST_FIELDS then Writer.fail("more than %d fields in one request: ask for fewer", MOST_FIELDS) end
   local extractor = sharkstat.field(name)
   local kind = values.kind(extractor.type)
   local convert = kind[how]
@@ -105,7 +109,8 @@ function Writer:written()
     .. (#parameters > 0 and "local " .. concat(parameters, ", ") .. " = outside()\n" or "")
     .. "return function(pinfo)\nlocal number, length, ns = moment(pinfo)\n"
     .. concat(self.reading, "\n") .. "\n" .. concat(self.lines, "\n") .. "\nend"
-  local chunk = assert(load(text, "=group", "t"))
+  local chunk, problem = load(text, "=group", "t")
+  if not chunk then Writer.fail("too many keys and measures in one request: ask for fewer (%s)", problem) end
   return chunk(sharkstat.moment, sharkstat.plus, function() return table.unpack(self.values) end)
 end
 
