@@ -315,7 +315,7 @@ def test_an_interrupted_file_gives_what_was_read(large: Path, engine: str) -> No
 
 
 def test_several_interrupted_files_give_what_was_read(large: Path) -> None:
-    process = started("run", large, large, "-z", "conv,ip", "--top", "3")
+    process = started("run", large, large, "-z", "conv,ip", "--top", "3", "--jobs", "1")
     wait_until_it_reads(tshark_of(process))
     process.send_signal(signal.SIGINT)
     done = ended(process)

@@ -150,7 +150,7 @@ class Ending:
 
     def _raise_for_no_packet(self) -> None:
         """Raise for what is read to its end, and is no pcap or pcapng, and has no packet."""
-        empty = [] if self.opened.problems() else self.opened.without_packets(self.records.newest)
+        empty = [] if self.opened.problems() or self._died() else self.opened.without_packets(self.records.newest)
         if empty:
             raise SourceError(
                 f"{', '.join(empty)} is not a capture file that tshark understands, or it has no packet: check the name"
@@ -246,6 +246,8 @@ class Ending:
         few, said = judge_drops(self.plan, drops, drops.captured or self._packets()) if with_drops else (True, [])
         complete, warnings = complete and few, warnings + said
         if self.interrupted or self.too_large or self.too_late:
+            # What the run itself cut off is "cut short" for mergecap.
+            died = [how for how in died if "cut short" not in how]
             troubles = self.opened.problems() + [f"{how}: packets before that are counted" for how in died]
             how = self._stopped()
             return complete and not how and not troubles, warnings + ([how] if how else []) + troubles
