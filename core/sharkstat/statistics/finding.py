@@ -70,7 +70,9 @@ def distributions() -> list[list[Any]] | None:
     It reads the folders of sys.path, not what is in the distributions.
     """
     for finder in sys.meta_path:
-        if hasattr(finder, "find_distributions") and getattr(finder, "__name__", "") != "PathFinder":
+        # importlib_metadata, which some packages load, has one of its own that looks in the same places.
+        name = getattr(finder, "__name__", type(finder).__name__)
+        if hasattr(finder, "find_distributions") and name not in ("PathFinder", "MetadataPathFinder"):
             return None  # one that finds them elsewhere
     stamp: list[list[Any]] = []
     for path in dict.fromkeys(sys.path):
