@@ -7,13 +7,17 @@ known to be one.
 from __future__ import annotations
 
 import base64
+import io
 import struct
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests import oracle
 from tests.command import DATA, frame, pcap
+from tests.traffic.capturefiles import tcp_frame, write_pcap
 
 import sharkstat
 from sharkstat import Table, TextError
@@ -183,12 +187,37 @@ def test_a_node_whose_name_begins_with_a_blank_hangs_below_no_other(tmp_path: Pa
 
 def test_a_tree_of_the_future_is_read_where_its_counts_tell() -> None:
     text = oracle.output("tshark", "-q", "-n", "-r", str(DATA / "http.pcapng"), "-z", "plen,tree")
-    assert list(tree_rows(text, known=False)) == list(tree_rows(text))
+    assert list(tree_rows(io.BytesIO(text), known=False)) == list(tree_rows(io.BytesIO(text)))
     # Here 80 packets of a host are 80 of their only parent, as they would be of a neighbour.
     text = oracle.output("tshark", "-q", "-n", "-r", str(DATA / "story-after.pcapng"), "-z", "http_req,tree")
-    assert list(tree_rows(text))
+    assert list(tree_rows(io.BytesIO(text)))
     with pytest.raises(TextError, match="may begin with a blank"):
-        list(tree_rows(text, known=False))
+        list(tree_rows(io.BytesIO(text), known=False))
+
+
+LARGE = """
+import resource, sys, sharkstat
+(table,) = sharkstat.run(sys.argv[1], ["http_req,tree"], engine="tshark")
+names = {row["path"][-1]: row["count"] for row in table.rows}
+assert len(names) == 3002 and set(names.values()) == {1, 3000}, len(names)
+assert names["/" + "a" * 20_000] == 1
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_a_text_much_larger_than_its_capture_is_read_as_a_stream(tmp_path: Path) -> None:
+    """tshark pads each of 3,000 names to the longest, so its text has 60 MB: held whole, it took 198 MB, now 64."""
+    targets = [*(b"/%d" % number for number in range(2999)), b"/" + b"a" * 20_000]
+    requests = [b"GET %b HTTP/1.1\r\nHost: a.example\r\n\r\n" % target for target in targets]
+    frames = [
+        tcp_frame(("192.0.2.1", 20_000 + number), ("192.0.2.2", 80), request) for number, request in enumerate(requests)
+    ]
+    write_pcap(tmp_path / "long.pcap", [(number, frame) for number, frame in enumerate(frames)])
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, str(tmp_path / "long.pcap")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 130
 
 
 def test_what_is_watched_for_changes_no_other_table() -> None:

@@ -140,7 +140,7 @@ class HttpTree(TreeStatistic):
             tap,
             Packets(counter),
             Headers(tap, lambda arguments: None if arguments.strip() else OfMessages()),
-            TsharkText(self.parse, layer="http", doubts=doubts),
+            TsharkText(read=self.read_text, layer="http", doubts=doubts),
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 from sharkstat import Column, Parsed, Statistic, Table, TextError, Value, sort_rows, text_of
 from sharkstat_plugins.tshark_text import decimal
@@ -46,7 +47,7 @@ class TreeStatistic(Statistic):
     family = "stats_tree"
     known = True  # where the names come from
 
-    def parse(self, text: bytes, arguments: str) -> Parsed:
+    def read_text(self, text: IO[bytes], arguments: str) -> Parsed:
         rows = list(tree_rows(text, self.known))
         return Parsed(rows if any(row[1] for row in rows) else [], TEXT_COLUMNS)
 
@@ -92,7 +93,7 @@ _CELLS = [
 ]
 
 
-def tree_rows(text: bytes, known: bool = True) -> Iterator[list[Value]]:
+def tree_rows(text: IO[bytes], known: bool = True) -> Iterator[list[Value]]:
     """The nodes of a tree as tshark prints it (epan/stats_tree.c, stats_tree_format_as_str).
 
     Names are printed raw, newlines too, and padded to the longest name's number of bytes: so each
@@ -101,11 +102,11 @@ def tree_rows(text: bytes, known: bool = True) -> Iterator[list[Value]]:
     A name that begins with a blank seems to hang below its neighbour. Its share tells, but where the neighbour has
     all of their parent's count: where it is not `known` that names begin otherwise, that is a TextError too.
     """
-    if not text.strip():
+    opening = [text.readline() for _ in range(5)]
+    if not b"".join(opening).strip():
         return
-    frame = re.match(rb"\n=+\n(?:[^\n]*):\n(?P<head>[^\n]+ Count [^\n]*)\n(?P<rule>-+)\n", text)
-    tail = b"\n" + frame["rule"] + b"\n" if frame else b"\n"
-    if not frame or not text.endswith(tail):
+    frame = re.fullmatch(rb"\n=+\n(?:[^\n]*):\n(?P<head>[^\n]+ Count [^\n]*)\n(?P<rule>-+)\n", b"".join(opening))
+    if not frame:
         raise TextError("no frame of a tree")
     head = frame["head"]
     if head.split()[-len(b" ".join(_TITLES).split()) :] != b" ".join(_TITLES).split():
@@ -116,16 +117,17 @@ def tree_rows(text: bytes, known: bool = True) -> Iterator[list[Value]]:
     # A title that is longer than all names moves the head, but not the rule and the rows.
     width = starts[0] - (len(head) - len(frame["rule"]))
     edges = [start - starts[0] for start in starts]
-    at, end = frame.end(), len(text) - len(tail)
+    tail = b"\n" + frame["rule"] + b"\n"
     path: list[str] = []
     counts: dict[tuple[str, ...], int] = {}
-    while at < end:
-        name, values = text[at : at + width], text[at + width : text.index(b"\n", at + width)]
-        at += width + len(values) + 1
+    while (line := (name := text.read(width)) + (values := text.readline())) != tail:
+        if not values.endswith(b"\n"):
+            raise TextError(f"no row of a tree: {text_of(line)!r}")
+        values = values[:-1]
         # A cell is a blank and the value, padded to the next title; the last may be longer.
         cells = [values[start:stop] for start, stop in zip(edges, [*edges[1:], None], strict=True)]
         found = [cell.fullmatch(value) for cell, value in zip(_CELLS, cells, strict=True)]
-        if at > end or None in found:
+        if None in found:
             raise TextError(f"no row of a tree: {text_of(name + values)!r}")
         counted, average, low, high, rate, percent, burst_rate, burst_start = (f[1] for f in found if f)
         depth = len(name) - len(name.lstrip(b" "))
@@ -147,6 +149,8 @@ def tree_rows(text: bytes, known: bool = True) -> Iterator[list[Value]]:
             None if burst is None else round(burst * WINDOW_MS),
             None if burst_start in (b"", b"-") else decimal(burst_start.decode(), 10**9),
         ]
+    if text.read(1):
+        raise TextError("text after the end of a tree")
 
 
 def _check_share(percent: bytes, count: int, whole: int | None, name: bytes) -> None:

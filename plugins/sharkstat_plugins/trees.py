@@ -97,7 +97,9 @@ class NativeTree(TreeStatistic):
             f"tshark's statistics tree {name}: count, share of the parent node, rate and burst of each node."
         )
         self.known = topic in TITLES
-        self.engines = (TsharkText(self.parse, doubts=[f'{field} matches "^[ ]"' for field in NAMED.get(topic, ())]),)
+        self.engines = (
+            TsharkText(read=self.read_text, doubts=[f'{field} matches "^[ ]"' for field in NAMED.get(topic, ())]),
+        )
 
     def columns(self, arguments: str) -> tuple[Column, ...]:
         return TEXT_COLUMNS

@@ -7,12 +7,14 @@ the byte. Its reader parses the text; a text that no reader understands is shown
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import IO, TYPE_CHECKING, ClassVar
 
 from sharkstat.engines.engine import Engine, Layer, Part, Prints, Question, Result, Task
 from sharkstat.errors import RequestError, TextError, TsharkError
@@ -22,6 +24,7 @@ from sharkstat.tshark.records import Records, split, text_of
 
 if TYPE_CHECKING:
     from sharkstat.tshark.output import Output
+    from sharkstat.tshark.printed import Printed
 
 MARK = "sharkstat,mark"  # the name for -z under which host.lua registers the marks
 
@@ -67,6 +70,9 @@ class TsharkText(Engine):
     version before `parse` is called.
 
     engines = (sharkstat.TsharkText(parse_hosts, takes_filter=False, resolve="d"),)
+
+    With `read` in place of `parse`, a text that may be far larger than the capture is read from a binary stream; it is
+    never whole in memory, unless it must be shown unparsed.
     """
 
     name = "tshark"
@@ -74,9 +80,10 @@ class TsharkText(Engine):
 
     def __init__(
         self,
-        parse: Callable[[bytes, str], Parsed],
+        parse: Callable[[bytes, str], Parsed] | None = None,
         native: Callable[[str, str], str] | None = None,
         *,
+        read: Callable[[IO[bytes], str], Parsed] | None = None,
         takes_filter: bool = True,
         prints_at_once: bool = False,
         once: bool = False,
@@ -84,7 +91,9 @@ class TsharkText(Engine):
         doubts: Sequence[str] = (),
         layer: Layer = "application",
     ) -> None:
-        self.parse = parse
+        if (parse is None) == (read is None):
+            raise TypeError("TsharkText needs either parse or read")
+        self._parse, self._read = parse, read
         self.takes_filter = takes_filter
         self.prints_at_once = prints_at_once
         self.once = once
@@ -93,6 +102,19 @@ class TsharkText(Engine):
         self.layer: Layer = layer
         self.version = ""
         self._native = native
+
+    def parse(self, text: bytes, arguments: str) -> Parsed:
+        """What that text says."""
+        if self._read is not None:
+            return self._read(io.BytesIO(text), arguments)
+        assert self._parse is not None
+        return self._parse(text, arguments)
+
+    def parsed(self, printed: Printed, parts: Sequence[tuple[int, int]], arguments: str) -> Parsed:
+        """What these parts of what tshark printed say, one after the other."""
+        if self._read is not None and len(parts) == 1:
+            return self._read(printed.stream(*parts[0]), arguments)
+        return self.parse(b"".join(printed.whole(*part) for part in parts), arguments)
 
     def native(self, name: str, arguments: str, display_filter: str) -> str:
         """What follows tshark's -z. RequestError where there is a display filter, and tshark takes none."""
@@ -120,8 +142,8 @@ class TextPart(Part):
         self._natives = list(dict.fromkeys(task.native for task in tasks.values()))
         self._nonce = os.urandom(16).hex()
         self._doubts: dict[int, str] = {}
-        self._texts: list[bytes] = []
-        self._at_once = b""
+        self._texts: list[tuple[int, int]] = []  # of each statistic: from where to where
+        self._at_once = (0, 0)
         asked: dict[str, set[str]] = {}
         for task in tasks.values():
             asked.setdefault(task.question.name, set()).add(task.native)
@@ -162,24 +184,25 @@ class TextPart(Part):
         Results are printed in the reverse order of the requests; mark N stands before request N's end.
         TsharkError if a mark is missing.
         """
-        pieces = re.split(b"\n" + self._nonce.encode() + rb" (\d+)\n", self._output.text)
-        numbers, texts = [int(n) for n in pieces[1::2]], pieces[2::2]
-        if numbers != list(range(len(self._natives), -1, -1)):
+        text = self._output.text
+        marks = list(text.marks(re.compile(b"\n" + self._nonce.encode() + rb" (\d+)\n")))
+        if [int(number) for _, _, number in marks] != list(range(len(self._natives), -1, -1)):
             raise TsharkError("tshark did not print its statistics completely: they are not shown")
-        self._at_once, self._texts = pieces[0], texts[: len(self._natives)][::-1]
+        self._at_once = (0, marks[0][0])
+        self._texts = [(end, after) for (_, end, _), (after, _, _) in pairwise(marks)][::-1]
 
     def result(self, number: int, last_words: str, so_far: bool = False) -> Result:
         task = self._tasks[number]
         question, base, doubt = task.question, self._records.base_ns, self._doubts.get(number, "")
-        text = self._texts[self._natives.index(task.native)]
+        parts = [self._texts[self._natives.index(task.native)]]
         if task.engine.prints_at_once:
-            text = self._at_once + text
+            parts.insert(0, self._at_once)
         task.engine.version = self._records.version
         unread = False
         try:
             if doubt:
                 raise TextError(f"the content of packet {doubt} could be mistaken for part of it")
-            parsed = task.engine.parse(text, question.arguments)
+            parsed = task.engine.parsed(self._output.text, parts, question.arguments)
             columns = parsed.columns or question.columns
             counted = [column for column in columns if column.role != "derived"]
             for values in parsed.rows:
@@ -187,6 +210,7 @@ class TextPart(Part):
         except (TextError, ValueError, IndexError, KeyError) as problem:
             cause = "cannot be parsed reliably" if doubt else "does not have the expected layout"
             remark = f"{question.text}: tshark's text {cause}, so it is shown unparsed ({problem})"
+            text = b"".join(self._output.text.whole(*part) for part in parts)
             parsed, unread = replace(as_lines(text), warnings=(remark,)), True
             columns, counted = parsed.columns, list(parsed.columns)
         empty: Row = dict.fromkeys((c.name for c in columns), None)

@@ -8,14 +8,16 @@ from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
+from sharkstat.tshark.printed import Printed
+
 _MOST = 64  # packets that wait: one may be a megabyte, and tshark makes them faster than anybody reads
 
 
 class Output:
-    """What tshark prints. `text` is whole once `finish` was called."""
+    """What tshark prints. `text` is complete once `finish` was called."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self.text = Printed()
         self._packets: deque[tuple[int, bytes]] = deque()
         self._wanted = 0  # packets before this one are of no use
         self._ended = False
@@ -30,7 +32,7 @@ class Output:
 
     def _read(self, stream: IO[bytes]) -> None:
         while chunk := stream.read(1 << 16):
-            self._parts.append(chunk)
+            self.text.add(chunk)
 
     def _read_packets(self, stream: IO[bytes]) -> None:
         with contextlib.suppress(ValueError, OSError):
@@ -49,7 +51,7 @@ class Output:
             elif lines:
                 lines.append(line)
             else:
-                self._parts.append(line)
+                self.text.add(line)
 
     def _keep(self, number: int, packet: bytes) -> None:
         with self._changed:
@@ -88,7 +90,3 @@ class Output:
         self._end()
         if self._thread is not None:
             self._thread.join()
-
-    @property
-    def text(self) -> bytes:
-        return b"".join(self._parts)
