@@ -10,13 +10,49 @@ from ipaddress import ip_address
 from sharkstat.engines.engine import Result
 from sharkstat.errors import MergeError
 from sharkstat.running.pairs import pair_number
+from sharkstat.running.plan import Request
 from sharkstat.running.results import Answer, Outcome
+from sharkstat.running.source import Source
 from sharkstat.running.walking import Unsplittable
 from sharkstat.tables.column import Column, Row, Value
 from sharkstat.tables.table import Table, combine
 from sharkstat.tshark.records import Records
 
 LOG = logging.getLogger("sharkstat")
+MUCH = 0.05  # of all packets
+
+
+def kept_whole(source: Source) -> str:
+    """Why files are not even looked at; or ""."""
+    options = {
+        "-2": source.two_pass,
+        "-c": source.packets is not None,
+        "-d": source.decode_as,
+        "-o": source.preferences,
+        "-C": source.profile,
+        "-N": source.resolve,
+        "--process": source.process,
+        "-H": source.hosts,
+        "--enable-heuristic": source.heuristics,
+        "--keylog": source.keylog,
+        "--dedup": source.dedup,
+        "--reorder": source.reorder,
+        "--timeout": source.timeout is not None,
+    }
+    given = [name for name, value in options.items() if value]
+    return f"{', '.join(given)} asks for all packets together" if given else ""
+
+
+def is_certain(request: Request, announces: bool, hides: bool, rest: int, packets: int) -> bool:
+    """Whether shards can count it, as far as is known before they are read.
+
+    Where conversations are announced, packets of other ports may be of one UDP stream. Where much is of the rest,
+    tshark is likely to begin a TCP stream there, and not to say in which packet.
+    """
+    numbered = {column.numbering for column in request.columns}
+    uncertain = {"udp"} if announces else set()
+    uncertain |= {"tcp"} if hides or rest > MUCH * packets else set()
+    return not numbered & uncertain
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sharkstat.running.content import Content
 from sharkstat.running.interruption import Interruption
-from sharkstat.running.joining import Joining
+from sharkstat.running.joining import Joining, is_certain, kept_whole
 from sharkstat.running.opened import Opened
 from sharkstat.running.plan import Request
 from sharkstat.running.results import Answer, Outcome
@@ -23,7 +23,6 @@ from sharkstat.tshark.workspace import Workspace
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-MUCH = 0.05  # of all packets
 
 LOG = logging.getLogger("sharkstat")
 
@@ -35,7 +34,7 @@ class Shards:
     """
 
     def __init__(self, source: Source, shards: int, requests: Sequence[Request], interruption: Interruption) -> None:
-        reason = _kept_whole(source)
+        reason = kept_whole(source) if source.are_files else "it is no file"
         if reason:
             raise Unsplittable(reason)
         self.protocols = sorted({c.numbering for request in requests for c in request.columns} - {""})
@@ -67,17 +66,10 @@ class Shards:
         return self.split.scan.cut
 
     def is_certain(self, request: Request) -> bool:
-        """Whether the shards can count it, as far as is known before they are read.
-
-        Where conversations are announced, packets of other ports may be of one UDP stream. Where much is of the rest,
-        tshark is likely to begin a TCP stream there, and not to say in which packet.
-        """
+        """Whether the shards can count it, as far as is known before they are read."""
         found = self.split.scan
-        numbered = {column.numbering for column in request.columns}
         rest = sum(found.counts.get(name, 0) for name in found.rest)
-        uncertain = {"udp"} if found.announces else set()
-        uncertain |= {"tcp"} if found.hides or rest > MUCH * found.packets else set()
-        return not numbered & uncertain
+        return is_certain(request, found.announces, found.hides, rest, found.packets)
 
     def job(self, number: int) -> list[tuple[str, ...]]:
         """The lines that tell the host which shard it reads."""
@@ -101,29 +93,6 @@ class Shards:
             self.protocols,
         )
         return joining.joined(outcomes, records)
-
-
-def _kept_whole(source: Source) -> str:
-    """Why a source is not even looked at."""
-    if not source.are_files:
-        return "it is no file"
-    options = {
-        "-2": source.two_pass,
-        "-c": source.packets is not None,
-        "-d": source.decode_as,
-        "-o": source.preferences,
-        "-C": source.profile,
-        "-N": source.resolve,
-        "--process": source.process,
-        "-H": source.hosts,
-        "--enable-heuristic": source.heuristics,
-        "--keylog": source.keylog,
-        "--dedup": source.dedup,
-        "--reorder": source.reorder,
-        "--timeout": source.timeout is not None,
-    }
-    given = [name for name, value in options.items() if value]
-    return f"{', '.join(given)} asks for all packets together" if given else ""
 
 
 class OpenedShard(Opened):

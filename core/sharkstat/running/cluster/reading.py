@@ -15,12 +15,11 @@ from sharkstat.running.cluster.parts import Overview
 from sharkstat.running.cluster.work import Facts, Given, Order, Plugins, facts
 from sharkstat.running.duplicates import Duplicates
 from sharkstat.running.interruption import Interruption
-from sharkstat.running.joining import Joining
+from sharkstat.running.joining import Joining, is_certain, kept_whole
 from sharkstat.running.one_pass import Progress
-from sharkstat.running.plan import Plan, Request
+from sharkstat.running.plan import Plan
 from sharkstat.running.results import Answer, Outcome
 from sharkstat.running.screening import Screened
-from sharkstat.running.shards import MUCH
 from sharkstat.running.walking import Unsplittable
 
 if TYPE_CHECKING:
@@ -197,7 +196,9 @@ class _Run:
     def _in_shards(self) -> Outcome:
         """Those requests that can be, from shards of all files; others beside them. Unsplittable where none can."""
         plan = self._plan
-        _check(plan)
+        reason = kept_whole(plan.source)
+        if reason:
+            raise Unsplittable(reason)
         split = [number for number, request in enumerate(plan.requests) if request.can_split]
         if not split:
             raise Unsplittable("nothing that is asked for can be counted in parts")
@@ -215,7 +216,8 @@ class _Run:
         if overview.problem:
             raise Unsplittable(overview.problem)
         self._bytes = overview.size
-        uncertain = [number for number in split if not _is_certain(plan.requests[number], overview)]
+        known = overview.announces, overview.hides, overview.rest, overview.packets
+        uncertain = [number for number in split if not is_certain(plan.requests[number], *known)]
         split = [number for number in split if number not in uncertain]
         for number in uncertain:
             LOG.debug("%s: read in one piece: where its streams begin may be uncertain", plan.requests[number].text)
@@ -307,32 +309,3 @@ def _outcome(plan: Plan, given: Given) -> Outcome:
     ]
     reading = replace(given.outcome.reading, sources=plan.source.names)
     return replace(given.outcome, answers=answers, reading=reading)
-
-
-def _check(plan: Plan) -> None:
-    """Unsplittable where something is asked for that all packets together answer."""
-    source = plan.source
-    options = {
-        "-2": source.two_pass,
-        "-c": source.packets is not None,
-        "-d": source.decode_as,
-        "-o": source.preferences,
-        "-N": source.resolve,
-        "-H": source.hosts,
-        "--enable-heuristic": source.heuristics,
-        "--keylog": source.keylog,
-        "--dedup": source.dedup,
-        "--reorder": source.reorder,
-        "--timeout": source.timeout is not None,
-    }
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise Unsplittable(f"{', '.join(given)} asks for all packets together")
-
-
-def _is_certain(request: Request, overview: Overview) -> bool:
-    """As `Shards.is_certain`."""
-    numbered = {column.numbering for column in request.columns}
-    uncertain = {"udp"} if overview.announces else set()
-    uncertain |= {"tcp"} if overview.hides or overview.rest > MUCH * overview.packets else set()
-    return not numbered & uncertain
