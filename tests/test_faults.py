@@ -163,15 +163,17 @@ def test_a_program_that_dies_or_is_stopped(large: Path, foreign: Path) -> None:
         alone.symlink_to(TSHARK)
         without = {"SHARKSTAT_TSHARK": str(alone), "PATH": str(folder)}
         (no_merge,) = tried([Trial(["run", foreign, HTTP, *REQUESTS], env=without)])
-    killed, ended, stopped, merge_killed, merge_stopped = tried(
+    killed, ended, stopped, merge_killed, merge_stopped, guard_stopped = tried(
         [
             Trial(["run", large, *REQUESTS], to("tshark", signal.SIGKILL, 0.6)),
             Trial(["run", large, *REQUESTS, "--jobs", 1], to("tshark", signal.SIGTERM, 0.6)),
             Trial(["run", large, *REQUESTS, *limit], to("tshark", signal.SIGSTOP, 0.6)),
             Trial(["run", foreign, HTTP, *REQUESTS, *limit], to_each("mergecap", signal.SIGKILL)),
             Trial(["run", foreign, HTTP, *REQUESTS, *limit], to_each("mergecap", signal.SIGSTOP)),
+            Trial(["run", HTTP, *REQUESTS], to("sh", signal.SIGSTOP)),  # the guard
         ]
     )
+    assert guard_stopped[0] == 0 and "I/O statistics" in guard_stopped[1]
     assert killed[0] == 3 and "tshark was killed (SIGKILL)" in killed[2]
     # tshark 4.6 ends without a word.
     assert ended[0] == 3 and ("tshark was killed (SIGTERM)" in ended[2] or "silently stopped early" in ended[2])

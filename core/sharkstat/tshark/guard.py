@@ -55,7 +55,12 @@ class Guard:
         self.tell("done")
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
+        self._process.send_signal(signal.SIGCONT)  # somebody may have stopped it
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 class Guarded(subprocess.Popen[bytes]):
