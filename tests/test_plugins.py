@@ -671,3 +671,50 @@ def test_a_packets_statistic_has_parameters(tmp_path: Path) -> None:
     ):
         with pytest.raises(library.RequestError, match=said):
             library.run(HTTP, f"hosts,sent,{asked}", registry=registry)
+
+
+FAULTS = """
+import sharkstat
+
+class Field(sharkstat.Declared):
+    name, title, keys = "my,field", "T", ("ip.srcc",)
+
+class Filter(sharkstat.Declared):
+    name, title, keys, filter = "my,filter", "T", ("ip.src",), "dns &&"
+
+class Findings(sharkstat.Declared):
+    name, title, keys, section = "my,findings", "T", ("ip.src",), sharkstat.Section(350)
+    def findings(self, table):
+        return ["a text"]
+
+@sharkstat.hookimpl
+def register_statistics(register):
+    for one in (Field, Filter, Findings):
+        register(one())
+"""
+NO_TAP = """-- name: my,tap
+-- title: T
+-- column: name text key
+require("sharkstat").tap(__FILE__, function(run)
+  run:listen("framee", function() end)
+end)
+"""
+
+
+def test_a_fault_of_a_plugin_ends_its_statistic_alone(tmp_path: Path) -> None:
+    tap = tmp_path / "no_tap.lua"
+    tap.write_text(NO_TAP)
+    registry = library.Registry.default([plugin(tmp_path, FAULTS), tap])
+    with pytest.raises(library.StatisticError) as failed:
+        library.run(HTTP, ["my,field", "my,filter", "my,tap", "io,stat,0"], registry=registry)
+    assert [len(table) for table in failed.value.tables] == [1]
+    for said in (
+        "no such field: ip.srcc; did you mean ip.src",
+        'invalid display filter "dns &&"',
+        "no_tap.lua:5: tshark",
+    ):
+        assert said in str(failed.value)
+    with pytest.raises(library.RequestError, match="invalid display filter"):
+        library.run(HTTP, ["my,findings,dns &&", "io,stat,0"], registry=registry)
+    done = library.overview(HTTP, registry=registry)
+    assert done.parts and "findings gave 'a text', which is no HealthFinding" in str(done.failures[0])

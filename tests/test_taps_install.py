@@ -26,7 +26,7 @@ from sharkstat.statistics import installed_taps as taps
 from sharkstat.statistics.tapfile import TapFile
 from sharkstat.tables.export import plain_value
 from sharkstat.tables.figures import seconds
-from sharkstat.tshark.process import Tshark
+from sharkstat.tshark.process import Tshark, find_tshark
 from sharkstat.tshark.users import User
 
 EXAMPLES = PROJECT / "docs" / "examples"
@@ -370,9 +370,12 @@ def test_what_is_no_tap_is_refused(home: Home, tmp_path: Path) -> None:
     (tmp_path / "http.lua").write_text("-- name: x\n-- title: x\n-- column: a text key\n")
     (tmp_path / "nothing.lua").write_text("print(1)\n")
     with pytest.raises(RequestError, match="is the name of a built-in file"):
-        taps.check_own([tmp_path / "http.lua"])
+        taps.check_own(find_tshark(), [tmp_path / "http.lua"])
     with pytest.raises(RequestError, match="registers no statistic"):
-        taps.check_own([tmp_path / "nothing.lua"])
+        taps.check_own(find_tshark(), [tmp_path / "nothing.lua"])
+    (tmp_path / "mine.lua").write_text("-- name: x\n-- title: x\n-- column: a text key\nlocal x = = 3\n")
+    with pytest.raises(RequestError, match=r"mine\.lua is not installed: .*mine\.lua:4: unexpected symbol"):
+        taps.check_own(find_tshark(), [tmp_path / "mine.lua"])
     assert home.run("taps", "install", tmp_path / "none.lua", succeeds=False) == ""
     assert home.files() == []
 

@@ -98,7 +98,13 @@ function sharing.listen(tap, filter, entry)
   local one = shared[key]
   moment = moment or require("sharkstat").moment
   if not one then
-    one = { listener = Listener.new(tap, filter), entries = {}, by_path = by_path() }
+    local made, listener = pcall(function() return Listener.new(tap, filter) end)
+    if not made then
+      local unknown = tostring(listener):find("Tap " .. tap .. " not found", 1, true)
+      local of_python = debug.getinfo(3, "S").source:find("feed.lua", 1, true) -- a counter's: no place in Lua helps
+      error(unknown and ("tshark has no tap " .. tap) or listener, unknown and not of_python and 3 or 0)
+    end
+    one = { listener = listener, entries = {}, by_path = by_path() }
     one.listener.packet = caller(one)
     shared[key] = one
   end

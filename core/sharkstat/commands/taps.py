@@ -63,9 +63,9 @@ def taps_install(
     from sharkstat.tshark.process import find_tshark
 
     place = place_of(user, system)
-    taps.check_own(files or [])
     tshark = find_tshark()
     tshark.check()
+    taps.check_own(tshark, files or [])
     report = taps.Installation(taps.plugin_folder(tshark, place)).install(taps.shipped(), files or [])
     print(taps.summary(report))
     for line in taps.kept(report):

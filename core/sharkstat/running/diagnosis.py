@@ -178,7 +178,10 @@ class Ending:
             said = message if unknown else f"no such field: {name}"
             whose = [r.text for r in self.plan.requests if name in r.task.reads]
             asked = f"-z {whose[0]}: " if whose and len(self.plan.requests) > 1 else ""
-            return RequestError(f"{asked}{said}{nearest_fields(self.tshark, name)}")
+            said = f"{asked}{said}{nearest_fields(self.tshark, name)}"
+            if 0 < len(whose) < len(self.plan.requests) and not any(name in text for text in whose):
+                return StatisticError(said, failed=dict.fromkeys(whose, said))  # the plugin's word, not the user's
+            return RequestError(said)
         what = "-Y" if where == "-" else f"-z {self.plan.requests[int(where)].text}"
         if "is invalid" in message:
             quoted = message[message.index('Filter "') :] if 'Filter "' in message else message
@@ -189,7 +192,11 @@ class Ending:
                     return RequestError(f"{what}: {text!r} is a capture filter; as a display filter: {meant}")
             said = f"{what}: invalid display filter {head.removeprefix('Filter ')}: {' '.join(reason.split())}"
             unknown = re.search(r'"?([\w.\-]+)"? is (?:neither a field nor|not a valid protocol)', reason)
-            return RequestError(said.rstrip(".") + nearest_fields(self.tshark, unknown[1]) if unknown else said)
+            said = said.rstrip(".") + nearest_fields(self.tshark, unknown[1]) if unknown else said
+            text = "" if where == "-" else self.plan.requests[int(where)].text
+            if text and len(self.plan.requests) > 1 and head.removeprefix("Filter ").strip('"') not in text:
+                return StatisticError(said, failed={text: said})  # the plugin's filter, not the user's
+            return RequestError(said)
         if where != "-" and message.startswith(self.plan.requests[int(where)].task.speakers):
             return RequestError(message)
         failed = {} if where == "-" else {self.plan.requests[int(where)].text: f"{what}: {message}"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sharkstat.errors import StatisticError
 from sharkstat.running.one_pass import Progress
@@ -24,9 +24,12 @@ from sharkstat.tables.page import Block, Plot, columns_of_graph, lines, plot, ro
 from sharkstat.tables.table import Table
 from sharkstat.tables.texts import safe, shortened
 from sharkstat.tshark.process import find_tshark
+from sharkstat.tshark.records import described
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+_T = TypeVar("_T")
 
 _MARKS = {"bad": "!!", "warning": "! ", "note": "- "}
 _PARTS_OF_THE_SPAN = 60  # the peak is the one with the most bytes
@@ -225,6 +228,15 @@ def _over_time(statistic: Statistic, section: Section) -> str:
     return f"{statistic.name},{section.over_time}" if section.over_time else ""
 
 
+def _each(given: Iterable[_T], kind: type[_T], what: str) -> list[_T]:
+    """What a plugin gave, all of this kind; TypeError otherwise."""
+    some = list(given)
+    for one in some:
+        if not isinstance(one, kind):
+            raise TypeError(f"{what} gave {one!r:.40}, which is no {kind.__name__}")
+    return some
+
+
 def made(
     source: Source,
     requests: Sequence[tuple[str, Statistic, Section]],
@@ -248,12 +260,12 @@ def made(
     facts: list[str] = []
     for part in parts:
         try:
-            found += [(finding, part.table.name, part.table.request) for finding in part.statistic.findings(part.table)]
-            facts += part.statistic.facts(part.table)
+            those = _each(part.statistic.findings(part.table), HealthFinding, "findings")
+            words = _each(part.statistic.facts(part.table), str, "facts")
+            found += [(finding, part.table.name, part.table.request) for finding in those]
+            facts += words
         except Exception as problem:  # a plugin may raise anything: the others continue
-            failures.append(
-                StatisticError(f"{part.table.request}: its findings failed: {type(problem).__name__}: {problem}")
-            )
+            failures.append(StatisticError(f"{part.table.request}: its findings failed: {described(problem)}"))
     found.sort(key=lambda one: one[0].rank)
     rows: list[Row] = [
         {

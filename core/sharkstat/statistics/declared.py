@@ -64,7 +64,7 @@ class Declared(Statistic):
         if not self.usage:
             self.usage = usage_of(self.name, self.parameters)
         try:
-            self.group({parameter.name: parameter.value() for parameter in self.parameters})
+            self._made({parameter.name: parameter.value() for parameter in self.parameters})
         except ValueError as problem:
             raise ValueError(f"{type(self).__name__}: {problem}") from None
 
@@ -72,11 +72,17 @@ class Declared(Statistic):
         """What to count for these parameter values."""
         return Group(self.keys, self.measures, self.filter)
 
+    def _made(self, parameters: Mapping[str, Any]) -> Group:
+        made = self.group(parameters)
+        if not isinstance(made, Group):
+            raise ValueError(f"group() gave {made!r:.40}: it must return a Group")
+        return made
+
     def asked(self, arguments: str) -> tuple[Group, str]:
         """The group, and the user's own filter."""
         values, rest = read_arguments(self.name, arguments, self.parameters)
         try:
-            return self.group(values), rest
+            return self._made(values), rest
         except ValueError as problem:
             raise RequestError(f"{self.name}: {problem}") from None
 

@@ -254,8 +254,8 @@ def _explained(folder: Path) -> Iterator[None]:
         raise OutputError(f"{folder}: {problem.strerror}") from None
 
 
-def check_own(paths: Sequence[Path]) -> None:
-    """RequestError where a file is no tap, or would take a built-in file's place."""
+def check_own(tshark: Tshark, paths: Sequence[Path]) -> None:
+    """RequestError where a file is no tap, or no Lua, or would take a built-in file's place."""
     taken = {path.name for path in lua_folder().glob("*.lua")}
     for path in paths:
         if path.suffix != ".lua" or not path.is_file():
@@ -264,6 +264,8 @@ def check_own(paths: Sequence[Path]) -> None:
             raise RequestError(f"{path}: {path.name} is the name of a built-in file: rename yours")
         if not header_of(path) and not is_tap(path):
             raise RequestError(f"{path} is not a tap: it has no header and registers no statistic (see docs/taps.md)")
+        if bad := re.search(r"Lua: syntax error: (.+)", _answer(tshark, "-X", f"lua_script:{path}", "-z", "help")):
+            raise RequestError(f"{path} is not installed: {bad[1]}")
 
 
 def summary(report: Report) -> str:

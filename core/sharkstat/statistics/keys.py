@@ -246,6 +246,8 @@ class Every:
     name: str = "time"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.interval, str):
+            raise ValueError(f'Every({self.interval!r}): give the interval as text with a unit, e.g. Every("10s")')
         if not 0 < duration(self.interval) <= LONGEST:
             raise ValueError(f"every={self.interval}: give an interval of at most 7d")
 
