@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -50,6 +51,18 @@ def test_what_hangs_ends_at_the_deadline(stopped: str, public: Path) -> None:
     assert told == " after 4 s (--timeout): packets read by then are counted\n"
     assert bool(stopped) == (f"sharkstat: waiting: {stopped} (process" in waiting)  # nobody waits without a word
     assert list(public.iterdir()) == [pipe]
+
+
+def test_an_overview_of_nothing_finds_no_health(public: Path) -> None:
+    pipe = public / "pipe"
+    os.mkfifo(pipe)
+    process = started("overview", pipe, "--timeout", "2")
+    with pipe.open("wb") as writer:
+        writer.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        writer.flush()
+        done = ended(process)
+    assert (done.returncode, "no problems" in done.stdout) == (6, False)
+    assert "Health: unknown, since no packets were read" in done.stdout
 
 
 @pytest.mark.skipif(not may_mount() or not shutil.which("ip"), reason="needs root and networks of its own: NOT TESTED")

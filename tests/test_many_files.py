@@ -90,6 +90,16 @@ def test_files_that_overlap_are_in_time_order_and_one_that_is_cut_short_is_named
     assert table.warnings == [f"{cut} is cut short: packets before that point are counted"]
 
 
+def test_what_follows_the_compressed_data_is_named(whole: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "one.pcap.gz", tmp_path / "two.pcap.gz"]
+    for file, behind in zip(files, (b"", b"what gzip calls trailing garbage"), strict=True):
+        file.write_bytes(gzip.compress(whole.read_bytes()) + behind)
+    (alone,) = sharkstat.run(whole, "io,stat,0")
+    (table,) = sharkstat.run(files, "io,stat,0")
+    assert table["frames"] == [2 * alone["frames"][0]]
+    assert (table.complete, table.warnings[0]) == (False, f"{files[1]}: what follows the compressed data is ignored")
+
+
 def test_one_that_is_no_capture_is_named(parts: list[Path], tmp_path: Path) -> None:
     stranger = tmp_path / "notes.bin"
     stranger.write_bytes(bytes(range(256)) * 4)

@@ -38,6 +38,13 @@ def test_a_graph_over_time_has_the_largest_interval_at_its_top() -> None:
     assert drawn(graph(talkers))[0].split("│")[0].strip() == humanised_bytes(max(outgoing.values()))
 
 
+def test_intervals_without_round_multiples_are_drawn() -> None:
+    """0.07 s; and times of packets, which lie some odd number of nanoseconds apart."""
+    requests = ["io,stat,0.07", "group,by=frame.time_epoch,count"]
+    for table in library.run(STORY, requests):
+        assert len(drawn(graph(table, 40))[0]) <= 40
+
+
 def test_below_a_graph_each_of_the_largest_has_a_line() -> None:
     (services,) = library.run(STORY, "services,every=200ms")
     for unicode, levels in ((True, " ▁▂▃▄▅▆▇█"), (False, " .:=#")):

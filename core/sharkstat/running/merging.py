@@ -374,6 +374,11 @@ class Merge:
         return self._merged.problems
 
     @property
+    def trailing(self) -> list[str]:
+        """Files in which something follows the compressed data: it is not read."""
+        return list(dict.fromkeys(self._merged.trailing))
+
+    @property
     def without(self) -> list[str]:
         """Files of other formats than pcap and pcapng in which no packet was found."""
         return self._merged.without

@@ -533,6 +533,7 @@ class Opened:
             cut += [
                 f"{name} {problem}: packets before that point are counted" for name, problem in self._merge.problems
             ]
+            cut += [f"{name}: what follows the compressed data is ignored" for name in self._merge.trailing]
         if self.recorder is not None and self.recorder.problem:
             cut.append(self.recorder.problem)
         if self.spool is not None and self.spool.problem:

@@ -158,7 +158,8 @@ class Overview:
 
     def _health(self, width: int, ink: Ink) -> Iterator[str]:
         if not self.findings.rows:
-            yield f"{ink.bold('Health')}: no problems found"
+            nothing = "no problems found" if self.capture.reading.packets else "unknown, since no packets were read"
+            yield f"{ink.bold('Health')}: {nothing}"
             return
         yield ink.bold("Health")
         shown = self.findings.rows[:_MOST_FINDINGS]

@@ -245,13 +245,23 @@ def columns_of_graph(width: int) -> int:
 
 
 def round_lengths(unit: int) -> Iterator[int]:
-    """Lengths of time that people call round, in nanoseconds, and multiples of the unit."""
+    """Lengths of time that people call round, in nanoseconds, and multiples of the unit.
+
+    A unit of 7 s has no round multiples; its own are given: 7 s, 14 s, 35 s, 70 s ...
+
+    >>> lengths = round_lengths(7 * 10**9)
+    >>> [next(lengths) // 10**9 for _ in range(4)]
+    [7, 14, 35, 70]
+    """
     second = 10**9
     below = [n * 10**power for power in range(9) for n in (1, 2, 5)]
     above = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 10800, 21600, 43200]
-    days = (86_400 * second * n * 10**power for power in itertools.count() for n in (1, 2, 5))
-    lengths = itertools.chain(below, (n * second for n in above), days)
-    return (length for length in lengths if length >= unit and length % unit == 0)
+    days = [86_400 * n * 10**power for power in range(6) for n in (1, 2, 5)]
+    lengths = [*below, *(n * second for n in (*above, *days))]
+    found = [length for length in lengths if length >= unit and length % unit == 0]
+    if found and found[0] <= 10 * unit:
+        yield from found
+    yield from (unit * n * 10**power for power in itertools.count() for n in (1, 2, 5))
 
 
 def _graph(block: Block, width: int, bold: Callable[[str], str]) -> list[str]:
