@@ -96,7 +96,7 @@ def test_what_follows_the_compressed_data_is_named(whole: Path, tmp_path: Path) 
         file.write_bytes(gzip.compress(whole.read_bytes()) + behind)
     (alone,) = sharkstat.run(whole, "io,stat,0")
     (table,) = sharkstat.run(files, "io,stat,0")
-    assert table["frames"] == [2 * alone["frames"][0]]
+    assert table.total("frames") == 2 * alone.total("frames")
     assert (table.complete, table.warnings[0]) == (False, f"{files[1]}: what follows the compressed data is ignored")
 
 
