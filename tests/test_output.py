@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import tabulate
-from tests.command import DATA, in_namespaces, may_mount, pcap, public_folder, requests, sharkstat, started
+from tests.command import DATA, ended, in_namespaces, may_mount, pcap, public_folder, requests, sharkstat, started
 
 import sharkstat as library
 from sharkstat import Column, OutputError, RequestError, Table
@@ -199,6 +199,42 @@ def test_a_request_cannot_smuggle_an_option(text: str, tmp_path: Path) -> None:
         with pytest.raises(library.SharkstatError):
             library.run(HTTP, text, engine=engine)
     assert subprocess.run(["ls", "-A", tmp_path], capture_output=True, check=True).stdout == b""
+
+
+SMUGGLED: list[tuple[str, ...]] = [
+    (str(HTTP), "-Y", "-w out"),
+    (str(HTTP), "-o", "-X lua_script:out"),
+    (str(HTTP), "-d", "tcp.port==80,-w out"),
+    (str(HTTP), "-N", "-w"),
+    (str(HTTP), "-C", "../out"),
+    ("-i", "-wout", "-a", "duration:1"),
+    ("-i", "|touch out", "-a", "duration:1"),
+    ("-i", "lo", "-a", "duration:1 -w out"),
+    ("-i", "lo", "-a", "duration:1", "-f", "-w out"),
+]
+
+
+def test_no_value_of_an_option_smuggles_another(tmp_path: Path) -> None:
+    running = [started("run", *words, "-z", "io,stat,0", cwd=tmp_path) for words in SMUGGLED]
+    for words, process in zip(SMUGGLED, running, strict=True):
+        done = ended(process)
+        assert done.returncode in (2, 4) and done.stdout == "" and one_line(done.stderr), (words, done)
+    assert not list(tmp_path.iterdir())
+    # What needs quotes elsewhere is a value: nothing is taken apart at commas or blanks.
+    hosts = 'http.host == "a,b -w out" || frame contains "--help"'
+    (table,) = library.run(HTTP, ["io,stat,0"], display_filter=f"!({hosts})")
+    assert table.rows[0]["frames"] == 204
+
+
+def test_every_command_takes_a_file_of_any_name(tmp_path: Path) -> None:
+    for name in ("-w.pcap", "http:x.pcap", "@x", "s3:x"):
+        (tmp_path / name).write_bytes(HTTP.read_bytes())
+    diff = sharkstat("diff", "--", "-w.pcap", "http:x.pcap", cwd=tmp_path)
+    assert diff.returncode == 0 and diff.stdout.startswith("Nothing changed"), diff.stderr
+    group = sharkstat("group", "--by", "ip.src", "--count", "--format", "csv", "--", "@x", cwd=tmp_path)
+    assert group.returncode == 0 and "192.0.2.10," in group.stdout, group.stderr
+    overview = sharkstat("overview", "--", "-w.pcap", "s3:x", cwd=tmp_path)
+    assert overview.returncode == 0 and "408 packets" in overview.stdout, overview.stderr
 
 
 # How it looks, and what numbers it has
