@@ -28,6 +28,16 @@ def known() -> dict[str, library.Statistic]:
         ("urls", ["http,requests", "http_req,tree"]),
         ("top talkers", ["talkers"]),
         ("rtt", ["tcp,servers", "tcp,health"]),
+        ("http", ["http,requests"]),
+        ("tls", ["tls,servers"]),
+        ("dns", ["dns,names"]),
+        ("heatmap", ["latency", "timeline"]),
+        ("packet size", ["plen,tree"]),
+        ("user agents", ["group"]),
+        ("rst", ["tcp,connections"]),
+        ("wifi", ["conv,wlan"]),
+        ("ssh", ["services"]),
+        ("http status", ["http,requests"]),
         ("conv", ["conv,tcp", "conv,udp", "conv,ip"]),
         ("certificate expires", ["tls,servers"]),  # in a column's name
         ("sampled values", ["sv"]),  # in tshark's own

@@ -55,7 +55,9 @@ def test_every_type_and_all_that_json_holds_come_back(
         ("a.pcap", "b"), 3, 180, start, start, None, "tcp", "port 80", 3, 0, 2, 1_500_000_001, 1, 4, "UTC+1"
     )
     mean = Column("mean", "number", "percent", "derived", title="A\nmean", ratio=("integer", "number"))
-    table = Table("a,b", "A title", "a,b,c", (*COLUMNS, mean), [{**row, "mean": None} for row in rows])
+    both = Column("both", "number", role="derived", title="Both", sum_of=("integer", "number"), numbering="tcp")
+    empty = {"mean": None, "both": None}
+    table = Table("a,b", "A title", "a,b,c", (*COLUMNS, mean, both), [{**row, **empty} for row in rows])
     table = replace(table, engine="lua", tshark="4.4.0", complete=False, reading=reading, warnings=["w"], names=names)
     table.omitted = 7
     for write in (to_json, to_jsonl):

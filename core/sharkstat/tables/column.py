@@ -101,6 +101,8 @@ class Column:
         if self.role == "measure" and not self.merge:
             merge = "sum" if self.type in _SUMMED else "union" if self.type == "set" else "none"
             object.__setattr__(self, "merge", merge)
+        if self.title == self._plain_heading:  # so that a saved column, which has its heading, is equal to this one
+            object.__setattr__(self, "title", "")
         if self.merge == "sum" and self.type not in _SUMMED:
             raise ValueError(f'column {self.name}: {self.type} has no sum: take merge="first", "last" or "none"')
         if self.merge in ("sketch", "distinct", "frequent", "histogram") and self.type != "set":
@@ -160,7 +162,11 @@ class Column:
 
     @property
     def heading(self) -> str:
-        return self.title or self.name.replace("_", " ").title()
+        return self.title or self._plain_heading
+
+    @property
+    def _plain_heading(self) -> str:
+        return self.name.replace("_", " ").title()
 
     @property
     def label(self) -> str:

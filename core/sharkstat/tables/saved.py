@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sharkstat.errors import SourceError
-from sharkstat.tables.column import Column, Local, Merge, Reading, Role, Row, Type, Value
+from sharkstat.tables.column import Column, Local, Merge, Numbering, Reading, Role, Row, Type, Value
 from sharkstat.tables.export import SCHEMA
 from sharkstat.tables.table import Table
 
@@ -160,6 +160,7 @@ def _one_of(value: Any, allowed: Sequence[Any], what: str) -> Any:
 def _column(told: Mapping[str, Any]) -> Column:
     plain = Column(told["name"], _one_of(told["type"], get_args(Type), "type"))
     ratio, percentile, rate = told.get("ratio"), told.get("percentile"), told.get("rate")
+    sum_of = told.get("sum_of")
     return Column(
         name=told["name"],
         type=told["type"],
@@ -171,10 +172,12 @@ def _column(told: Mapping[str, Any]) -> Column:
         shown=told.get("shown", True),
         approximate=told["approximate"],
         ratio=None if ratio is None else (ratio[0], ratio[1]),
+        sum_of=None if sum_of is None else (sum_of[0], sum_of[1]),
         size_of=told.get("size_of", ""),
         percentile=None if percentile is None else (float(percentile[0]), *percentile[1:]),
         rate=None if rate is None else (rate[0], int(rate[1])),
         named=told.get("named", ""),
+        numbering=_one_of(told.get("numbering", ""), get_args(Numbering), "numbering"),
         estimate=tuple(told.get("estimate") or ()),
         local=_one_of(told.get("local", ""), get_args(Local), "local"),
         share=told.get("share", ""),
