@@ -136,6 +136,7 @@ def test_causes_are_a_tree_that_folds(shown: Any, pages: dict[str, Path]) -> Non
     page = shown(pages["diff"])
     result = library.diff(*map(str, STORY))
     assert result.findings[0].sentence in page.inner_text("header")
+    assert ["134,886" in row for row in page.locator("tbody tr").all_inner_texts()] == [True, False, False, False]
     listing = page.locator(".cause", has_text="GET /backup?list-type").first
     assert listing.is_visible()
     page.locator(".causes summary").first.click()

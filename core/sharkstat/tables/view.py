@@ -71,7 +71,7 @@ def cell(table: Table, column: Column, value: Value) -> str:
     if column.unit == "percent" and isinstance(value, (int, float)):
         return f"{value:.1f} %"
     if isinstance(value, int):
-        counted = column.role != "key" and (column.unit or column.merge == "sum")
+        counted = column.role == "derived" or (column.role == "measure" and (column.unit or column.merge == "sum"))
         return f"{value:,}" if counted else str(value)
     if isinstance(value, float):
         return f"{value:.4f}" if column.unit == "per millisecond" else plain_number(value)
