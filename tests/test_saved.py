@@ -108,3 +108,11 @@ def test_a_capture_and_a_missing_file_are_refused(tmp_path: Path) -> None:
         sharkstat.read(DATA / "dns.pcapng")
     with pytest.raises(SourceError, match="No such file"):
         sharkstat.read(tmp_path / "none.json")
+
+
+def test_a_result_of_a_version_that_kept_other_sets_is_not_merged() -> None:
+    [table] = sharkstat.run(DATA / "dns.pcapng", ["group,by=ip.src,distinct=dns.qry.name"])
+    older = [replace(c, merge="union") if c.merge == "distinct" else c for c in table.columns]
+    assert older != list(table.columns)
+    with pytest.raises(sharkstat.MergeError, match="different columns; if another version of sharkstat"):
+        Table.merge([table, replace(table, columns=tuple(older))])

@@ -57,7 +57,8 @@ class Group:
         for measure in self.measures:
             for name in measure.names if isinstance(measure, OfColumns) else ():
                 if name not in seen:
-                    raise ValueError(f"{measure.text}: no column {name}; there are {', '.join(sorted(seen))}")
+                    others = {c.name for c in self.columns() if c.shown} - {c.name for c in measure.columns()}
+                    raise ValueError(f"{measure.text}: no column {name}; there are {', '.join(sorted(others))}")
 
     def made_keys(self) -> tuple[AnyKey, ...]:
         return tuple(key for key in self.keys if not isinstance(key, (str, Expression)))

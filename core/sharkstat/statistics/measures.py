@@ -52,6 +52,8 @@ class Measure:
                 "Measure is abstract: use Count, Sum, Min, Max, Mean, Percentile, Histogram, Distinct, TopK or Seen"
             )
         if self.field or self.kind not in ("count", "seen"):
+            if not isinstance(self.field, str):
+                raise ValueError(f"{type(self).__name__}: {self.field!r:.60} is no field: write its name as text")
             fields_of(self.field)
             if "/" in self.field:
                 raise ValueError(f"{self.kind}={self.field}: a measure takes one field")

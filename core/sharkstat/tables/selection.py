@@ -33,19 +33,21 @@ class Selection:
         if self.top is not None and self.top < 1:
             raise RequestError(f"--top {self.top}: give a number of at least 1")
         known = {name: self._known(columns) for name, columns in tables}
+        # What people see is what they may want; hidden columns, such as sketches, would only hide it.
+        seen = {name: self._known([c for c in columns if c.shown]) for name, columns in tables}
         for name, there in known.items():
             for column in self.wanted_columns(there):
                 if column not in there:
-                    raise RequestError(f"{name} has no column {column!r}; it has {', '.join(there)}")
+                    raise RequestError(f"{name} has no column {column!r}; it has {', '.join(seen[name])}")
         if self.sort and known:
-            self.check_sort(known)
+            self.check_sort(known, seen)
 
-    def check_sort(self, known: Mapping[str, Sequence[str]]) -> None:
+    def check_sort(self, known: Mapping[str, Sequence[str]], seen: Mapping[str, Sequence[str]]) -> None:
         """RequestError if no table has the column to sort by: those that have it are sorted."""
         column = self.sort_key()[0]
         if any(column in there for there in known.values()):
             return
-        name, there = next(iter(known.items()))
+        name, there = next(iter(seen.items()))
         raise RequestError(f"{name} has no column {column!r}; it has {', '.join(there)}")
 
     def _known(self, columns: Sequence[Column]) -> list[str]:

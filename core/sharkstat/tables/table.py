@@ -290,8 +290,13 @@ class Table:
             raise MergeError("nothing to merge: give at least one table")
         head = tables[0]
         for table in tables:
-            if (table.request, _meaning(table)) != (head.request, _meaning(head)):
+            if table.request != head.request:
                 raise MergeError(f"cannot merge {head.request} with {table.request}: the requests must be equal")
+            if _meaning(table) != _meaning(head):
+                raise MergeError(
+                    f"cannot merge {head.request}: the tables have different columns; if another version of sharkstat "
+                    "saved one of them, make it again"
+                )
             if table.reading.display_filter != head.reading.display_filter:
                 raise MergeError(f"cannot merge {head.request}: the tables have different display filters")
             if table.omitted:
