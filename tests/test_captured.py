@@ -161,6 +161,39 @@ ABOVE = [
 ]
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_datagram_without_its_ports_may_be_a_tunnel(version: int, tmp_path: Path) -> None:
+    """UDP cut within its ports, beside whole packets of other hosts. With the ports in sight it is plain."""
+
+    def packet(host: int, protocol: int, payload: bytes) -> bytes:
+        if version == 4:
+            head = struct.pack("!BxHIBBH", 0x45, 20 + len(payload), 0, 64, protocol, 0)
+            return bytes(12) + b"\x08\0" + head + bytes([10, 0, 0, host, 10, 0, 0, 9]) + payload
+        head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64)
+        return bytes(12) + b"\x86\xdd" + head + bytes(15) + bytes([host]) + bytes(15) + b"\x09" + payload
+
+    def capture(kept: int) -> Path:
+        path = tmp_path / f"{kept}.pcap"
+        datagram = packet(2, 17, struct.pack("!HHHH", 40000, 50001, 12, 0) + b"data")
+        whole = packet(1, 6, struct.pack("!HHIIBBHHH", 40000, 50000, 1, 0, 0x50, 0x10, 100, 0, 0))
+        records = [(whole, len(whole))] * 9 + [(datagram[: len(datagram) - 12 + kept], len(datagram))]
+        body = [struct.pack("<IIII", 1700000000, at, len(p), size) + p for at, (p, size) in enumerate(records)]
+        path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + b"".join(body))
+        return path
+
+    address = f"ip{'v6' * (version == 6)}"
+    for kept in (0, 2):
+        for engine in ("lua", "packets", "headers"):
+            for table in sharkstat.run(capture(kept), [f"conv,{address}", f"endpoints,{address}"], engine=engine):
+                assert not table.complete, (engine, kept, table.request)
+                assert table.warnings[0].startswith(
+                    "1 of 10 packets (10.0 %) are truncated within the network header, or"
+                )
+                assert table.total("packets") == (10 if table.request.startswith("conv") else 20)
+    (table,) = sharkstat.run(capture(8), f"conv,{address}")
+    assert (table.complete, table.warnings) == (True, [])
+
+
 MORE = [pytest.param(name, marks=pytest.mark.long) for name in ("tls", "quic", "tunnel")]
 
 

@@ -461,11 +461,14 @@ end) and ready
 
 if sharkstat.cut then
   local truncated = require "sharkstat_cut"
-  local protocols, port = sharkstat.field "frame.protocols", sharkstat.field "udp.dstport"
+  local protocols, over_4, over_6 = sharkstat.field "frame.protocols", sharkstat.field "ip.proto", sharkstat.field "ipv6.nxt"
+  local source, target = sharkstat.field "udp.srcport", sharkstat.field "udp.dstport"
   sharkstat.share("frame", truncated.HEADLESS, function() headless = headless + 1 end)
   sharkstat.share("frame", truncated.BEHIND_NETWORK, function()
-    local sent_to = port()
-    if truncated.in_tunnel(protocols().value, sent_to and sent_to.value) then headless = headless + 1 end
+    local from, to, carried = source(), target(), over_4() or over_6()
+    if truncated.in_tunnel(protocols().value, from and from.value, to and to.value, carried and carried.value) then
+      headless = headless + 1
+    end
   end)
 end
 

@@ -39,11 +39,16 @@ local TUNNEL_PORTS = {
   [6635] = true,
 }
 
--- Whether a packet with these protocols that is cut in a header is so in a tunnel: behind a network header. `port` is what its
--- datagram is sent to.
-function cut.in_tunnel(protocols, port)
+-- What IP carries that may be a tunnel, where nothing of it was captured: IP in IP, UDP, IPv6, GRE, EtherIP, MPLS.
+local TUNNEL_PROTOCOLS = { [4] = true, [17] = true, [41] = true, [47] = true, [97] = true, [137] = true }
+
+-- Whether a packet with these protocols that is cut in a header is so in a tunnel: behind a network header, or where its
+-- datagram's ports are not in sight. `source` and `target` are those, `carried` is the protocol that IP carries; nil if
+-- unknown.
+function cut.in_tunnel(protocols, source, target, carried)
   local carriers, last = (":" .. protocols):match("^(.*:)([^:]+)$")
-  if last == "udp" then return TUNNEL_PORTS[port] or false end
+  if last == "udp" then return not (source and target) or TUNNEL_PORTS[source] or TUNNEL_PORTS[target] or false end
+  if (last == "ip" or last == "ipv6") and TUNNEL_PROTOCOLS[carried] then return true end
   return CARRIED[last] and carriers:find(":ipv?6?:") ~= nil
 end
 

@@ -59,7 +59,7 @@ def remarks(source: Source, request: Request, reading: Reading, screened: Screen
 def cuts(request: Request, reading: Reading, headless: int, skipped: int, partial: int) -> list[OfPackets]:
     """Warnings about what a request's table lacks because packets are truncated.
 
-    `headless` of them end within the network header; this request `skipped` some and counted others in `partial`.
+    `headless` of them end within a network header, or where one may follow in a tunnel; this request `skipped` some and counted others in `partial`.
     """
     if not reading.cut:
         return []
@@ -77,8 +77,8 @@ def cuts(request: Request, reading: Reading, headless: int, skipped: int, partia
         said.append(f"{_share(skipped, reading.packets)} are truncated within the headers counted here, and ignored")
     elif headless and (request.filters or request.statistic.family != "io_stat"):
         said.append(
-            f"{_share(headless, reading.packets)} are truncated within the network header, or before it in a tunnel: "
-            "their addresses and ports are unknown"
+            f"{_share(headless, reading.packets)} are truncated within the network header, or where a tunnel may "
+            "begin: not all of their addresses and ports are known"
         )
     if partial and not (said and not skipped and partial <= headless):
         said.append(
