@@ -59,7 +59,8 @@ def remarks(source: Source, request: Request, reading: Reading, screened: Screen
 def cuts(request: Request, reading: Reading, headless: int, skipped: int, partial: int) -> list[OfPackets]:
     """Warnings about what a request's table lacks because packets are truncated.
 
-    `headless` of them end within a network header, or where one may follow in a tunnel; this request `skipped` some and counted others in `partial`.
+    `headless` of them end within a network header, or where one may follow in a tunnel; this request `skipped` some and
+    counted others in `partial`.
     """
     if not reading.cut:
         return []
