@@ -227,7 +227,7 @@ def test_no_value_of_an_option_smuggles_another(tmp_path: Path) -> None:
 
 
 def test_every_command_takes_a_file_of_any_name(tmp_path: Path) -> None:
-    for name in ("-w.pcap", "http:x.pcap", "@x", "s3:x"):
+    for name in ("-w.pcap", "http:x.pcap", "@x", "s3:x", "s3::x"):
         (tmp_path / name).write_bytes(HTTP.read_bytes())
     diff = sharkstat("diff", "--", "-w.pcap", "http:x.pcap", cwd=tmp_path)
     assert diff.returncode == 0 and diff.stdout.startswith("Nothing changed"), diff.stderr
@@ -235,6 +235,8 @@ def test_every_command_takes_a_file_of_any_name(tmp_path: Path) -> None:
     assert group.returncode == 0 and "192.0.2.10," in group.stdout, group.stderr
     overview = sharkstat("overview", "--", "-w.pcap", "s3:x", cwd=tmp_path)
     assert overview.returncode == 0 and "408 packets" in overview.stdout, overview.stderr
+    done = sharkstat("run", "s3::x", "-z", "io,stat,0", "--engine", "headers", "--format", "csv", cwd=tmp_path)
+    assert done.returncode == 0 and "0,204," in done.stdout, done.stderr
 
 
 # How it looks, and what numbers it has

@@ -21,14 +21,17 @@ PIECE = 1 << 20
 
 
 class Content:
-    """What is in the files. Unsplittable if one of them cannot be opened."""
+    """What is in the files. Unsplittable if one of them cannot be opened.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    Only on a cluster may names be `addresses`: elsewhere a::b is a file's name.
+    """
+
+    def __init__(self, names: Sequence[str], *, addresses: bool = False) -> None:
         self.names = tuple(names)
         self._files: list[tuple[str, int, Callable[[], FileBytes]]] = []
         try:
             for name in names:
-                if is_address(name):
+                if addresses and is_address(name):
                     self._head = b""
                     self._files.append((name, 0, partial(AddressBytes, name, PIECE)))
                     continue

@@ -119,7 +119,7 @@ def _look_at(number: int, name: str, batch: _Batch) -> LookedFile:
     found, walker, summary = LookedFile(number, name), Walker(), batch.summary
     rest, newest = b"", NEVER
     early: list[bytes] = []  # interfaces before the first packet
-    reader = Content([name]).reader()
+    reader = Content([name], addresses=True).reader()
     while piece := reader.read(CHUNK):
         data = rest + piece if rest else piece
         packets = walker.walk(data)
@@ -556,7 +556,7 @@ class Shard:
 
 def _same_pieces(file: LookedFile) -> Iterator[bytes]:
     """The bytes of each of its chunks."""
-    reader = Content([file.name]).reader()
+    reader = Content([file.name], addresses=True).reader()
     for chunk in file.chunks:
         data = reader.read(chunk.size)
         if len(data) < chunk.size:
