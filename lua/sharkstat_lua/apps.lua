@@ -112,10 +112,26 @@ sharkstat.tap(__FILE__, function(run)
 
   local waiting = {}  -- the connections of which something is held
 
+  -- What a cut packet carries may be another protocol than what is left of it shows. A segment without data carries nothing.
+  local cut = sharkstat.cut and not sharkstat.all_of(run.filter, sharkstat.display_filter)
+  local begin, size = cut and sharkstat.field "tcp.srcport", cut and sharkstat.field "tcp.hdr_len"
+  local lost = 0
+  if cut then
+    function run.lost() return lost end
+  end
+
   run:listen("frame", function(pinfo)
     local text = path_field().value
     local path = paths[text] or path_of(text)
     local number, length = moment(pinfo)
+    if cut and pinfo.caplen < length then
+      local first, header, another
+      if path.transport == "tcp" then
+        first, another = begin()
+        header = size()
+      end
+      if another or not (first and header and first.offset + header.value >= length) then lost = lost + 1 end
+    end
     if not path.transport then return add(path, NO_PORT, 1, length) end
     local c = path.connected and book:of(pinfo, path.connected, number)
     if not c then
