@@ -133,8 +133,8 @@ def test_what_cut_packets_held_is_said_to_be_missing(snapped: Callable[[str, int
         counted = int(tables[request].warnings[0].split()[0])
         assert missing - 15 < counted <= missing  # but for segments without data
     assert tables["dns,names,ip"].complete
-    # Of a segment over IPv6 without data 80 bytes hold all but some options: apps has it in the right row. There are 8 of
-    # more than 80 bytes (tshark -Y 'frame.len > 80 && tcp.len == 0').
+    # Of a segment over IPv6 without data 80 bytes hold all but some options: apps has it in the right row. There are 8
+    # of more than 80 bytes (tshark -Y 'frame.len > 80 && tcp.len == 0').
     (apps,) = sharkstat.run(path, "apps")
     assert not apps.complete and int(apps.warnings[0].split()[0]) == missing - 8
     assert (tables["io,stat,0"].complete, tables["io,stat,0"].warnings) == (True, [])
