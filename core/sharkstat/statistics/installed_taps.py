@@ -19,6 +19,7 @@ from sharkstat.errors import OutputError, RequestError, TsharkError
 from sharkstat.statistics.statistic import Statistic
 from sharkstat.statistics.tapfile import read_header
 from sharkstat.tshark.process import Tshark
+from sharkstat.tshark.users import User, unprivileged_user
 
 Place = Literal["user", "system"]
 
@@ -88,12 +89,23 @@ def plugin_folder(tshark: Tshark, place: Place) -> Path:
     raise TsharkError(f"{tshark.path} -G folders lists no plugin folder for --{place}")
 
 
-def _answer(tshark: Tshark, *arguments: str) -> str:
-    """What tshark says as this user runs it, with this user's folders."""
+def _answer(tshark: Tshark, *arguments: str, user: User | None = None) -> str:
+    """What tshark says as this user runs it, with this user's folders; or as another user, with none."""
     command = [tshark.path, *arguments]
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    if user is not None:
+        environment["HOME"] = "/nonexistent"
     try:
-        done = subprocess.run(command, capture_output=True, timeout=60, env=environment, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=60,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            user=user and user.uid,
+            group=user and user.gid,
+            extra_groups=None if user is None else (),
+        )
     except (OSError, subprocess.TimeoutExpired) as problem:
         raise TsharkError(f"cannot run {' '.join(command)}: {problem}") from None
     return (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
@@ -264,8 +276,29 @@ def check_own(tshark: Tshark, paths: Sequence[Path]) -> None:
             raise RequestError(f"{path}: {path.name} is the name of a built-in file: rename yours")
         if not header_of(path) and not is_tap(path):
             raise RequestError(f"{path} is not a tap: it has no header and registers no statistic (see docs/taps.md)")
-        if bad := re.search(r"Lua: syntax error: (.+)", _answer(tshark, "-X", f"lua_script:{path}", "-z", "help")):
-            raise RequestError(f"{path} is not installed: {bad[1]}")
+        if bad := _syntax_error(tshark, path):
+            raise RequestError(f"{path} is not installed: {bad}")
+
+
+def _syntax_error(tshark: Tshark, path: Path) -> str:
+    """What tshark says of a file that is no Lua; or "".
+
+    Where root asks, another user runs tshark, which loads no Lua as root from 4.4 on; so the file is copied to a place
+    that others can read.
+    """
+    user = unprivileged_user()
+    try:
+        with tempfile.TemporaryDirectory(prefix="sharkstat-") as folder:
+            copy = Path(folder) / path.name
+            copy.parent.chmod(0o755)
+            copy.write_bytes(path.read_bytes())
+            copy.chmod(0o644)
+            said = _answer(tshark, "-X", f"lua_script:{copy}", "-z", "help", user=user)
+            bad = re.search(r"Lua: syntax error: (.+)", said)
+            return bad[1].replace(str(copy), str(path)) if bad else ""
+    finally:
+        if user is not None:
+            user.release()
 
 
 def summary(report: Report) -> str:
