@@ -62,15 +62,8 @@ class Ending:
         ended = self._tshark_ended()
         if source.live and self._died() and not self._packets() and not ended:
             self._raise_capture_failure()
-        for line in helper_errors:
-            if "can't be written" in line and self.opened.strangers:  # mergecap 4.4 and later name no file here
-                raise SourceError(NO_CAPTURE.format(", ".join(self.opened.strangers)))
-            for name in self.plan.source.files:
-                strange = "isn't a capture file" in line or name in self.opened.strangers
-                if f'"{name}"' in line and name in self.opened.cut:
-                    raise SourceError(f"{name} is cut short: no packet can be read")
-                if f'"{name}"' in line and strange:
-                    raise SourceError(NO_CAPTURE.format(name))
+        if not self._ended_by_us:
+            self._raise_for_no_capture()
         if records.stranger:
             names = ", ".join(self.opened.strangers)
             raise SourceError(f"{names} is not a capture file (tshark reads it as {records.stranger}): check the name")
@@ -78,7 +71,7 @@ class Ending:
             for where, failure in records.failures.items():
                 raise self._start_error(where, failure)
         if records.ended:
-            if not (self.interrupted or self.too_late or self.too_large or source.read_filter or status):
+            if not (self._ended_by_us or source.read_filter or status):
                 self._raise_for_no_packet()
             return
         if self.interrupted:
@@ -147,6 +140,23 @@ class Ending:
         if status in (1, 2, 3, 4):  # 4 is a bad filter, from tshark 4.2 on
             raise RequestError(f"tshark rejected the request: {reason}")
         raise TsharkError(f"tshark failed with exit status {status}: {reason}")
+
+    @property
+    def _ended_by_us(self) -> bool:
+        """Whether the run stopped reading: then a helper that complains of its input had no more to read."""
+        return bool(self.interrupted or self.too_late or self.too_large)
+
+    def _raise_for_no_capture(self) -> None:
+        """Raise for a file that mergecap cannot read."""
+        for line in self.helper_errors:
+            if "can't be written" in line and self.opened.strangers:  # mergecap 4.4 and later name no file here
+                raise SourceError(NO_CAPTURE.format(", ".join(self.opened.strangers)))
+            for name in self.plan.source.files:
+                strange = "isn't a capture file" in line or name in self.opened.strangers
+                if f'"{name}"' in line and name in self.opened.cut:
+                    raise SourceError(f"{name} is cut short: no packet can be read")
+                if f'"{name}"' in line and strange:
+                    raise SourceError(NO_CAPTURE.format(name))
 
     def _raise_for_no_packet(self) -> None:
         """Raise for what is read to its end, and is no pcap or pcapng, and has no packet."""
@@ -236,7 +246,7 @@ class Ending:
         # If a helper died, a truncated input is not the file's fault.
         complaints = [text for text in self._complaints() if not (died and "cut short" in text)]
         for text in [*complaints, *(line.removeprefix("mergecap: ") for line in helper_errors)]:
-            if "cut short" in text and not (self.interrupted or self.too_late or self.too_large):
+            if "cut short" in text and not self._ended_by_us:
                 rest = (
                     "; later packets of the other files are not: --per-file counts them"
                     if self.opened.stops_at_damage and len(self.opened.source.files) > 1
@@ -244,7 +254,7 @@ class Ending:
                 )
                 warnings.append(f"{text.rstrip('.')}: packets before that point are counted{rest}")
                 complete = False
-            elif self.interrupted or self.too_late or self.too_large:
+            elif self._ended_by_us:
                 continue
             elif "corrupt" in text or "damaged" in text or "malformed" in text:
                 warnings.append(text)
@@ -252,9 +262,7 @@ class Ending:
         drops = self.drops()
         few, said = judge_drops(self.plan, drops, drops.captured or self._packets()) if with_drops else (True, [])
         complete, warnings = complete and few, warnings + said
-        if self.interrupted or self.too_large or self.too_late:
-            # What the run itself cut off is "cut short" for mergecap.
-            died = [how for how in died if "cut short" not in how]
+        if self._ended_by_us:
             troubles = self.opened.problems() + [f"{how}: packets before that are counted" for how in died]
             how = self._stopped()
             return complete and not how and not troubles, warnings + ([how] if how else []) + troubles
@@ -306,7 +314,11 @@ class Ending:
         """The helpers that failed, with the reasons they gave."""
         died = []
         for helper in self.opened.helpers:
-            if helper.died and not self._left_early(helper.process.returncode):
+            status = helper.process.returncode
+            cut_off = (
+                self._ended_by_us and status > 0 and not self.plan.source.live
+            )  # mergecap, which had no more to read
+            if helper.died and not cut_off and not self._left_early(status):
                 reason = reason_of(helper.said)
                 died.append(f"{helper.died}: {reason}" if reason else helper.died)
         # A service manager asks all processes of a run to end at once.
