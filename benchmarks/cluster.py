@@ -26,7 +26,9 @@ from typing import Any
 from tabulate import tabulate
 
 import sharkstat
-from sharkstat.running.cluster import parts
+from sharkstat.running.cluster.dealing import deal_out
+from sharkstat.running.cluster.looking import look
+from sharkstat.running.cluster.parts import deal
 from sharkstat.running.cluster.reading import GROUPS
 from sharkstat.running.cluster.work import Order, Plugins, read_shard
 from sharkstat.running.plan import make_plan
@@ -72,12 +74,12 @@ def on_paper(files: Sequence[str], requests: Sequence[str], workers: int) -> dic
     order.plan()  # a worker loads plugins once
     numbered, count = list(enumerate(files)), min(len(files), GROUPS * workers)
     groups = [numbered[len(files) * at // count : len(files) * (at + 1) // count] for at in range(count)]
-    looked = [timed(parts.look, group) for group in groups]
-    alone, dealing = timed(parts.deal_out, [one.summary for _, one in looked], workers, 1 << 30, plan.is_lean)
+    looked = [timed(look, group) for group in groups]
+    alone, dealing = timed(deal_out, [one.summary for _, one in looked], workers, 1 << 30, plan.is_lean)
     overview = dealing.overview
     if overview.problem:
         raise SystemExit(f"read in one piece: {overview.problem}")
-    dealt = [timed(parts.deal, one, dealing) for _, one in looked]
+    dealt = [timed(deal, one, dealing) for _, one in looked]
     protocols = sorted({c.numbering for request in plan.requests for c in request.columns} - {""})
     read, given, moved = [], [], 0
     for number in range(overview.shards):

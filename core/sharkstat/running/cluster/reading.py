@@ -10,8 +10,10 @@ from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from sharkstat.errors import RequestError, TsharkError
-from sharkstat.running.cluster import parts, tasks, work
-from sharkstat.running.cluster.parts import Overview
+from sharkstat.running.cluster import tasks, work
+from sharkstat.running.cluster.dealing import Overview, deal_out, elsewhere_among, header_of, overview_of
+from sharkstat.running.cluster.looking import look, summary_of
+from sharkstat.running.cluster.parts import deal
 from sharkstat.running.cluster.work import Facts, Given, Order, Plugins, facts
 from sharkstat.running.duplicates import Duplicates
 from sharkstat.running.interruption import Interruption
@@ -208,11 +210,11 @@ class _Run:
         alone = self._submit("screen", work.screened, plan.source.files[0]) if len(files) == 1 else None
         count = min(len(files), GROUPS * self._threads)
         groups = [files[len(files) * at // count : len(files) * (at + 1) // count] for at in range(count)]
-        looked = [self._submit("look", parts.look, group) for group in groups]
-        summaries = [self._submit("summary", parts.summary_of, one) for one in looked]
+        looked = [self._submit("look", look, group) for group in groups]
+        summaries = [self._submit("summary", summary_of, one) for one in looked]
         lean = plan.only(split).is_lean
-        dealing = self._submit("deal-out", parts.deal_out, summaries, self._threads, self._most, lean)
-        (overview,) = self._wait([self._submit("overview", parts.overview_of, dealing)])
+        dealing = self._submit("deal-out", deal_out, summaries, self._threads, self._most, lean)
+        (overview,) = self._wait([self._submit("overview", overview_of, dealing)])
         if overview.problem:
             raise Unsplittable(overview.problem)
         self._bytes = overview.size
@@ -227,8 +229,8 @@ class _Run:
         beside = self._begin_whole(others) if others else []
         part = plan.only(split)
         protocols = sorted({c.numbering for request in part.requests for c in request.columns} - {""})
-        dealt = [self._submit("deal", parts.deal, one, dealing) for one in looked]
-        order, header = self._order(part), self._submit("header", parts.header_of, dealing)
+        dealt = [self._submit("deal", deal, one, dealing) for one in looked]
+        order, header = self._order(part), self._submit("header", header_of, dealing)
         shards = []
         for number in range(overview.shards):
             mine = [self._submit("part", getitem, one, number) for one in dealt]
@@ -268,9 +270,7 @@ class _Run:
         ranks = {place: rank for rank, place in enumerate(ordered, 1)}
 
         def elsewhere(pairs: Set[int]) -> Set[int]:
-            found = self._wait(
-                [self._submit("find", parts.elsewhere_among, one, dealing, sorted(pairs)) for one in looked]
-            )
+            found = self._wait([self._submit("find", elsewhere_among, one, dealing, sorted(pairs)) for one in looked])
             return set().union(*found)
 
         joining = Joining(
