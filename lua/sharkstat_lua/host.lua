@@ -56,7 +56,7 @@ for _, name in ipairs {
   "sharkstat", "sharkstat_addresses", "sharkstat_cut", "sharkstat_exact", "sharkstat_fields", "sharkstat_header",
   "sharkstat_sharing", "group_keys",
   "group_measures", "group_writer", "http_frames", "http_streams", "layers", "packet_requests", "path_template", "rows", "server", "shards", "service_names", "service_packets",
-  "service_intervals", "intervals",
+  "service_intervals", "service_sums", "intervals",
   "talks", "tcp_streams", "tree", "unrecognized", "values", "networks", "flows",
   "sketch", "distinct", "frequent", "histogram",
 } do

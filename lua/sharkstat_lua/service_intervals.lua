@@ -14,42 +14,23 @@
 local sharkstat = require "sharkstat"
 local rows = require "rows"
 local intervals = require "intervals"
+local sums = require "service_sums"
+
+local count, count_ways, add_client = sums.count, sums.count_ways, sums.add_client
 
 -- What connections have whose service is not settled: where there is more, all are settled.
 local MOST_CELLS = 500000
 local MOST_RESTS = 100000
-local MOST_CLIENTS = 100000
 
 -- A connection has a list of cells, WIDTH values each: the interval, what its end `a` has sent in it and what the other
 -- one, and the first and last time. Where packets are out of order, an interval may be there twice.
 local PACKETS_A, BYTES_A, PACKETS_B, BYTES_B, FIRST, LAST, WIDTH = 1, 2, 3, 4, 5, 6, 7
 
 local function new_cell(at, protocol, name, address, port, transport, flow)
-  return {
+  return sums.begin {
     at = at, protocol = protocol or sharkstat.OTHER, name = name, address = address, port = port, transport = transport,
-    flow = flow, packets = 0, bytes = 0, clients = {}, client_count = 0,
+    flow = flow,
   }
-end
-
-local function count(cell, packets, bytes, first, last)
-  cell.packets, cell.bytes = cell.packets + packets, cell.bytes + bytes
-  if not cell.first or first < cell.first then cell.first = first end
-  if not cell.last or last > cell.last then cell.last = last end
-end
-
-local function count_ways(cell, packets_to, bytes_to, packets_from, bytes_from)
-  if not cell.packets_to then cell.packets_to, cell.bytes_to, cell.packets_from, cell.bytes_from = 0, 0, 0, 0 end
-  cell.packets_to, cell.bytes_to = cell.packets_to + packets_to, cell.bytes_to + bytes_to
-  cell.packets_from, cell.bytes_from = cell.packets_from + packets_from, cell.bytes_from + bytes_from
-end
-
-local function add_client(cell, address)
-  if cell.clients[address] then return end
-  if cell.client_count == MOST_CLIENTS then
-    cell.clients_full = true
-    return
-  end
-  cell.clients[address], cell.client_count = true, cell.client_count + 1
 end
 
 -- What one cell has, added to another one.
@@ -253,9 +234,7 @@ function Grid:write(run)
     if cell.protocol == sharkstat.OTHER then
       run.capped = true
     elseif cell.packets_to then
-      clients = {}
-      for address in pairs(cell.clients) do clients[#clients + 1] = address end
-      clients.full = cell.clients_full
+      clients = sums.clients(cell)
     end
     run:row {
       cell.at and self.intervals.start(cell.at), cell.protocol, cell.name, cell.address, cell.port, cell.transport,

@@ -54,39 +54,18 @@ local sharkstat = require "sharkstat"
 local rows = require "rows"
 local service_packets = require "service_packets"
 local service_intervals = require "service_intervals"
+local sums = require "service_sums"
 
-local MOST_CLIENTS = 100000
+local count, count_ways, add_client = sums.count, sums.count_ways, sums.add_client
 
 -- Of a connection, by position: what its first end `a` has sent, and the other one, and the first and last time.
 local PACKETS_A, BYTES_A, PACKETS_B, BYTES_B, FIRST, LAST = 1, 2, 3, 4, 5, 6
 
 local function new_row(protocol, name, address, port, transport, flow)
-  return {
+  return sums.begin {
     protocol = protocol or sharkstat.OTHER, name = name, address = address, port = port, transport = transport, flow = flow,
-    clients = {}, client_count = 0, packets = 0, bytes = 0, settled = true, waits = true,
+    settled = true, waits = true,
   }
-end
-
-local function count(row, packets, bytes, first, last)
-  row.packets, row.bytes = row.packets + packets, row.bytes + bytes
-  if not row.first or first < row.first then row.first = first end
-  if not row.last or last > row.last then row.last = last end
-end
-
-local function count_ways(row, packets_to, bytes_to, packets_from, bytes_from)
-  if not row.packets_to then row.packets_to, row.bytes_to, row.packets_from, row.bytes_from = 0, 0, 0, 0 end
-  row.packets_to, row.bytes_to = row.packets_to + packets_to, row.bytes_to + bytes_to
-  row.packets_from, row.bytes_from = row.packets_from + packets_from, row.bytes_from + bytes_from
-end
-
-local function add_client(row, address)
-  if row.clients[address] then return end
-  if row.client_count == MOST_CLIENTS then
-    row.clients_full = true
-    return
-  end
-  row.clients[address] = true
-  row.client_count = row.client_count + 1
 end
 
 -- A walk with what it counts: rows of services, and `grids` of services by interval.
@@ -188,12 +167,7 @@ local function write_rows(run, book)
     count(result:at(fragment.protocol), 1, fragment.bytes, fragment.first, fragment.last)
   end
   for row in result:each() do
-    local clients
-    if row.packets_to and row ~= result.other then
-      clients = {}
-      for address in pairs(row.clients) do clients[#clients + 1] = address end
-      clients.full = row.clients_full
-    end
+    local clients = row.packets_to and row ~= result.other and sums.clients(row) or nil
     run:row {
       row.protocol, row.name, row.address, row.port, row.transport, row.connections, row.packets, row.bytes,
       row.packets_to, row.bytes_to, row.packets_from, row.bytes_from, row.first, row.last, clients,
